@@ -169,6 +169,8 @@ def _layout(scene: Scene, defects: Defects, rng: np.random.Generator) -> list[_P
     """Objects side by side around the middle, or at the side that the caption names."""
     objects = [group for group in scene.groups for _ in range(group.count)]
     n = len(objects)
+    if not n:
+        return []
     radius = {1: 0.24, 2: 0.175, 3: 0.14}[n] * rng.uniform(0.88, 1.12) * defects.shrink
     spread = {1: 0.0, 2: 0.235, 3: 0.31}[n]
     offset = {None: (0.0, 0.0), "left": (-0.22, 0.0), "right": (0.22, 0.0), "top": (0.0, -0.22), "bottom": (0.0, 0.22)}

@@ -1,0 +1,189 @@
+"""Checklists: dimension -> sub-dimension -> ordered yes/no questions, each with a weight.
+
+A checklist is data (YAML beside this file, or the user's own); this module gives it types and checks it.
+Source of the hierarchy: VisionReward, arXiv 2412.21059, section 2 and its published question files.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterator, Mapping
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+BUILT_IN = ("image",)
+PROMPT_FIELD = "{prompt}"
+
+
+class ChecklistError(ValueError):
+    """A checklist that cannot be used; the message names the field, the value and the remedy."""
+
+
+class Question(BaseModel):
+    """One yes/no question. `text` may hold "{prompt}", which stands for the item's prompt."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    text: str = Field(min_length=1)
+    weight: float = Field(default=0.0, ge=0.0)  # a better level may not lower the score
+    gate: bool = False  # a gate carries no weight: it says whether other questions apply
+    gate_id: str | None = None  # None = applies always
+    continuous: bool = False  # its probability itself counts, not the +1/-1 answer (as VQAScore, arXiv 2404.01291)
+
+    def ask(self, prompt: str) -> str:
+        """The question's words for one item. The prompt is inserted literally, braces and quotes included."""
+        return self.text.replace(PROMPT_FIELD, prompt)
+
+    @model_validator(mode="after")
+    def _gate_has_no_weight(self) -> "Question":
+        if self.gate and (self.weight or self.gate_id or self.continuous):
+            raise ValueError(f"question {self.id!r} is a gate and so takes no weight, gate_id or continuous; remove them")
+        return self
+
+
+class SubDimension(BaseModel):
+    """A named part of a dimension with its questions, strictest first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    dimension: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    questions: tuple[Question, ...] = Field(min_length=1)
+
+
+class Checklist(BaseModel):
+    """An ordered list of questions with their weights. The order is the column order of every (N, Q) array."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    version: int
+    medium: Literal["image", "video"]
+    intercept: float = 0.0
+    subdimensions: tuple[SubDimension, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _ids_agree(self) -> "Checklist":
+        ids = [question.id for question in self.questions]
+        repeated = sorted({i for i in ids if ids.count(i) > 1})
+        if repeated:
+            raise ValueError(f"question ids {repeated} stand more than once; give each question an id of its own")
+        gates = {question.id for question in self.questions if question.gate}
+        for question in self.questions:
+            if question.gate_id is not None and question.gate_id not in gates:
+                raise ValueError(f"question {question.id!r} names gate_id={question.gate_id!r}, which is no gate; gates: {sorted(gates)}")
+        return self
+
+    def __iter__(self) -> Iterator[Question]:  # type: ignore[override]
+        return iter(self.questions)
+
+    @cached_property
+    def questions(self) -> tuple[Question, ...]:
+        return tuple(question for sub in self.subdimensions for question in sub.questions)
+
+    @cached_property
+    def question_ids(self) -> tuple[str, ...]:
+        return tuple(question.id for question in self.questions)
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """(Q,) float64, non-negative; a gate's is 0."""
+        return np.array([question.weight for question in self.questions])
+
+    @cached_property
+    def continuous(self) -> np.ndarray:
+        """(Q,) bool: whose probability counts as it is."""
+        return np.array([question.continuous for question in self.questions])
+
+    @cached_property
+    def gate_index(self) -> np.ndarray:
+        """(Q,) int: the column of each question's gate, -1 where it has none."""
+        column = {question_id: i for i, question_id in enumerate(self.question_ids)}
+        return np.array([column[q.gate_id] if q.gate_id else -1 for q in self.questions])
+
+    @cached_property
+    def dimensions(self) -> tuple[str, ...]:
+        """Names of the dimensions that hold a question other than a gate, in order of first appearance."""
+        return tuple(dict.fromkeys(d for d, q in zip(self._dimension_of, self.questions, strict=True) if not q.gate))
+
+    @cached_property
+    def subdimension_names(self) -> tuple[str, ...]:
+        """Names of the sub-dimensions that hold a question other than a gate, in order of first appearance."""
+        return tuple(dict.fromkeys(s for s, q in zip(self._subdimension_of, self.questions, strict=True) if not q.gate))
+
+    def groups(self, grain: Literal["dimension", "subdimension", "question"]) -> tuple[tuple[str, ...], np.ndarray]:
+        """Names (K,) and membership (K, Q) of the groups at a grain; gates belong to none."""
+        match grain:
+            case "dimension":
+                names, of = self.dimensions, self._dimension_of
+            case "subdimension":
+                names, of = self.subdimension_names, self._subdimension_of
+            case "question":
+                names, of = tuple(q.id for q in self.questions if not q.gate), self.question_ids
+            case _:
+                raise ChecklistError(f"grain={grain!r} is unknown; use dimension, subdimension or question")
+        scored = np.array([not q.gate for q in self.questions])
+        return names, np.array([[o == name for o in of] for name in names]) & scored
+
+    def only(self, question_ids: Collection[str]) -> "Checklist":
+        """This checklist cut down to some of its questions, order kept. Gates of kept questions must be kept."""
+        unknown = sorted(set(question_ids) - set(self.question_ids))
+        if unknown:
+            raise ChecklistError(f"questions {unknown} are not in checklist {self.name!r}; it has: {', '.join(self.question_ids)}")
+        kept = []
+        for sub in self.subdimensions:
+            questions = tuple(q for q in sub.questions if q.id in question_ids)
+            if questions:
+                kept.append(SubDimension(name=sub.name, dimension=sub.dimension, questions=questions))
+        if not kept:
+            raise ChecklistError(f"no question of checklist {self.name!r} is left; name at least one of: {', '.join(self.question_ids)}")
+        return _validated({**self.model_dump(exclude={"subdimensions"}), "subdimensions": kept}, source=self.name)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """`name@version:digest`, the digest over questions and weights: equal text and numbers, equal fingerprint."""
+        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        return f"{self.name}@{self.version}:{digest}"
+
+    @cached_property
+    def _dimension_of(self) -> tuple[str, ...]:
+        return tuple(sub.dimension for sub in self.subdimensions for _ in sub.questions)
+
+    @cached_property
+    def _subdimension_of(self) -> tuple[str, ...]:
+        return tuple(sub.name for sub in self.subdimensions for _ in sub.questions)
+
+
+def load_checklist(name: str | Path) -> Checklist:
+    """A built-in checklist by name, or one of the user's own from a YAML file.
+
+    Raises ChecklistError where the file is missing, is not YAML, or does not fit the types above.
+    """
+    if name in BUILT_IN:
+        text, source = resources.files("reward.checklists").joinpath(f"{name}.yaml").read_text("utf-8"), str(name)
+    else:
+        path = Path(name)
+        if not path.is_file():
+            raise ChecklistError(f"checklist={str(name)!r} is neither built in ({', '.join(BUILT_IN)}) nor a file; give one of these")
+        text, source = path.read_text("utf-8"), str(path)
+    try:
+        fields = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ChecklistError(f"checklist {source} is not YAML: {error}; mend the file") from error
+    if not isinstance(fields, Mapping):
+        raise ChecklistError(f"checklist {source} holds no mapping; it needs name, version, medium and subdimensions")
+    return _validated(fields, source=source)
+
+
+def _validated(fields: Mapping, *, source: str) -> Checklist:
+    try:
+        return Checklist.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the checklist"
+        raise ChecklistError(f"checklist {source}: {place}: {first['msg']}") from error

@@ -1,0 +1,30 @@
+"""Reading pictures: every way in ends as an RGB `PIL.Image` whose pixels have been decoded."""
+
+from pathlib import Path
+
+from PIL import Image
+
+ImageLike = Image.Image | str | Path
+
+
+class MediaError(ValueError):
+    """A picture that cannot be read; the message names the item and the reason."""
+
+
+def read_image(source: ImageLike) -> Image.Image:
+    """An RGB picture, fully decoded, from a file or a PIL image.
+
+    Raises MediaError for a missing, truncated, unreadable or empty picture, naming it.
+    """
+    name = f"picture {str(source)!r}" if isinstance(source, (str, Path)) else "picture given as a PIL image"
+    try:
+        image = Image.open(source) if isinstance(source, (str, Path)) else source
+        image.load()
+        image = image.convert("RGB")
+    except FileNotFoundError as error:
+        raise MediaError(f"{name} does not exist; check the path") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise MediaError(f"{name} cannot be decoded ({error}); replace it") from error
+    if 0 in image.size:
+        raise MediaError(f"{name} has a side of zero pixels ({image.width}x{image.height}); replace it")
+    return image
