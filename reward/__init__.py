@@ -1,7 +1,8 @@
 """Readable scores for pictures: a judge answers a checklist, learnt weights add the answers up."""
 
-from reward.checklist import Checklist, ChecklistError, Question, load_checklist
-from reward.judges import Judge, JudgeError, load_judge
+from reward.checklist import Checklist, Question, load_checklist
+from reward.errors import ChecklistError, JudgeError, MediaError, RewardError
+from reward.judges import Judge, load_judge
 from reward.score import Scores, VisionReward, score_answers
 
 __all__ = [
@@ -9,7 +10,9 @@ __all__ = [
     "ChecklistError",
     "Judge",
     "JudgeError",
+    "MediaError",
     "Question",
+    "RewardError",
     "Scores",
     "VisionReward",
     "load_checklist",

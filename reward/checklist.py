@@ -15,12 +15,10 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from reward.errors import ChecklistError
+
 BUILT_IN = ("image",)
 PROMPT_FIELD = "{prompt}"
-
-
-class ChecklistError(ValueError):
-    """A checklist that cannot be used; the message names the field, the value and the remedy."""
 
 
 class Question(BaseModel):

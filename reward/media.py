@@ -4,11 +4,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from reward.errors import MediaError
+
 ImageLike = Image.Image | str | Path
-
-
-class MediaError(ValueError):
-    """A picture that cannot be read; the message names the item and the reason."""
 
 
 def read_image(source: ImageLike) -> Image.Image:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reward.checklist import Checklist, load_checklist
+from reward.errors import ChecklistError
 from reward.judges import Judge, load_judge
 from reward.media import ImageLike, read_image
 
@@ -79,7 +80,7 @@ class VisionReward:
         elif questions == "answerable":
             self.checklist = whole.only([q.id for q in whole if self.judge.can_answer(q)])
         elif isinstance(questions, str):
-            raise ValueError(f"questions={questions!r} is unknown; use 'all', 'answerable' or a list of question ids")
+            raise ChecklistError(f"questions={questions!r} is unknown; use 'all', 'answerable' or a list of question ids")
         else:
             self.checklist = whole.only(questions)
         self.judge.require(self.checklist.questions)

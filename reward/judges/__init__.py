@@ -7,12 +7,9 @@ import numpy as np
 from PIL import Image
 
 from reward.checklist import Question
+from reward.errors import JudgeError
 
 JUDGES = ("measured",)
-
-
-class JudgeError(ValueError):
-    """A question or prompt that a judge cannot answer, or a judge that cannot be had; says what to do."""
 
 
 class Judge(Protocol):

@@ -17,7 +17,7 @@ from skimage import color, measure
 from skimage.draw import polygon2mask
 from skimage.transform import resize
 
-from reward.judges import JudgeError
+from reward.errors import JudgeError
 
 # Hue ranges in degrees, [low, high): the basic chromatic terms as commonly divided on the HSV circle.
 HUES = {"red": (-22, 17), "orange": (17, 43), "yellow": (43, 72), "green": (72, 170), "blue": (185, 258), "purple": (258, 325)}

@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 from reward.checklist import Question
-from reward.judges import JudgeError, depiction, measures
+from reward.errors import JudgeError
+from reward.judges import depiction, measures
 
 
 @dataclass(frozen=True)
@@ -36,31 +37,31 @@ class Condition:
 # Measures and their sources: reward/judges/measures.py. Thresholds: fitted on drawn pictures and photographs
 # degraded by known amounts (`python -m benchmarks.measured_judge --fit`), except where a published level is named.
 RULES: dict[str, tuple[Condition, ...]] = {
-    "symmetry_1": (Condition("mirror_asymmetry", "most", 0.42, 0.08),),
-    "symmetry_2": (Condition("mirror_asymmetry", "most", 0.78, 0.1),),
-    "main_object_1": (Condition("subject_prominence", "least", 0.30, 0.05),),
-    "main_object_2": (Condition("subject_prominence", "least", 0.13, 0.03),),
-    "richness_1": (Condition("busy_share", "least", 0.65, 0.05),),
-    "richness_2": (Condition("busy_share", "least", 0.4, 0.05),),
-    "richness_3": (Condition("busy_share", "least", 0.08, 0.015),),
+    "symmetry_1": (Condition("mirror_asymmetry", "most", 0.7, 0.08),),
+    "symmetry_2": (Condition("mirror_asymmetry", "most", 1.15, 0.1),),
+    "main_object_1": (Condition("subject_prominence", "least", 0.4, 0.05),),
+    "main_object_2": (Condition("subject_prominence", "least", 0.16, 0.03),),
+    "richness_1": (Condition("busy_share", "least", 0.57, 0.05),),
+    "richness_2": (Condition("busy_share", "least", 0.3, 0.05),),
+    "richness_3": (Condition("busy_share", "least", 0.06, 0.015),),
     "richness_4": (Condition("content_range", "least", 9.2, 1.5),),  # four just noticeable differences of 2.3 (Mahy 1994)
-    "clarity_1": (Condition("blur_sigma", "most", 0.85, 0.08),),
-    "clarity_2": (Condition("blur_sigma", "most", 1.25, 0.1),),
-    "clarity_3": (Condition("blur_sigma", "most", 1.8, 0.15),),
-    "clarity_4": (Condition("blur_sigma", "most", 2.9, 0.2),),
-    "color_brightness_1": (Condition("brightest_value", "least", 0.70, 0.04),),
-    "color_brightness_2": (Condition("brightest_value", "least", 0.47, 0.04),),
+    "clarity_1": (Condition("blur_sigma", "most", 0.88, 0.08),),
+    "clarity_2": (Condition("blur_sigma", "most", 1.2, 0.1),),
+    "clarity_3": (Condition("blur_sigma", "most", 1.7, 0.15),),
+    "clarity_4": (Condition("blur_sigma", "most", 2.5, 0.2),),
+    "color_brightness_1": (Condition("brightest_value", "least", 0.6, 0.04),),
+    "color_brightness_2": (Condition("brightest_value", "least", 0.41, 0.04),),
     "color_aesthetic_1": (Condition("colourfulness", "least", 45.0, 4.0),),  # "averagely colourful"
-    "color_aesthetic_2": (Condition("colourfulness", "least", 24.0, 3.0),),
-    "lighting_distinction_1": (Condition("lightness_contrast", "least", 0.15, 0.01),),
-    "lighting_distinction_2": (Condition("lightness_contrast", "least", 0.08, 0.008),),
-    "lighting_distinction_3": (Condition("lightness_contrast", "least", 0.025, 0.004),),
-    "detail_refinement_1": (Condition("fine_detail", "least", 5.0, 0.4), Condition("roughness", "most", 0.35, 0.05)),
-    "detail_refinement_2": (Condition("fine_detail", "least", 2.5, 0.3), Condition("roughness", "most", 0.35, 0.05)),
-    "detail_refinement_3": (Condition("roughness", "most", 0.35, 0.05),),
-    "detail_refinement_4": (Condition("roughness", "most", 0.95, 0.08),),
+    "color_aesthetic_2": (Condition("colourfulness", "least", 25.0, 3.0),),
+    "lighting_distinction_1": (Condition("lightness_contrast", "least", 0.21, 0.01),),
+    "lighting_distinction_2": (Condition("lightness_contrast", "least", 0.1, 0.008),),
+    "lighting_distinction_3": (Condition("lightness_contrast", "least", 0.035, 0.004),),
+    "detail_refinement_1": (Condition("fine_detail", "least", 3.3, 0.4), Condition("roughness", "most", 0.35, 0.05)),
+    "detail_refinement_2": (Condition("fine_detail", "least", 1.6, 0.2), Condition("roughness", "most", 0.35, 0.05)),
+    "detail_refinement_3": (Condition("roughness", "most", 0.42, 0.05),),
+    "detail_refinement_4": (Condition("roughness", "most", 0.9, 0.08),),
     "detail_refinement_5": (Condition("roughness", "most", 1.5, 0.1), Condition("blur_sigma", "most", 3.5, 0.2), Condition("content_range", "least", 9.2, 1.5)),
-    "detail_refinement_6": (Condition("scrap_share", "most", 0.03, 0.006),),
+    "detail_refinement_6": (Condition("scrap_share", "most", 0.013, 0.003),),
 }
 ALIGNMENT = "alignment"
 

@@ -1,0 +1,140 @@
+"""The command `mpo`: thin; each command calls a function that a user can import."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mpo import MpoError, __version__
+from mpo.progress import set_quiet
+
+app = typer.Typer(
+    name="mpo",
+    help="Align text-to-image diffusion models with multi-dimensional human preference.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars: now and then a line, fit for a log.")]
+Folder = Annotated[Path, typer.Argument(help="A run directory, made by `mpo run`.", metavar="RUN")]
+Repair = Annotated[bool, typer.Option("--repair", help="Make damaged candidates again.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="Lay a value over the recipe, such as train.learning_rate=1e-5. Repeatable.", metavar="KEY=VALUE")]
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a YAML file.")],
+    output: Annotated[Path | None, typer.Option(help="The run directory. Default: runs/RECIPE.")] = None,
+    settings: Settings = None,
+    until: Annotated[str, typer.Option(help="The last stage to run.")] = "report",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")] = False,
+    repair: Repair = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a recipe from prompts to a tuned LoRA and its report. Run it again to go on where it stopped."""
+    set_quiet(quiet)
+    from mpo.recipe import load_recipe
+    from mpo.run import STAGES, plan, run_recipe
+    from mpo.store import Run
+
+    loaded = load_recipe(recipe, settings or [])
+    if until not in STAGES:
+        raise MpoError(f"--until={until!r} is no stage; stages: {', '.join(STAGES)}")
+    if dry_run:
+        for stage, words in plan(loaded):
+            typer.echo(f"{stage:<9} {words}")
+        return
+    folder = output or Path("runs") / loaded.name
+    run_recipe(loaded, folder, stages=STAGES[: STAGES.index(until) + 1], repair=repair)
+    _conclude(Run(folder))
+
+
+def _conclude(run) -> None:
+    import json
+
+    if run.summary.exists():
+        summary = json.loads(run.summary.read_text("utf-8"))
+        for name, entry in [("total", summary["total"]), *summary["dimensions"].items()]:
+            low, high = entry["ci95"]
+            typer.echo(f"{name:<20} win rate {entry['win_rate']:.3f}  95% {low:.3f} to {high:.3f}  ties {entry['tie_rate']:.3f}  ({entry['num_prompts']} prompts)")
+    for path in (run.lora_weights, run.report):
+        if path.exists():
+            typer.echo(str(path))
+
+
+@app.command()
+def recipes() -> None:
+    """List the shipped recipes."""
+    from mpo.recipe import load_recipe, shipped_recipes
+
+    for name in shipped_recipes():
+        typer.echo(f"{name:<16} {load_recipe(name).description}")
+
+
+@app.command()
+def show(recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a YAML file.")], settings: Settings = None) -> None:
+    """Print a recipe with every value filled in."""
+    from mpo.recipe import dump_recipe, load_recipe
+
+    typer.echo(dump_recipe(load_recipe(recipe, settings or [])), nl=False)
+
+
+def _stage_command(stage: str, words: str) -> None:
+    def command(folder: Folder, quiet: Quiet = False) -> None:
+        set_quiet(quiet)
+        from mpo.run import run_stage
+
+        run_stage(folder, stage)
+
+    app.command(stage, help=words)(command)
+
+
+@app.command()
+def generate(folder: Folder, repair: Repair = False, quiet: Quiet = False) -> None:
+    """Sample the candidates."""
+    set_quiet(quiet)
+    from mpo.run import run_stage
+
+    run_stage(folder, "generate", repair=repair)
+
+
+for _stage, _words in {
+    "score": "Let the judge answer the checklist about every candidate.",
+    "select": "Choose the pairs to train on.",
+    "encode": "Encode latents and prompts of the pairs, once.",
+    "train": "Train the LoRA with Diffusion-DPO.",
+    "evaluate": "Compare tuned with base on held-out prompts.",
+    "export": "Write the LoRA for stock diffusers, with a model card.",
+    "report": "Write the run's page.",
+}.items():
+    _stage_command(_stage, _words)
+
+
+def _version(show_version: bool) -> None:
+    if show_version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: a user's error is one line on standard error and exit code 2."""
+    try:
+        app()
+    except ValueError as error:
+        from reward.errors import RewardError
+
+        if not isinstance(error, (MpoError, RewardError)):
+            raise
+        print(f"mpo: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

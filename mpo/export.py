@@ -1,0 +1,88 @@
+"""Stage export: the LoRA as a file that stock diffusers loads, with a model card."""
+
+from pathlib import Path
+
+from diffusers import StableDiffusionPipeline
+from diffusers.utils import convert_state_dict_to_diffusers
+
+from mpo.evaluate import read_evaluation
+from mpo.lora import add_lora, load_lora, lora_state
+from mpo.models import load_pipeline
+from mpo.recipe import Recipe, dump_recipe, read_recipe
+from mpo.select import read_selection
+from mpo.store import Run, replacing
+from mpo.train import final_lora
+
+
+def export(folder: str | Path) -> None:
+    """checkpoints/ -> lora/pytorch_lora_weights.safetensors, lora/README.md."""
+    run = Run(folder)
+    if run.lora_weights.exists():
+        return
+    recipe = read_recipe(run.recipe)
+    pipeline = load_pipeline(recipe.model)
+    denoiser = add_lora(pipeline, recipe.train)
+    load_lora(denoiser, final_lora(run, recipe.train))
+    card = model_card(run, recipe)
+    with replacing(run.lora) as temporary:
+        StableDiffusionPipeline.save_lora_weights(
+            temporary,
+            unet_lora_layers=convert_state_dict_to_diffusers(lora_state(denoiser)),
+            # Without it a loader takes alpha = rank, and the LoRA acts with another strength.
+            unet_lora_adapter_metadata=_jsonable(denoiser.peft_config["default"].to_dict()),
+        )
+        (temporary / "README.md").write_text(card, "utf-8")
+
+
+def _jsonable(config: dict) -> dict:
+    """Sets, whose order varies from process to process, as sorted lists: equal runs, equal bytes."""
+    return {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+
+
+def model_card(run: Run, recipe: Recipe) -> str:
+    """Markdown with the hub's YAML front matter: what it is, how it was made, how it did, what it is not."""
+    _, scores, summary = read_evaluation(run)
+    selection = read_selection(run)
+    table = "\n".join(
+        f"| {name} | {entry['win_rate']:.3f} | {entry['ci95'][0]:.3f} to {entry['ci95'][1]:.3f} | {entry['tie_rate']:.3f} | {entry['base_mean']:.3f} | {entry['tuned_mean']:.3f} |"
+        for name, entry in [("total", summary["total"]), *summary["dimensions"].items()]
+    )
+    base = recipe.model.path
+    return f"""---
+{f'base_model: {base}' if base != 'embedded' else 'base_model_relation: adapter'}
+library_name: diffusers
+tags: [lora, text-to-image, diffusion-dpo, multi-dimensional-preference-optimisation]
+---
+# {recipe.name}
+
+A LoRA of rank {recipe.train.rank} for `{base}`, trained with Diffusion-DPO (arXiv 2311.12908) on pairs of its own
+samples, selected by `{recipe.select.strategy}` from the scores of the `{recipe.judge.name}` judge on the checklist
+`{scores.checklist.fingerprint}` (method: arXiv 2412.21059).
+
+```python
+from diffusers import DiffusionPipeline
+
+pipeline = DiffusionPipeline.from_pretrained({'mpo.models.EMBEDDED' if base == 'embedded' else repr(base)})
+pipeline.load_lora_weights("lora")  # this folder
+```
+
+## Training
+{selection['num_kept']} pairs over {selection['num_prompts']} prompts, from {selection['num_candidates']} candidates;
+{recipe.train.num_steps} steps of {recipe.train.batch_size} pairs, beta {recipe.train.beta:g} on mean squared errors, learning rate {recipe.train.learning_rate:g}.
+
+## Evaluation
+Tuned against base on {summary['total']['num_prompts']} held-out prompts at {recipe.evaluate.num_seeds} paired seeds each, by the judge that also
+selected the training pairs. A win rate counts a tie as half; intervals are 95 %, by bootstrap over prompts.
+
+| dimension | win rate | 95 % interval | tie rate | base mean | tuned mean |
+|---|---|---|---|---|---|
+{table}
+
+## Limits
+The LoRA serves what the judge measures, and inherits what the judge and the base model cannot do. No person has rated it.
+
+## Recipe
+```yaml
+{dump_recipe(recipe).rstrip()}
+```
+"""

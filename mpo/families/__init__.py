@@ -1,0 +1,54 @@
+"""Model families: what training must know of a diffusion model, one file each, the same five functions.
+
+The family is found from the class of the pipeline that the model's folder or hub id names.
+"""
+
+import importlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+
+from mpo import MpoError
+
+Conditioning = dict[str, torch.Tensor]  # each (B, ...): what `predict` takes beside the noisy latents
+
+
+class Family(Protocol):
+    """The five functions. A module with these names is a family."""
+
+    def encode_prompts(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
+        """B prompts -> tensors (B, ...), equal to what the pipeline itself conditions on."""
+        ...
+
+    def encode_media(self, pipeline: Any, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, C, H, W) in [0, 1] -> latents as the denoiser sees them (B, c, h, w)."""
+        ...
+
+    def add_noise(self, pipeline: Any, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents, noise (B, c, h, w), timesteps (B,) -> noisy latents and the target of the prediction, same shape."""
+        ...
+
+    def predict(self, pipeline: Any, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+        """The denoiser's prediction (B, c, h, w), without guidance."""
+        ...
+
+    def lora_targets(self, pipeline: Any) -> list[str]:
+        """Names of the modules that a LoRA adapts unless the recipe says otherwise."""
+        ...
+
+
+FAMILIES = {
+    "StableDiffusionPipeline": "mpo.families.stable_diffusion",
+}
+
+
+def find_family(pipeline: Any) -> Family:
+    """The family of a loaded pipeline. Raises MpoError listing those known."""
+    return family_of_class(type(pipeline).__name__)
+
+
+def family_of_class(class_name: str) -> Any:
+    if class_name not in FAMILIES:
+        raise MpoError(f"model pipeline class {class_name!r} belongs to no known family; known: {', '.join(FAMILIES)}")
+    return importlib.import_module(FAMILIES[class_name])

@@ -1,0 +1,59 @@
+"""The LoRA on a pipeline's denoiser: adding it, its weights, reading it back."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.training_utils import cast_training_params
+from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file
+
+from mpo import MpoError
+from mpo.families import find_family
+from mpo.recipe import Train
+
+
+def add_lora(pipeline: Any, settings: Train) -> Any:
+    """Freeze the pipeline, add a LoRA (B = 0, so that policy equals reference) to its denoiser and return that.
+
+    The LoRA's own weights are float32 and the only ones that require gradients. A's draw depends on the seed alone.
+    """
+    targets = list(settings.lora_targets or find_family(pipeline).lora_targets(pipeline))
+    denoiser = pipeline.unet
+    for component in pipeline.components.values():
+        if isinstance(component, torch.nn.Module):
+            component.requires_grad_(False)
+    config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=targets)
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        try:
+            denoiser.add_adapter(config)
+        except ValueError as error:
+            raise MpoError(f"train.lora_targets={targets} cannot be adapted ({' '.join(str(error).split())}); name linear or convolution layers") from error
+    cast_training_params(denoiser, torch.float32)
+    return denoiser
+
+
+def lora_state(denoiser: Any) -> dict[str, torch.Tensor]:
+    """The LoRA's weights under peft's names, on the CPU."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(denoiser).items()}
+
+
+def load_lora(denoiser: Any, file: Path) -> None:
+    """Set the weights of a LoRA that `add_lora` added. Raises MpoError where the file fits it not."""
+    result = set_peft_model_state_dict(denoiser, load_file(file))
+    if result.unexpected_keys:
+        raise MpoError(f"{file} holds weights that the model lacks, such as {result.unexpected_keys[0]!r}; it was trained on another model or train.lora_targets")
+
+
+@contextmanager
+def lora_off(denoiser: Any) -> Iterator[None]:
+    """The reference: the same network without the LoRA, and without gradients."""
+    denoiser.disable_adapters()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        denoiser.enable_adapters()

@@ -1,0 +1,237 @@
+"""A recipe: every number of an alignment run, typed, frozen, on one page of YAML."""
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mpo import MpoError
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class RecipeError(MpoError):
+    """A recipe or a setting that cannot be used."""
+
+
+class Section(BaseModel):
+    """Frozen; unknown keys refused; no silent conversion between types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Model(Section):
+    """The diffusion model that is tuned."""
+
+    path: str  # "embedded", a folder, or a hub id
+    revision: str | None = None  # None = the hub's default branch
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+class Prompts(Section):
+    """UTF-8 text files, one prompt a line; relative to the recipe's folder or to the working directory."""
+
+    train: str
+    heldout: str
+
+
+class Generate(Section):
+    """Candidates for each training prompt."""
+
+    num_candidates: Annotated[int, Field(ge=2)]  # a prompt
+    num_inference_steps: Count
+    guidance_scale: NonNegative  # 1.0 = none
+    batch_size: Count  # pictures at a time; part of the result, since rounding depends on it
+
+
+class Judging(Section):
+    """Who answers which questions."""
+
+    name: str
+    checklist: str
+    questions: Literal["all", "answerable"] | tuple[str, ...] = "all"
+
+    @field_validator("questions", mode="before")
+    @classmethod
+    def _sequence(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class Select(Section):
+    """Which pairs to train on."""
+
+    strategy: str = "dominance"  # "dominance", "total" or "dimension:NAME"
+    grain: Literal["dimension", "subdimension", "question"] = "dimension"  # dominance only
+    margin: NonNegative  # by how much the chosen must lead, in the checklist's units; strictly more
+    pairs_per_prompt: Count | None = None  # the widest first; None = all
+    num_pairs: Count | None = None  # in all, a random subset; None = all
+
+    @field_validator("strategy")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in ("dominance", "total") and not (value.startswith("dimension:") and value != "dimension:"):
+            raise ValueError("use 'dominance', 'total' or 'dimension:NAME'")
+        return value
+
+
+class Train(Section):
+    """Diffusion-DPO on a LoRA."""
+
+    seed: int = 0
+    beta: Positive  # on errors averaged over all but the batch axis (arXiv 2311.12908, eq. 14)
+    learning_rate: Positive
+    num_steps: Count
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    lr_schedule: Literal["constant", "cosine", "linear"] = "constant"
+    batch_size: Count  # pairs a step, over all processes and accumulation steps
+    micro_batch_size: Count | None = None  # pairs in memory at a time; None = batch_size
+    rank: Count
+    alpha: Positive
+    lora_targets: tuple[str, ...] | None = None  # None = the family's attention projections
+    weight_decay: NonNegative = 0.0
+    max_grad_norm: Positive = 1.0
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    checkpoint_steps: Count  # interval
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+
+    @field_validator("lora_targets", "trackers", mode="before")
+    @classmethod
+    def _sequence(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _batches_fit(self) -> "Train":
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError(f"batch_size={self.batch_size} is no multiple of micro_batch_size={self.micro_batch_size}; change either")
+        if self.warmup_steps >= self.num_steps:
+            raise ValueError(f"warmup_steps={self.warmup_steps} must be less than num_steps={self.num_steps}")
+        return self
+
+
+class Evaluate(Section):
+    """Tuned against base on the held-out prompts, at paired seeds."""
+
+    seed: int
+    num_seeds: Count  # pictures a prompt and model
+    num_inference_steps: Count
+    guidance_scale: NonNegative
+    batch_size: Count
+    num_bootstrap: Count = 10_000
+
+
+class Recipe(Section):
+    """One alignment run. `seed` decides the candidates; `train.seed` the training."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    description: str
+    seed: int = 0
+    model: Model
+    prompts: Prompts
+    generate: Generate
+    judge: Judging
+    select: Select
+    train: Train
+    evaluate: Evaluate
+
+
+def recipes_folder() -> Path:
+    """Where the shipped recipes are: inside the installed package, or beside it in a checkout."""
+    packaged = Path(str(resources.files("mpo"))) / "recipes"
+    return packaged if packaged.is_dir() else packaged.parent.parent / "recipes"
+
+
+def shipped_recipes() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(recipes_folder().glob("*.yaml"))}
+
+
+def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
+    """A shipped recipe by name, or a YAML file, with settings such as "train.learning_rate=1e-5" laid over it.
+
+    Raises RecipeError with one line that names the field, its value and what would do.
+    """
+    shipped = shipped_recipes()
+    path = shipped.get(name) or Path(name)
+    if not path.is_file():
+        raise RecipeError(f"recipe={name!r} is neither shipped ({', '.join(shipped)}) nor a file; give one of these")
+    fields = _read_yaml(path)
+    for setting in settings:
+        _lay_over(fields, setting)
+    return parse_recipe(fields, source=str(name))
+
+
+def parse_recipe(fields: Mapping[str, Any], *, source: str) -> Recipe:
+    try:
+        return Recipe.model_validate(fields)
+    except ValidationError as error:
+        raise RecipeError(f"recipe {source}: {_explain(error)}") from None
+
+
+def read_recipe(path: Path) -> Recipe:
+    """A resolved recipe from a run directory."""
+    return parse_recipe(_read_yaml(path), source=str(path))
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def find_prompts(file: str) -> Path:
+    """A prompt file named in a recipe: beside the shipped recipes, else relative to the working directory."""
+    shipped = recipes_folder() / file
+    return shipped if shipped.is_file() else Path(file)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 1e-5 as text; a recipe's reader expects a number."""
+
+
+_FLOAT = re.compile(r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        fields = yaml.load(path.read_text("utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {path} is not YAML in UTF-8: {' '.join(str(error).split())}; mend the file") from None
+    if not isinstance(fields, dict):
+        raise RecipeError(f"recipe {path} holds no mapping; see a shipped one with `mpo show quickstart`")
+    return fields
+
+
+def _lay_over(fields: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {setting!r} is not KEY=VALUE; for example --set train.learning_rate=1e-5")
+    *sections, last = key.split(".")
+    target = fields
+    for section in sections:
+        if not isinstance(target.get(section), dict):
+            raise RecipeError(f"--set {setting!r}: the recipe has no section {section!r}; it has: {', '.join(k for k, v in fields.items() if isinstance(v, dict))}")
+        target = target[section]
+    try:
+        target[last] = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        raise RecipeError(f"--set {setting!r}: the value is not YAML; quote it") from None
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem: field, value, and what would do."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the recipe"
+    if first["type"] == "extra_forbidden":
+        section: Any = Recipe
+        for part in first["loc"][:-1]:
+            section = section.model_fields[str(part)].annotation
+        return f"{place} is unknown; known here: {', '.join(section.model_fields)}"
+    if first["type"] == "missing":
+        return f"{place} is missing; give it a value"
+    message = first["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(first["input"], dict) else f"={first['input']!r}"
+    return f"{place}{value}: {message[0].lower()}{message[1:]}"

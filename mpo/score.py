@@ -1,0 +1,93 @@
+"""Stage score: the judge answers the checklist about every candidate."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from mpo import MpoError
+from mpo.progress import track
+from mpo.recipe import Recipe, read_recipe
+from mpo.store import Run, read_table, sha256, write_table
+from reward import Scores, VisionReward, score_answers
+from reward.errors import MediaError
+
+CHUNK = 256  # pictures between two writes
+
+P_YES = pa.schema([("p_yes", pa.list_(pa.float64()))])
+SCORES = pa.schema(
+    [
+        ("candidate_id", pa.int64()),
+        ("p_yes", pa.list_(pa.float64())),
+        ("answers", pa.list_(pa.float64())),
+        ("dimensions", pa.list_(pa.float64())),
+        ("total", pa.float64()),
+    ]
+)
+
+
+def load_reward(recipe: Recipe) -> VisionReward:
+    """The recipe's judge and checklist."""
+    return VisionReward(recipe.judge.name, recipe.judge.checklist, questions=recipe.judge.questions)
+
+
+def score_files(reward: VisionReward, files: Sequence[Path], prompts: Sequence[str], *, parts: Path, description: str) -> Scores:
+    """Scores of N picture files, kept in `parts` chunk by chunk so that a killed run goes on where it was.
+
+    Raises MediaError naming a file that cannot be decoded.
+    """
+    p_yes = []
+    starts = range(0, len(files), CHUNK)
+    metadata = {"checklist": reward.checklist.fingerprint, "judge": reward.judge.fingerprint}
+    with track(description, total=len(files)) as advance:
+        for start in starts:
+            part = parts / f"{start:09d}.parquet"
+            chunk = files[start : start + CHUNK]
+            if part.exists():
+                table = read_table(part, made_by="score")
+                if table.schema.metadata != {k.encode(): v.encode() for k, v in metadata.items()}:
+                    raise MpoError(f"{part} was scored by another judge or checklist; delete {parts} and run again")
+                advance(len(chunk))
+            else:
+                scored = reward.score(chunk, prompts[start : start + CHUNK], on_item=advance)
+                write_table(part, {"p_yes": scored.p_yes.tolist()}, P_YES, metadata)
+                table = read_table(part, made_by="score")
+            p_yes.extend(table.column("p_yes").to_pylist())
+    return score_answers(np.array(p_yes).reshape(len(files), -1), reward.checklist)
+
+
+def score(folder: str | Path) -> None:
+    """candidates/ -> scores.parquet. Raises MpoError naming a candidate that is missing or damaged."""
+    run = Run(folder)
+    if run.scores.exists():
+        return
+    recipe = read_recipe(run.recipe)
+    prompts = {row["prompt_id"]: row["prompt"] for row in read_table(run.prompts, made_by="run").to_pylist()}
+    candidates = read_table(run.candidates_table, made_by="generate").to_pylist()
+    for row in candidates:
+        file = run.candidates / row["file"]
+        if not file.is_file() or sha256(file) != row["sha256"]:
+            state = "damaged: it does not match its recorded digest" if file.is_file() else "missing"
+            raise MpoError(f"score: candidate {file} is {state}; run again with --repair to make it again")
+    files = [run.candidates / row["file"] for row in candidates]
+    parts = run.folder / "scores"
+    try:
+        scores = score_files(load_reward(recipe), files, [prompts[row["prompt_id"]] for row in candidates], parts=parts, description="score")
+    except MediaError as error:
+        raise MpoError(f"score: {error}") from error
+    columns = {
+        "candidate_id": [row["candidate_id"] for row in candidates],
+        "p_yes": scores.p_yes.tolist(),
+        "answers": scores.answers.tolist(),
+        "dimensions": scores.dimensions.tolist(),
+        "total": scores.total.tolist(),
+    }
+    metadata = {
+        "checklist": scores.checklist.fingerprint,
+        "questions": ",".join(scores.checklist.question_ids),
+        "dimensions": ",".join(scores.checklist.dimensions),
+    }
+    write_table(run.scores, columns, SCORES, metadata)
+    shutil.rmtree(parts)
