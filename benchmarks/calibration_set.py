@@ -83,7 +83,9 @@ def cases(num_scenes: int = 14, seed: int = 0) -> Iterator[Case]:
     for image in (*scenes, *photos):
         unit = min(image.size) / WORKING_SIDE
         for sigma in (0.0, 0.3, 0.8, 0.9, 1.3, 1.5, 2.0, 2.2, 3.5, 5.0):
-            yield from levelled(BLUR_LEVELS, image.filter(ImageFilter.GaussianBlur(sigma * unit)), "gaussian blur", sigma)
+            yield from levelled(
+                BLUR_LEVELS, image.filter(ImageFilter.GaussianBlur(sigma * unit)), "gaussian blur", sigma
+            )
         for level, sigma in ((0.0, 0.0), (1.0, 0.06), (2.0, 0.13), (4.0, 0.35)):
             yield from levelled(ROUGH_LEVELS, grain(image, sigma, rng), "grain", level)
         for level, pitch in ((0.0, 1), (1.0, 4), (2.0, 8), (4.0, 16)):
@@ -97,7 +99,9 @@ def cases(num_scenes: int = 14, seed: int = 0) -> Iterator[Case]:
     for image in bright:
         for gloom in (0.0, 0.15, 0.35, 0.6, 0.75):
             dimmed = to_image(to_pixels(image) * (1 - gloom))
-            yield from levelled({"color_brightness_1": (0.15, 0.35), "color_brightness_2": (0.35, 0.6)}, dimmed, "gloom", gloom)
+            yield from levelled(
+                {"color_brightness_1": (0.15, 0.35), "color_brightness_2": (0.35, 0.6)}, dimmed, "gloom", gloom
+            )
     yield from _layout_cases(num_scenes, rng)
 
 
@@ -105,31 +109,48 @@ def _layout_cases(num_scenes: int, rng: np.random.Generator) -> Iterator[Case]:
     plain = ("white", "blue", "green", "purple")
     for i in range(num_scenes):
         place, shape, colour = plain[i % 4], ("circle", "star", "heart")[i % 3], ("red", "orange", "yellow")[i % 3]
-        middle, aside = Scene((Group(shape, colour),), place), Scene((Group(shape, colour),), place, ("left", "right")[i % 2])
+        middle, aside = (
+            Scene((Group(shape, colour),), place),
+            Scene((Group(shape, colour),), place, ("left", "right")[i % 2]),
+        )
         centred = to_pixels(draw(middle, Defects(flat=True), rng))
         for shift, level in ((0, 0.0), (6, 1.0), (15, 2.0)):
             moved = to_image(np.roll(centred, shift, axis=1))
             yield from levelled({"symmetry_1": (0.0, 1.0), "symmetry_2": (0.0, 2.0)}, moved, "shift", level)
         for shrink, fade, level in ((1.0, 0.0, 0.0), (0.55, 0.5, 1.0), (0.3, 0.75, 2.0)):
             empty = to_pixels(draw(Scene((), place), Defects(flat=True), np.random.default_rng(i)))
-            shown = to_pixels(draw(aside if i % 3 == 0 else middle, Defects(shrink=shrink, flat=True), np.random.default_rng(i)))
+            shown = to_pixels(
+                draw(aside if i % 3 == 0 else middle, Defects(shrink=shrink, flat=True), np.random.default_rng(i))
+            )
             faded = to_image(empty * fade + shown * (1 - fade))
-            yield from levelled({"main_object_1": (0.0, 1.0), "main_object_2": (1.0, 2.0)}, faded, "shrink and fade", level)
+            yield from levelled(
+                {"main_object_1": (0.0, 1.0), "main_object_2": (1.0, 2.0)}, faded, "shrink and fade", level
+            )
         for num_objects in (0, 1, 8, 26):
             crowd = _crowd(place, num_objects, rng)
             truths = {"richness_1": num_objects >= 26, "richness_2": num_objects >= 8, "richness_4": num_objects > 0}
             for question_id, truth in truths.items():
                 yield Case(question_id, crowd, truth, "fewer objects", -num_objects)
-        for scene, truth in ((Scene((), place), False), (middle, True), (Scene((Group(shape, colour, 3),), "meadow"), True)):
+        for scene, truth in (
+            (Scene((), place), False),
+            (middle, True),
+            (Scene((Group(shape, colour, 3),), "meadow"), True),
+        ):
             yield Case("richness_3", draw(scene, Defects(), rng), truth, "emptiness", 0.0 if truth else 1.0)
         for contrast, level in ((0.0, 3.0), (0.05, 2.5), (0.25, 2.0), (0.28, 2.0), (0.55, 1.0), (1.0, 0.0)):
             lit = draw(Scene((Group("circle", "black"),), "white"), Defects(), np.random.default_rng(i))
             shade = to_pixels(lit) * contrast + 0.5 * (1 - contrast)
-            levels = {"lighting_distinction_1": (0.0, 1.0), "lighting_distinction_2": (1.0, 2.0), "lighting_distinction_3": (2.0, 2.5)}
+            levels = {
+                "lighting_distinction_1": (0.0, 1.0),
+                "lighting_distinction_2": (1.0, 2.0),
+                "lighting_distinction_3": (2.0, 2.5),
+            }
             yield from levelled(levels, to_image(shade), "less contrast", level)
         vivid = draw(Scene((Group(shape, colour),), ("blue", "green", "purple", "meadow")[i % 4]), Defects(), rng)
         for wash in (0.0, 0.15, 0.75, 0.9):
-            yield Case("color_aesthetic_1", to_image(to_pixels(vivid) * (1 - wash) + 0.68 * wash), wash < 0.5, "wash", wash)
+            yield Case(
+                "color_aesthetic_1", to_image(to_pixels(vivid) * (1 - wash) + 0.68 * wash), wash < 0.5, "wash", wash
+            )
         for scraps, truth in ((0, True), (24, False), (34, False)):
             strewn = draw(middle, Defects(num_fragments=scraps), rng)
             yield Case("detail_refinement_6", strewn, truth, "scraps", scraps)
@@ -137,7 +158,9 @@ def _layout_cases(num_scenes: int, rng: np.random.Generator) -> Iterator[Case]:
         for sharp in quarters(photograph(name, side=384)):
             for sigma in (0.0, 1.3, 2.5, 4.0):
                 soft = sharp.filter(ImageFilter.GaussianBlur(sigma * 3))
-                yield from levelled({"detail_refinement_1": (0.0, 1.3), "detail_refinement_2": (1.0, 2.5)}, soft, "lost detail", sigma)
+                yield from levelled(
+                    {"detail_refinement_1": (0.0, 1.3), "detail_refinement_2": (1.0, 2.5)}, soft, "lost detail", sigma
+                )
 
 
 def quarters(image: Image.Image) -> list[Image.Image]:

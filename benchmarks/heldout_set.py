@@ -13,7 +13,16 @@ from scipy import ndimage
 from skimage import draw as pen
 from skimage.util import random_noise
 
-from benchmarks.calibration_set import BLUR_LEVELS, ROUGH_LEVELS, Case, levelled, photograph, quarters, to_image, to_pixels
+from benchmarks.calibration_set import (
+    BLUR_LEVELS,
+    ROUGH_LEVELS,
+    Case,
+    levelled,
+    photograph,
+    quarters,
+    to_image,
+    to_pixels,
+)
 
 INK = {
     "red": (0.80, 0.12, 0.15), "orange": (0.95, 0.52, 0.10), "yellow": (0.93, 0.85, 0.20), "green": (0.16, 0.58, 0.22),
@@ -118,7 +127,12 @@ def cases(num_scenes: int = 12, seed: int = 100) -> Iterator[Case]:
         small = image.resize((64, 64), Image.Resampling.BOX)
         for level, amount in ((0.0, 0.0), (1.0, 0.008), (2.0, 0.04), (4.0, 0.25)):
             noisy = random_noise(to_pixels(small), mode="speckle", var=amount, rng=seed) if amount else to_pixels(small)
-            yield from levelled(ROUGH_LEVELS, to_image(noisy + (rng.normal(0, amount**0.5 / 2, noisy.shape) if amount else 0)), "speckle", level)
+            yield from levelled(
+                ROUGH_LEVELS,
+                to_image(noisy + (rng.normal(0, amount**0.5 / 2, noisy.shape) if amount else 0)),
+                "speckle",
+                level,
+            )
         for level, count in ((0.0, 64), (1.0, 14), (2.0, 7), (4.0, 4)):
             mosaic = small.resize((count, count), Image.Resampling.BILINEAR).resize((64, 64), Image.Resampling.NEAREST)
             yield from levelled(ROUGH_LEVELS, mosaic, "mosaic", level)
@@ -127,7 +141,9 @@ def cases(num_scenes: int = 12, seed: int = 100) -> Iterator[Case]:
             # Underexposed in linear light, the corners most.
             linear = to_pixels(image) ** 2.2 * 2.0**-stops * (1 - 0.1 * stops * vignette(image))
             dark = to_image(linear ** (1 / 2.2))
-            yield from levelled({"color_brightness_2": (1.0, 3.0), "color_brightness_1": (0.0, 2.0)}, dark, "underexposure", level)
+            yield from levelled(
+                {"color_brightness_2": (1.0, 3.0), "color_brightness_1": (0.0, 2.0)}, dark, "underexposure", level
+            )
         for fade in (0.0, 0.2, 0.8, 0.95):
             pixels = to_pixels(image)
             grey = to_image(pixels * (1 - fade) + fade * pixels.mean(axis=-1, keepdims=True))
@@ -156,21 +172,40 @@ def _layout_cases(num_scenes: int, rng: np.random.Generator) -> Iterator[Case]:
             canvas = ground(paper, side)
             rgb = np.array(INK[ink]) * (1 - mix) + np.array(INK[paper]) * mix
             paint(canvas, "hexagon", rgb, 0.45, 0.52, radius)
-            yield from levelled({"main_object_1": (0.0, 1.0), "main_object_2": (1.0, 2.0)}, reduce(canvas), "smaller and fainter", level)
+            yield from levelled(
+                {"main_object_1": (0.0, 1.0), "main_object_2": (1.0, 2.0)}, reduce(canvas), "smaller and fainter", level
+            )
         for num_objects in (0, 1, 9, 30):
             canvas = ground(paper, side)
             for k in range(num_objects):
                 across = int(np.ceil(np.sqrt(num_objects)))
                 x, y = ((k % across) + 0.5) / across, ((k // across) + 0.5) / across
-                paint(canvas, ("hexagon", "triangle", "ring")[k % 3], INK[list(INK)[(k * 3 + i + 1) % 8]], x, y, min(0.2, 0.45 / across), rng.random())
-            truths = {"richness_1": num_objects >= 30, "richness_2": num_objects >= 9, "richness_3": num_objects >= 1, "richness_4": num_objects > 0}
+                paint(
+                    canvas,
+                    ("hexagon", "triangle", "ring")[k % 3],
+                    INK[list(INK)[(k * 3 + i + 1) % 8]],
+                    x,
+                    y,
+                    min(0.2, 0.45 / across),
+                    rng.random(),
+                )
+            truths = {
+                "richness_1": num_objects >= 30,
+                "richness_2": num_objects >= 9,
+                "richness_3": num_objects >= 1,
+                "richness_4": num_objects > 0,
+            }
             for question_id, truth in truths.items():
                 yield Case(question_id, reduce(canvas), truth, "fewer objects", -num_objects)
         ball = np.full((side, side, 3), 0.5)
         y, x = np.mgrid[:side, :side] / side - 0.5
         ball += (0.48 * np.sign(x + 0.1 * (i % 3)) * (np.hypot(x, y) < 0.33))[..., None] + 0.18 * x[..., None]
         for contrast, level in ((1.0, 0.0), (0.42, 1.0), (0.17, 2.0), (0.03, 3.0)):
-            levels = {"lighting_distinction_1": (0.0, 1.0), "lighting_distinction_2": (1.0, 2.0), "lighting_distinction_3": (2.0, 3.0)}
+            levels = {
+                "lighting_distinction_1": (0.0, 1.0),
+                "lighting_distinction_2": (1.0, 2.0),
+                "lighting_distinction_3": (2.0, 3.0),
+            }
             yield from levelled(levels, to_image(0.5 + (ball - 0.5) * contrast), "less contrast", level)
         for num_scraps in (0, 40, 60):
             canvas = to_pixels(still_life(i))
@@ -184,13 +219,29 @@ def _layout_cases(num_scenes: int, rng: np.random.Generator) -> Iterator[Case]:
         for sharp in quarters(photograph(name, side=384)):
             for sigma in (0.0, 1.5, 2.8, 4.5):
                 soft = motion_blur(sharp, sigma)
-                yield from levelled({"detail_refinement_1": (0.0, 1.3), "detail_refinement_2": (0.0, 2.5)}, soft, "lost detail", sigma)
+                yield from levelled(
+                    {"detail_refinement_1": (0.0, 1.3), "detail_refinement_2": (0.0, 2.5)}, soft, "lost detail", sigma
+                )
 
 
 def _alignment_cases(num_scenes: int, rng: np.random.Generator) -> Iterator[Case]:
     """Right and wrong texts for pictures of the vocabulary; each wrong text is wrong in one word."""
-    places = ("blue background", "white background", "meadow", "sea", "desert", "night sky", "black background", "green background")
-    clear = {"meadow": "red yellow purple black", "sea": "red yellow green black", "desert": "red blue green purple", "night sky": "red yellow white green"}
+    places = (
+        "blue background",
+        "white background",
+        "meadow",
+        "sea",
+        "desert",
+        "night sky",
+        "black background",
+        "green background",
+    )
+    clear = {
+        "meadow": "red yellow purple black",
+        "sea": "red yellow green black",
+        "desert": "red blue green purple",
+        "night sky": "red yellow white green",
+    }
     for i in range(5 * num_scenes):
         place = places[i % len(places)]
         plain = place.removesuffix(" background")
@@ -199,7 +250,15 @@ def _alignment_cases(num_scenes: int, rng: np.random.Generator) -> Iterator[Case
         canvas = ground(plain, 192)
         for k in range(count):
             x = 0.5 if count == 1 else (0.28, 0.72)[k]
-            paint(canvas, shape, np.array(INK[ink]) * rng.uniform(0.9, 1.0), x, 0.5, 0.24 if count == 1 else 0.18, rng.normal(0, 0.08))
+            paint(
+                canvas,
+                shape,
+                np.array(INK[ink]) * rng.uniform(0.9, 1.0),
+                x,
+                0.5,
+                0.24 if count == 1 else 0.18,
+                rng.normal(0, 0.08),
+            )
         image = reduce(canvas)
         where = f"on a {place}" if "background" in place else f"{'on' if place == 'sea' else 'in'} the {place}"
         number, plural = (("a", ""), ("two", "s"))[count - 1]

@@ -30,7 +30,9 @@ def judge(cases: Iterable[Case]) -> dict[str, list[tuple[Case, float]]]:
 
 def accuracy(judged: list[tuple[Case, float]]) -> float:
     """Balanced: the mean of the accuracy on the yes cases and on the no cases."""
-    right = {truth: np.mean([(p >= 0.5) == truth for case, p in judged if case.truth == truth]) for truth in (True, False)}
+    right = {
+        truth: np.mean([(p >= 0.5) == truth for case, p in judged if case.truth == truth]) for truth in (True, False)
+    }
     return float((right[True] + right[False]) / 2)
 
 
@@ -54,17 +56,25 @@ def fit(cases: Iterable[Case]) -> None:
         x, truth = np.array([v for v, _ in pairs]), np.array([t for _, t in pairs])
         grid = np.unique(x[np.isfinite(x)])
         middles = (grid[1:] + grid[:-1]) / 2
-        share_right = np.array([((x >= t) & truth).sum() / truth.sum() + ((x < t) & ~truth).sum() / (~truth).sum() for t in middles]) / 2
+        share_right = (
+            np.array(
+                [((x >= t) & truth).sum() / truth.sum() + ((x < t) & ~truth).sum() / (~truth).sum() for t in middles]
+            )
+            / 2
+        )
         best = middles[share_right >= share_right.max() - 1e-9]
         sign = 1 if RULES[question_id][0].at == "least" else -1
-        print(f"{question_id:24s} now {RULES[question_id][0].threshold:7.3f}  best {sign * best.min():7.3f} to {sign * best.max():7.3f}  accuracy {share_right.max():.3f}")
+        print(
+            f"{question_id:24s} now {RULES[question_id][0].threshold:7.3f}  best {sign * best.min():7.3f} to {sign * best.max():7.3f}  accuracy {share_right.max():.3f}"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fit", action="store_true")
     if parser.parse_args().fit:
-        return fit(calibration_set.cases())
+        fit(calibration_set.cases())
+        return
     calibrated, examined = judge(calibration_set.cases()), judge(heldout_set.cases())
     print(f"{'question':24s} {'cases':>6s} {'accuracy':>9s} {'monotone':>9s} {'calibration':>12s}")
     for question_id, judged in examined.items():

@@ -20,7 +20,12 @@ app = typer.Typer(
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars: now and then a line, fit for a log.")]
 Folder = Annotated[Path, typer.Argument(help="A run directory, made by `mpo run`.", metavar="RUN")]
 Repair = Annotated[bool, typer.Option("--repair", help="Make damaged candidates again.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="Lay a value over the recipe, such as train.learning_rate=1e-5. Repeatable.", metavar="KEY=VALUE")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Lay a value over the recipe, such as train.learning_rate=1e-5. Repeatable.", metavar="KEY=VALUE"
+    ),
+]
 
 
 @app.command()
@@ -29,7 +34,9 @@ def run(
     output: Annotated[Path | None, typer.Option(help="The run directory. Default: runs/RECIPE.")] = None,
     settings: Settings = None,
     until: Annotated[str, typer.Option(help="The last stage to run.")] = "report",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")
+    ] = False,
     repair: Repair = False,
     quiet: Quiet = False,
 ) -> None:
@@ -58,7 +65,9 @@ def _conclude(run) -> None:
         summary = json.loads(run.summary.read_text("utf-8"))
         for name, entry in [("total", summary["total"]), *summary["dimensions"].items()]:
             low, high = entry["ci95"]
-            typer.echo(f"{name:<20} win rate {entry['win_rate']:.3f}  95% {low:.3f} to {high:.3f}  ties {entry['tie_rate']:.3f}  ({entry['num_prompts']} prompts)")
+            typer.echo(
+                f"{name:<20} win rate {entry['win_rate']:.3f}  95% {low:.3f} to {high:.3f}  ties {entry['tie_rate']:.3f}  ({entry['num_prompts']} prompts)"
+            )
     for path in (run.lora_weights, run.report):
         if path.exists():
             typer.echo(str(path))
@@ -74,7 +83,9 @@ def recipes() -> None:
 
 
 @app.command()
-def show(recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a YAML file.")], settings: Settings = None) -> None:
+def show(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a YAML file.")], settings: Settings = None
+) -> None:
     """Print a recipe with every value filled in."""
     from mpo.recipe import dump_recipe, load_recipe
 
@@ -119,7 +130,11 @@ def _version(show_version: bool) -> None:
 
 
 @app.callback()
-def _options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     pass
 
 

@@ -34,7 +34,10 @@ def encode(folder: str | Path) -> None:
     missing = [(kind, shard, ids) for kind, shard, ids in work if not shard_file(run, kind, shard).exists()]
     if not missing:
         return
-    files = {row["candidate_id"]: run.candidates / row["file"] for row in read_table(run.candidates_table, made_by="generate").to_pylist()}
+    files = {
+        row["candidate_id"]: run.candidates / row["file"]
+        for row in read_table(run.candidates_table, made_by="generate").to_pylist()
+    }
     prompts = {row["prompt_id"]: row["prompt"] for row in read_table(run.prompts, made_by="run").to_pylist()}
     pipeline = load_pipeline(recipe.model)
     family = find_family(pipeline)
@@ -54,7 +57,9 @@ def encode(folder: str | Path) -> None:
 
 
 @torch.no_grad()
-def _write_shard(file: Path, ids: Sequence[int], encode_batch: Callable[[Sequence[int]], Conditioning], advance: Callable[..., None]) -> None:
+def _write_shard(
+    file: Path, ids: Sequence[int], encode_batch: Callable[[Sequence[int]], Conditioning], advance: Callable[..., None]
+) -> None:
     batches = []
     for start in range(0, len(ids), BATCH):
         batches.append({name: tensor.cpu() for name, tensor in encode_batch(ids[start : start + BATCH]).items()})
@@ -96,7 +101,9 @@ class EncodedPairs:
             for shard in range(_num_shards(list(rows))):
                 if not shard_file(run, kind, shard).exists():
                     raise MpoError(f"{shard_file(run, kind, shard)} is missing; run `mpo encode {run.folder}` first")
-        self._open = lru_cache(maxsize=64)(lambda kind, shard: safe_open(str(shard_file(run, kind, shard)), framework="pt"))
+        self._open = lru_cache(maxsize=64)(
+            lambda kind, shard: safe_open(str(shard_file(run, kind, shard)), framework="pt")
+        )
 
     def latents(self, candidate_ids: Sequence[int]) -> torch.Tensor:
         """(B, c, h, w)"""
@@ -108,4 +115,6 @@ class EncodedPairs:
     def _rows(self, kind: str, ids: Sequence[int]) -> Conditioning:
         places = [divmod(self._row[kind][i], SHARD) for i in ids]
         names = self._open(kind, places[0][0]).keys()
-        return {name: torch.stack([self._open(kind, shard).get_slice(name)[row] for shard, row in places]) for name in names}
+        return {
+            name: torch.stack([self._open(kind, shard).get_slice(name)[row] for shard, row in places]) for name in names
+        }

@@ -80,7 +80,14 @@ def evaluate(folder: str | Path) -> None:
             for k in range(settings.num_seeds):
                 file = run.samples / model / f"{row['prompt_id']:06d}-{k:02d}.png"
                 samples.append(Sample(row["prompt"], sample_seed(settings.seed, row["prompt_id"], k), file))
-                rows.append({"prompt_id": row["prompt_id"], "seed": samples[-1].seed, "model": model, "file": f"{model}/{file.name}"})
+                rows.append(
+                    {
+                        "prompt_id": row["prompt_id"],
+                        "seed": samples[-1].seed,
+                        "model": model,
+                        "file": f"{model}/{file.name}",
+                    }
+                )
         draw_samples(
             lambda model=model: load(model),
             samples,
@@ -95,7 +102,11 @@ def evaluate(folder: str | Path) -> None:
     parts = run.evaluation / "scores"
     scores = score_files(load_reward(recipe), files, texts, parts=parts, description="evaluate: score")
     columns = {name: [row[name] for row in rows] for name in ("prompt_id", "seed", "model", "file")}
-    columns |= {"p_yes": scores.p_yes.tolist(), "dimensions": scores.dimensions.tolist(), "total": scores.total.tolist()}
+    columns |= {
+        "p_yes": scores.p_yes.tolist(),
+        "dimensions": scores.dimensions.tolist(),
+        "total": scores.total.tolist(),
+    }
     metadata = {"checklist": scores.checklist.fingerprint, "dimensions": ",".join(scores.checklist.dimensions)}
     write_table(run.evaluation_table, columns, EVALUATION, metadata)
     write_json(run.summary, summary_of(scores, recipe))

@@ -49,7 +49,7 @@ def model_card(run: Run, recipe: Recipe) -> str:
     )
     base = recipe.model.path
     return f"""---
-{f'base_model: {base}' if base != 'embedded' else 'base_model_relation: adapter'}
+{f"base_model: {base}" if base != "embedded" else "base_model_relation: adapter"}
 library_name: diffusers
 tags: [lora, text-to-image, diffusion-dpo, multi-dimensional-preference-optimisation]
 ---
@@ -62,16 +62,16 @@ samples, selected by `{recipe.select.strategy}` from the scores of the `{recipe.
 ```python
 from diffusers import DiffusionPipeline
 
-pipeline = DiffusionPipeline.from_pretrained({'mpo.models.EMBEDDED' if base == 'embedded' else repr(base)})
+pipeline = DiffusionPipeline.from_pretrained({"mpo.models.EMBEDDED" if base == "embedded" else repr(base)})
 pipeline.load_lora_weights("lora")  # this folder
 ```
 
 ## Training
-{selection['num_kept']} pairs over {selection['num_prompts']} prompts, from {selection['num_candidates']} candidates;
+{selection["num_kept"]} pairs over {selection["num_prompts"]} prompts, from {selection["num_candidates"]} candidates;
 {recipe.train.num_steps} steps of {recipe.train.batch_size} pairs, beta {recipe.train.beta:g} on mean squared errors, learning rate {recipe.train.learning_rate:g}.
 
 ## Evaluation
-Tuned against base on {summary['total']['num_prompts']} held-out prompts at {recipe.evaluate.num_seeds} paired seeds each, by the judge that also
+Tuned against base on {summary["total"]["num_prompts"]} held-out prompts at {recipe.evaluate.num_seeds} paired seeds each, by the judge that also
 selected the training pairs. A win rate counts a tie as half; intervals are 95 %, by bootstrap over prompts.
 
 | dimension | win rate | 95 % interval | tie rate | base mean | tuned mean |

@@ -16,7 +16,13 @@ from mpo.recipe import read_recipe
 from mpo.store import Run, read_table, replacing, sha256, write_table
 
 CANDIDATES = pa.schema(
-    [("candidate_id", pa.int64()), ("prompt_id", pa.int64()), ("seed", pa.int64()), ("file", pa.string()), ("sha256", pa.string())]
+    [
+        ("candidate_id", pa.int64()),
+        ("prompt_id", pa.int64()),
+        ("seed", pa.int64()),
+        ("file", pa.string()),
+        ("sha256", pa.string()),
+    ]
 )
 
 
@@ -36,7 +42,13 @@ def sample_seed(seed: int, prompt_id: int, index: int) -> int:
 
 
 def draw_samples(
-    load: Callable[[], Any], samples: Sequence[Sample], *, num_inference_steps: int, guidance_scale: float, batch_size: int, description: str
+    load: Callable[[], Any],
+    samples: Sequence[Sample],
+    *,
+    num_inference_steps: int,
+    guidance_scale: float,
+    batch_size: int,
+    description: str,
 ) -> None:
     """Make the pictures that are missing.
 
@@ -74,7 +86,11 @@ def generate(folder: str | Path, *, repair: bool = False) -> None:
     recipe = read_recipe(run.recipe)
     prompts = read_table(run.prompts, made_by="run").to_pylist()
     samples = [
-        Sample(row["prompt"], sample_seed(recipe.seed, row["prompt_id"], k), run.candidates / f"{row['prompt_id']:06d}-{k:02d}.png")
+        Sample(
+            row["prompt"],
+            sample_seed(recipe.seed, row["prompt_id"], k),
+            run.candidates / f"{row['prompt_id']:06d}-{k:02d}.png",
+        )
         for row in prompts
         for k in range(recipe.generate.num_candidates)
     ]
@@ -99,7 +115,9 @@ def generate(folder: str | Path, *, repair: bool = False) -> None:
     if recorded:
         changed = [row["file"] for row, digest in zip(recorded, digests, strict=True) if row["sha256"] != digest]
         if changed:
-            raise MpoError(f"{len(changed)} repaired candidates, such as {changed[0]!r}, came out other than recorded (another machine or version?); use a new --output")
+            raise MpoError(
+                f"{len(changed)} repaired candidates, such as {changed[0]!r}, came out other than recorded (another machine or version?); use a new --output"
+            )
         return
     per_prompt = recipe.generate.num_candidates
     columns = {

@@ -31,7 +31,9 @@ def add_lora(pipeline: Any, settings: Train) -> Any:
         try:
             denoiser.add_adapter(config)
         except ValueError as error:
-            raise MpoError(f"train.lora_targets={targets} cannot be adapted ({' '.join(str(error).split())}); name linear or convolution layers") from error
+            raise MpoError(
+                f"train.lora_targets={targets} cannot be adapted ({' '.join(str(error).split())}); name linear or convolution layers"
+            ) from error
     cast_training_params(denoiser, torch.float32)
     return denoiser
 
@@ -45,7 +47,9 @@ def load_lora(denoiser: Any, file: Path) -> None:
     """Set the weights of a LoRA that `add_lora` added. Raises MpoError where the file fits it not."""
     result = set_peft_model_state_dict(denoiser, load_file(file))
     if result.unexpected_keys:
-        raise MpoError(f"{file} holds weights that the model lacks, such as {result.unexpected_keys[0]!r}; it was trained on another model or train.lora_targets")
+        raise MpoError(
+            f"{file} holds weights that the model lacks, such as {result.unexpected_keys[0]!r}; it was trained on another model or train.lora_targets"
+        )
 
 
 @contextmanager

@@ -18,7 +18,9 @@ def read_prompts(file: str, *, field: str) -> list[str]:
         raise MpoError(f"{field}={file!r} holds no prompt; write one prompt a line")
     repeated = len(prompts) - len(set(prompts))
     if repeated:
-        raise MpoError(f"{field}={file!r} repeats {repeated} prompts; remove the repetitions, for example with `sort -u`")
+        raise MpoError(
+            f"{field}={file!r} repeats {repeated} prompts; remove the repetitions, for example with `sort -u`"
+        )
     return prompts
 
 
@@ -28,7 +30,7 @@ def read_prompt_sets(recipe: Recipe) -> tuple[list[str], list[str]]:
     heldout = read_prompts(recipe.prompts.heldout, field="prompts.heldout")
     shared = set(train) & set(heldout)
     if shared:
-        raise MpoError(f"prompts.heldout={recipe.prompts.heldout!r} shares {len(shared)} prompts with prompts.train, such as {min(shared)!r}; remove them from either")
+        raise MpoError(
+            f"prompts.heldout={recipe.prompts.heldout!r} shares {len(shared)} prompts with prompts.train, such as {min(shared)!r}; remove them from either"
+        )
     return train, heldout
-
-

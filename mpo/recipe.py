@@ -108,7 +108,9 @@ class Train(Section):
     @model_validator(mode="after")
     def _batches_fit(self) -> "Train":
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
-            raise ValueError(f"batch_size={self.batch_size} is no multiple of micro_batch_size={self.micro_batch_size}; change either")
+            raise ValueError(
+                f"batch_size={self.batch_size} is no multiple of micro_batch_size={self.micro_batch_size}; change either"
+            )
         if self.warmup_steps >= self.num_steps:
             raise ValueError(f"warmup_steps={self.warmup_steps} must be less than num_steps={self.num_steps}")
         return self
@@ -199,7 +201,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         fields = yaml.load(path.read_text("utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe {path} is not YAML in UTF-8: {' '.join(str(error).split())}; mend the file") from None
+        raise RecipeError(
+            f"recipe {path} is not YAML in UTF-8: {' '.join(str(error).split())}; mend the file"
+        ) from None
     if not isinstance(fields, dict):
         raise RecipeError(f"recipe {path} holds no mapping; see a shipped one with `mpo show quickstart`")
     return fields
@@ -213,7 +217,9 @@ def _lay_over(fields: dict[str, Any], setting: str) -> None:
     target = fields
     for section in sections:
         if not isinstance(target.get(section), dict):
-            raise RecipeError(f"--set {setting!r}: the recipe has no section {section!r}; it has: {', '.join(k for k, v in fields.items() if isinstance(v, dict))}")
+            raise RecipeError(
+                f"--set {setting!r}: the recipe has no section {section!r}; it has: {', '.join(k for k, v in fields.items() if isinstance(v, dict))}"
+            )
         target = target[section]
     try:
         target[last] = yaml.load(text, Loader=_Loader)

@@ -48,7 +48,9 @@ def prepare(recipe: Recipe, output: str | Path) -> Run:
     if run.recipe.exists():
         if read_recipe(run.recipe) != recipe:
             differing = _differences(read_recipe(run.recipe), recipe)
-            raise MpoError(f"--output {str(output)!r} holds a run of another recipe (it differs in {', '.join(differing)}); use another folder")
+            raise MpoError(
+                f"--output {str(output)!r} holds a run of another recipe (it differs in {', '.join(differing)}); use another folder"
+            )
     elif run.folder.exists() and any(run.folder.iterdir()):
         raise MpoError(f"--output {str(output)!r} is not empty and holds no run; use another folder")
     train, heldout = check(recipe)
@@ -65,7 +67,11 @@ def _differences(held: Recipe, wanted: Recipe) -> list[str]:
     for name in Recipe.model_fields:
         a, b = getattr(held, name), getattr(wanted, name)
         if a != b:
-            names += [f"{name}.{key}" for key in type(a).model_fields if getattr(a, key) != getattr(b, key)] if hasattr(type(a), "model_fields") else [name]
+            names += (
+                [f"{name}.{key}" for key in type(a).model_fields if getattr(a, key) != getattr(b, key)]
+                if hasattr(type(a), "model_fields")
+                else [name]
+            )
     return names
 
 
@@ -83,7 +89,9 @@ def run_stage(folder: str | Path, stage: str, *, repair: bool = False) -> None:
     """One stage of a prepared run. Raises MpoError where the folder is no run."""
     run = Run(folder)
     if not run.recipe.is_file():
-        raise MpoError(f"{str(folder)!r} is no run: it holds no recipe.yaml; make one with `mpo run RECIPE --output {folder}`")
+        raise MpoError(
+            f"{str(folder)!r} is no run: it holds no recipe.yaml; make one with `mpo run RECIPE --output {folder}`"
+        )
     run.log_event("start", stage=stage, pid=os.getpid())
     say(f"{stage} ...")
     stage_function(stage)(folder, **({"repair": True} if repair and stage == "generate" else {}))
@@ -99,11 +107,17 @@ def plan(recipe: Recipe) -> list[tuple[str, str]]:
     kept = f"at most {recipe.select.num_pairs} pairs" if recipe.select.num_pairs else "all pairs"
     per_prompt = f", at most {recipe.select.pairs_per_prompt} a prompt" if recipe.select.pairs_per_prompt else ""
     return [
-        ("generate", f"{num_candidates} candidates: {len(train)} prompts x {g.num_candidates}, {g.num_inference_steps} steps, guidance {g.guidance_scale:g}"),
+        (
+            "generate",
+            f"{num_candidates} candidates: {len(train)} prompts x {g.num_candidates}, {g.num_inference_steps} steps, guidance {g.guidance_scale:g}",
+        ),
         ("score", f"judge {recipe.judge.name}, checklist {recipe.judge.checklist}"),
         ("select", f"{recipe.select.strategy}, margin {recipe.select.margin:g}: {kept}{per_prompt}"),
         ("encode", "latents and prompt embeddings of the selected pairs"),
-        ("train", f"{t.num_steps} steps of {t.batch_size} pairs, LoRA rank {t.rank}, beta {t.beta:g}, learning rate {t.learning_rate:g}"),
+        (
+            "train",
+            f"{t.num_steps} steps of {t.batch_size} pairs, LoRA rank {t.rank}, beta {t.beta:g}, learning rate {t.learning_rate:g}",
+        ),
         ("evaluate", f"{num_samples} pictures: {len(heldout)} held-out prompts x {e.num_seeds} seeds x base and tuned"),
         ("export", "lora/pytorch_lora_weights.safetensors and a model card"),
         ("report", "evaluation/report.html"),

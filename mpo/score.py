@@ -33,7 +33,9 @@ def load_reward(recipe: Recipe) -> VisionReward:
     return VisionReward(recipe.judge.name, recipe.judge.checklist, questions=recipe.judge.questions)
 
 
-def score_files(reward: VisionReward, files: Sequence[Path], prompts: Sequence[str], *, parts: Path, description: str) -> Scores:
+def score_files(
+    reward: VisionReward, files: Sequence[Path], prompts: Sequence[str], *, parts: Path, description: str
+) -> Scores:
     """Scores of N picture files, kept in `parts` chunk by chunk so that a killed run goes on where it was.
 
     Raises MediaError naming a file that cannot be decoded.
@@ -74,7 +76,13 @@ def score(folder: str | Path) -> None:
     files = [run.candidates / row["file"] for row in candidates]
     parts = run.folder / "scores"
     try:
-        scores = score_files(load_reward(recipe), files, [prompts[row["prompt_id"]] for row in candidates], parts=parts, description="score")
+        scores = score_files(
+            load_reward(recipe),
+            files,
+            [prompts[row["prompt_id"]] for row in candidates],
+            parts=parts,
+            description="score",
+        )
     except MediaError as error:
         raise MpoError(f"score: {error}") from error
     columns = {

@@ -66,7 +66,9 @@ def lead_of(strategy: str, checklist: Checklist) -> Lead:
         return total_lead
     name = strategy.removeprefix("dimension:")
     if name not in checklist.dimensions:
-        raise MpoError(f"select.strategy={strategy!r}: no such dimension among the questions asked; dimensions: {', '.join(checklist.dimensions)}")
+        raise MpoError(
+            f"select.strategy={strategy!r}: no such dimension among the questions asked; dimensions: {', '.join(checklist.dimensions)}"
+        )
     return dimension_lead(checklist.dimensions.index(name))
 
 
@@ -85,7 +87,9 @@ class Pairs:
         return Pairs(self.chosen[index], self.rejected[index], self.lead[index])
 
 
-def find_pairs(lead: Lead, prompt_ids: np.ndarray, groups: np.ndarray, total: np.ndarray, *, margin: float, per_prompt: int | None) -> Pairs:
+def find_pairs(
+    lead: Lead, prompt_ids: np.ndarray, groups: np.ndarray, total: np.ndarray, *, margin: float, per_prompt: int | None
+) -> Pairs:
     """All pairs (i, j) of one prompt whose lead exceeds the margin; of each prompt the widest `per_prompt`.
 
     prompt_ids (N,) grouped (equal ones adjacent); groups (N, K); total (N,). Equal leads keep the candidates' order.
@@ -121,7 +125,9 @@ def choose(settings: Select, scores: Scores, prompt_ids: np.ndarray, *, seed: in
     """The pairs that a recipe's settings keep."""
     groups = scores.by(settings.grain) if settings.strategy == "dominance" else scores.dimensions
     lead = lead_of(settings.strategy, scores.checklist)
-    pairs = find_pairs(lead, prompt_ids, groups, scores.total, margin=settings.margin, per_prompt=settings.pairs_per_prompt)
+    pairs = find_pairs(
+        lead, prompt_ids, groups, scores.total, margin=settings.margin, per_prompt=settings.pairs_per_prompt
+    )
     if settings.num_pairs is not None and len(pairs) > settings.num_pairs:
         kept = np.random.default_rng(seed).choice(len(pairs), size=settings.num_pairs, replace=False)
         pairs = pairs.take(np.sort(kept))
@@ -133,7 +139,9 @@ def read_scores(run: Run) -> tuple[Scores, np.ndarray]:
     checklist = load_reward(read_recipe(run.recipe)).checklist
     table = read_table(run.scores, made_by="score")
     if (table.schema.metadata or {}).get(b"checklist") != checklist.fingerprint.encode():
-        raise MpoError(f"{run.scores} was made with another checklist; delete it and run `mpo score {run.folder}` again")
+        raise MpoError(
+            f"{run.scores} was made with another checklist; delete it and run `mpo score {run.folder}` again"
+        )
     p_yes = np.array(table.column("p_yes").to_pylist()).reshape(table.num_rows, -1)
     prompt_ids = read_table(run.candidates_table, made_by="generate").column("prompt_id").to_numpy()
     return score_answers(p_yes, checklist), prompt_ids
@@ -168,7 +176,12 @@ def select(folder: str | Path) -> None:
         "margin": (scores.total[pairs.chosen] - scores.total[pairs.rejected]).tolist(),
         "dimension_margins": (scores.dimensions[pairs.chosen] - scores.dimensions[pairs.rejected]).tolist(),
     }
-    write_table(run.pairs, columns, PAIRS, {"checklist": scores.checklist.fingerprint, "dimensions": ",".join(scores.checklist.dimensions)})
+    write_table(
+        run.pairs,
+        columns,
+        PAIRS,
+        {"checklist": scores.checklist.fingerprint, "dimensions": ",".join(scores.checklist.dimensions)},
+    )
 
 
 def _statistics(settings: Select, scores: Scores, prompt_ids: np.ndarray, kept: Pairs, *, num_compared: int) -> dict:
@@ -176,8 +189,18 @@ def _statistics(settings: Select, scores: Scores, prompt_ids: np.ndarray, kept: 
     strategies = {}
     for strategy in ("dominance", "total", *(f"dimension:{name}" for name in scores.checklist.dimensions)):
         groups = scores.by(settings.grain) if strategy == "dominance" else scores.dimensions
-        pairs = find_pairs(lead_of(strategy, scores.checklist), prompt_ids, groups, scores.total, margin=settings.margin, per_prompt=None)
-        strategies[strategy] = {"num_pairs": len(pairs), "share_worse_in_some_dimension": confounded_share(pairs, scores.dimensions)}
+        pairs = find_pairs(
+            lead_of(strategy, scores.checklist),
+            prompt_ids,
+            groups,
+            scores.total,
+            margin=settings.margin,
+            per_prompt=None,
+        )
+        strategies[strategy] = {
+            "num_pairs": len(pairs),
+            "share_worse_in_some_dimension": confounded_share(pairs, scores.dimensions),
+        }
     return {
         "strategy": settings.strategy,
         "grain": settings.grain,

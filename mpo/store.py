@@ -31,7 +31,9 @@ class Run:
         self.candidates = self.folder / "candidates"  # PNG
         self.candidates_table = self.folder / "candidates.parquet"  # candidate_id, prompt_id, seed, file, sha256
         self.scores = self.folder / "scores.parquet"  # candidate_id, p_yes, answers, dimensions, total
-        self.pairs = self.folder / "pairs.parquet"  # pair_id, prompt_id, chosen_id, rejected_id, margin, dimension_margins
+        self.pairs = (
+            self.folder / "pairs.parquet"
+        )  # pair_id, prompt_id, chosen_id, rejected_id, margin, dimension_margins
         self.selection = self.folder / "selection.json"  # counts by strategy
         self.encoded = self.folder / "encoded"  # latents and prompt embeddings, safetensors
         self.checkpoints = self.folder / "checkpoints"
@@ -83,7 +85,9 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def write_table(path: Path, columns: Mapping[str, Any], schema: pa.Schema, metadata: Mapping[str, str] | None = None) -> None:
+def write_table(
+    path: Path, columns: Mapping[str, Any], schema: pa.Schema, metadata: Mapping[str, str] | None = None
+) -> None:
     """Columns -> parquet, the metadata in the schema. The same columns give the same bytes."""
     table = pa.table({name: pa.array(columns[name], schema.field(name).type) for name in schema.names}, schema=schema)
     with replacing(path) as temporary:
@@ -97,7 +101,9 @@ def read_table(path: Path, *, made_by: str) -> pa.Table:
     try:
         return pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise MpoError(f"{path} cannot be read ({' '.join(str(error).split())}); delete it and run `mpo {made_by} {path.parent}` again") from None
+        raise MpoError(
+            f"{path} cannot be read ({' '.join(str(error).split())}); delete it and run `mpo {made_by} {path.parent}` again"
+        ) from None
 
 
 def sha256(path: Path) -> str:

@@ -75,7 +75,9 @@ def train(folder: str | Path) -> None:
         return
 
     # Model: the pipeline frozen, a LoRA on its denoiser.
-    accelerator = Accelerator(mixed_precision=settings.mixed_precision, log_with=list(settings.trackers) or None, project_dir=run.trackers)
+    accelerator = Accelerator(
+        mixed_precision=settings.mixed_precision, log_with=list(settings.trackers) or None, project_dir=run.trackers
+    )
     pipeline = load_pipeline(recipe.model)
     family = find_family(pipeline)
     denoiser = add_lora(pipeline, settings).train()
@@ -83,7 +85,9 @@ def train(folder: str | Path) -> None:
     parameters = [p for p in denoiser.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     name = "constant_with_warmup" if settings.lr_schedule == "constant" else settings.lr_schedule
-    schedule = get_scheduler(name, optimizer, num_warmup_steps=settings.warmup_steps, num_training_steps=settings.num_steps)
+    schedule = get_scheduler(
+        name, optimizer, num_warmup_steps=settings.warmup_steps, num_training_steps=settings.num_steps
+    )
     optimizer = accelerator.prepare(optimizer)
 
     # Data: encoded pairs, split over processes and micro-batches.
@@ -91,24 +95,38 @@ def train(folder: str | Path) -> None:
     encoded = EncodedPairs(run)
     micro = settings.micro_batch_size or settings.batch_size // accelerator.num_processes
     if settings.batch_size % (micro * accelerator.num_processes):
-        raise MpoError(f"train.batch_size={settings.batch_size} is no multiple of {micro} pairs x {accelerator.num_processes} processes; change train.batch_size or train.micro_batch_size")
+        raise MpoError(
+            f"train.batch_size={settings.batch_size} is no multiple of {micro} pairs x {accelerator.num_processes} processes; change train.batch_size or train.micro_batch_size"
+        )
     num_micro = settings.batch_size // (micro * accelerator.num_processes)
     num_train_timesteps = pipeline.scheduler.config.num_train_timesteps
 
     # Resume: the newest checkpoint, and the metrics up to it.
     step = _resume(run, denoiser, optimizer, schedule, accelerator)
     _start_trackers(accelerator, recipe)
-    with track("train", total=settings.num_steps, done=step) as advance, run.training_log.open("a", encoding="utf-8") as log:
+    with (
+        track("train", total=settings.num_steps, done=step) as advance,
+        run.training_log.open("a", encoding="utf-8") as log,
+    ):
         while step < settings.num_steps:
-            metrics: dict[str, float] = dict.fromkeys(("loss", "accuracy", "margin", "chosen_error", "rejected_error"), 0.0)
+            metrics: dict[str, float] = dict.fromkeys(
+                ("loss", "accuracy", "margin", "chosen_error", "rejected_error"), 0.0
+            )
             for k in range(num_micro):
-                position = step * settings.batch_size + (k * accelerator.num_processes + accelerator.process_index) * micro
+                position = (
+                    step * settings.batch_size + (k * accelerator.num_processes + accelerator.process_index) * micro
+                )
                 draws = stream(settings.seed, len(pairs), position, micro)
 
                 # Chosen and rejected in one batch, at the same noise and timestep.
                 rows = [pairs[draw.pair] for draw in draws]
-                latents = encoded.latents([row["chosen_id"] for row in rows] + [row["rejected_id"] for row in rows]).to(accelerator.device)
-                conditioning = {k: torch.cat([v, v]).to(accelerator.device) for k, v in encoded.conditioning([row["prompt_id"] for row in rows]).items()}
+                latents = encoded.latents([row["chosen_id"] for row in rows] + [row["rejected_id"] for row in rows]).to(
+                    accelerator.device
+                )
+                conditioning = {
+                    k: torch.cat([v, v]).to(accelerator.device)
+                    for k, v in encoded.conditioning([row["prompt_id"] for row in rows]).items()
+                }
                 drawn = [draw_noise(settings.seed, draw, latents.shape[1:], num_train_timesteps) for draw in draws]
                 noise = torch.stack([noise for noise, _ in drawn]).repeat(2, 1, 1, 1).to(latents)
                 timesteps = torch.tensor([t for _, t in drawn], device=latents.device).repeat(2)
@@ -119,7 +137,9 @@ def train(folder: str | Path) -> None:
                 with nullcontext() if last else accelerator.no_sync(pipeline.unet):
                     with accelerator.autocast():
                         with lora_off(denoiser):
-                            reference = denoising_error(family.predict(pipeline, noisy, timesteps, conditioning), target)
+                            reference = denoising_error(
+                                family.predict(pipeline, noisy, timesteps, conditioning), target
+                            )
                         policy = denoising_error(family.predict(pipeline, noisy, timesteps, conditioning), target)
                     outcome = diffusion_dpo(*policy.chunk(2), *reference.chunk(2), beta=settings.beta)
                     loss = outcome.loss.mean()
@@ -127,14 +147,28 @@ def train(folder: str | Path) -> None:
                     accelerator.backward(loss / num_micro)
 
                 chosen_error, rejected_error = policy.detach().chunk(2)
-                values = (loss, outcome.accuracy.mean(), outcome.margin.mean(), chosen_error.mean(), rejected_error.mean())
+                values = (
+                    loss,
+                    outcome.accuracy.mean(),
+                    outcome.margin.mean(),
+                    chosen_error.mean(),
+                    rejected_error.mean(),
+                )
                 for key, value in zip(metrics, values, strict=True):
                     metrics[key] += accelerator.reduce(value.detach(), "mean").item() / num_micro
 
             # Step: clip, refuse what is not finite, update.
             grad_norm = accelerator.clip_grad_norm_(parameters, settings.max_grad_norm)
-            if accelerator.scaler is None:
-                _require_finite(grad_norm, "gradient norm", step, [pairs[d.pair] for d in stream(settings.seed, len(pairs), step * settings.batch_size, settings.batch_size)])
+            if accelerator.scaler is None:  # a scaler skips such a step and lowers its scale
+                _require_finite(
+                    grad_norm,
+                    "gradient norm",
+                    step,
+                    [
+                        pairs[d.pair]
+                        for d in stream(settings.seed, len(pairs), step * settings.batch_size, settings.batch_size)
+                    ],
+                )
             metrics |= {"grad_norm": float(grad_norm), "learning_rate": schedule.get_last_lr()[0]}
             optimizer.step()
             schedule.step()
@@ -148,14 +182,18 @@ def train(folder: str | Path) -> None:
                 if step % settings.checkpoint_steps == 0 or step == settings.num_steps:
                     _save_checkpoint(run, step, denoiser, optimizer, schedule, accelerator)
             accelerator.log(metrics, step=step)
-            advance(note=f"loss {metrics['loss']:.3f}  accuracy {metrics['accuracy']:.2f}  margin {metrics['margin']:.2f}")
+            advance(
+                note=f"loss {metrics['loss']:.3f}  accuracy {metrics['accuracy']:.2f}  margin {metrics['margin']:.2f}"
+            )
     accelerator.end_training()
 
 
 def _require_finite(value: torch.Tensor, what: str, step: int, rows: list[dict]) -> None:
     if not math.isfinite(float(value)):
         ids = ", ".join(str(row["pair_id"]) for row in rows[:8])
-        raise MpoError(f"train: the {what} is {float(value)} at step {step} (pairs {ids}{' ...' if len(rows) > 8 else ''}); lower train.learning_rate or train.beta, or set model.dtype=float32")
+        raise MpoError(
+            f"train: the {what} is {float(value)} at step {step} (pairs {ids}{' ...' if len(rows) > 8 else ''}); lower train.learning_rate or train.beta, or set model.dtype=float32"
+        )
 
 
 def _start_trackers(accelerator: Accelerator, recipe: Recipe) -> None:
@@ -165,7 +203,9 @@ def _start_trackers(accelerator: Accelerator, recipe: Recipe) -> None:
     if "wandb" in recipe.train.trackers and "WANDB_MODE" not in os.environ and not _wandb_logged_in():
         os.environ["WANDB_MODE"] = "offline"
     flat = {f"{section}.{key}" if section else key: value for section, key, value in _flatten(recipe)}
-    accelerator.init_trackers("mpo", config=flat, init_kwargs={"wandb": {"name": recipe.name, "dir": str(accelerator.project_dir)}})
+    accelerator.init_trackers(
+        "mpo", config=flat, init_kwargs={"wandb": {"name": recipe.name, "dir": str(accelerator.project_dir)}}
+    )
 
 
 def _flatten(recipe: Recipe) -> Iterator[tuple[str, str, Any]]:
@@ -193,14 +233,26 @@ def final_lora(run: Run, settings: Train) -> Path:
     return file
 
 
-def _save_checkpoint(run: Run, step: int, denoiser: Any, optimizer: Any, schedule: Any, accelerator: Accelerator) -> None:
+def _save_checkpoint(
+    run: Run, step: int, denoiser: Any, optimizer: Any, schedule: Any, accelerator: Accelerator
+) -> None:
     """LoRA, optimizer state and counters, as safetensors and JSON; the folder appears when all is in it."""
     with replacing(checkpoint_folder(run, step)) as folder:
         folder.mkdir()
         save_file(lora_state(denoiser), folder / "lora.safetensors")
         state = optimizer.state_dict()["state"]
-        save_file({f"{i}.{name}": tensor.cpu().contiguous() for i, entry in state.items() for name, tensor in entry.items()}, folder / "optimizer.safetensors")
-        counters = {"step": step, "schedule": {k: v for k, v in schedule.state_dict().items() if k in ("base_lrs", "last_epoch", "_step_count", "_last_lr")}}
+        save_file(
+            {f"{i}.{name}": tensor.cpu().contiguous() for i, entry in state.items() for name, tensor in entry.items()},
+            folder / "optimizer.safetensors",
+        )
+        counters = {
+            "step": step,
+            "schedule": {
+                k: v
+                for k, v in schedule.state_dict().items()
+                if k in ("base_lrs", "last_epoch", "_step_count", "_last_lr")
+            },
+        }
         counters["scaler"] = accelerator.scaler.state_dict() if accelerator.scaler else None
         (folder / "state.json").write_text(json.dumps(counters, indent=2) + "\n", "utf-8")
 

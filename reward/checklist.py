@@ -40,7 +40,9 @@ class Question(BaseModel):
     @model_validator(mode="after")
     def _gate_has_no_weight(self) -> "Question":
         if self.gate and (self.weight or self.gate_id or self.continuous):
-            raise ValueError(f"question {self.id!r} is a gate and so takes no weight, gate_id or continuous; remove them")
+            raise ValueError(
+                f"question {self.id!r} is a gate and so takes no weight, gate_id or continuous; remove them"
+            )
         return self
 
 
@@ -74,7 +76,9 @@ class Checklist(BaseModel):
         gates = {question.id for question in self.questions if question.gate}
         for question in self.questions:
             if question.gate_id is not None and question.gate_id not in gates:
-                raise ValueError(f"question {question.id!r} names gate_id={question.gate_id!r}, which is no gate; gates: {sorted(gates)}")
+                raise ValueError(
+                    f"question {question.id!r} names gate_id={question.gate_id!r}, which is no gate; gates: {sorted(gates)}"
+                )
         return self
 
     def __iter__(self) -> Iterator[Question]:  # type: ignore[override]
@@ -132,14 +136,18 @@ class Checklist(BaseModel):
         """This checklist cut down to some of its questions, order kept. Gates of kept questions must be kept."""
         unknown = sorted(set(question_ids) - set(self.question_ids))
         if unknown:
-            raise ChecklistError(f"questions {unknown} are not in checklist {self.name!r}; it has: {', '.join(self.question_ids)}")
+            raise ChecklistError(
+                f"questions {unknown} are not in checklist {self.name!r}; it has: {', '.join(self.question_ids)}"
+            )
         kept = []
         for sub in self.subdimensions:
             questions = tuple(q for q in sub.questions if q.id in question_ids)
             if questions:
                 kept.append(SubDimension(name=sub.name, dimension=sub.dimension, questions=questions))
         if not kept:
-            raise ChecklistError(f"no question of checklist {self.name!r} is left; name at least one of: {', '.join(self.question_ids)}")
+            raise ChecklistError(
+                f"no question of checklist {self.name!r} is left; name at least one of: {', '.join(self.question_ids)}"
+            )
         return _validated({**self.model_dump(exclude={"subdimensions"}), "subdimensions": kept}, source=self.name)
 
     @cached_property
@@ -167,7 +175,9 @@ def load_checklist(name: str | Path) -> Checklist:
     else:
         path = Path(name)
         if not path.is_file():
-            raise ChecklistError(f"checklist={str(name)!r} is neither built in ({', '.join(BUILT_IN)}) nor a file; give one of these")
+            raise ChecklistError(
+                f"checklist={str(name)!r} is neither built in ({', '.join(BUILT_IN)}) nor a file; give one of these"
+            )
         text, source = path.read_text("utf-8"), str(path)
     try:
         fields = yaml.safe_load(text)

@@ -49,10 +49,14 @@ def score_answers(p_yes: np.ndarray, checklist: Checklist) -> Scores:
     """Probabilities (N, Q) in [0, 1] -> Scores. Raises ValueError on a wrong shape, a NaN or a value outside."""
     p_yes = np.asarray(p_yes, dtype=np.float64)
     if p_yes.ndim != 2 or p_yes.shape[1] != len(checklist.questions):
-        raise ValueError(f"p_yes has shape {p_yes.shape}; checklist {checklist.name!r} needs (N, {len(checklist.questions)})")
+        raise ValueError(
+            f"p_yes has shape {p_yes.shape}; checklist {checklist.name!r} needs (N, {len(checklist.questions)})"
+        )
     if not ((p_yes >= 0) & (p_yes <= 1)).all():
         row, column = np.argwhere(~((p_yes >= 0) & (p_yes <= 1)))[0]
-        raise ValueError(f"p_yes[{row}, {column}]={p_yes[row, column]} is no probability; the judge must answer within [0, 1]")
+        raise ValueError(
+            f"p_yes[{row}, {column}]={p_yes[row, column]} is no probability; the judge must answer within [0, 1]"
+        )
     yes = p_yes >= 0.5
     answers = np.where(yes, 1.0, -1.0)
     gated_off = (checklist.gate_index >= 0) & ~yes[:, checklist.gate_index]
@@ -67,7 +71,9 @@ class VisionReward:
     >>> reward.score(["cat.png"], ["a red circle on a white background"]).total
     """
 
-    def __init__(self, judge: str | Judge, checklist: str | Checklist = "image", *, questions: str | Sequence[str] = "all"):
+    def __init__(
+        self, judge: str | Judge, checklist: str | Checklist = "image", *, questions: str | Sequence[str] = "all"
+    ):
         """`questions`: "all", "answerable" (those that the judge says it can answer) or a list of question ids.
 
         Raises ValueError (JudgeError, ChecklistError) on an unknown judge, checklist or question, and where
@@ -80,12 +86,16 @@ class VisionReward:
         elif questions == "answerable":
             self.checklist = whole.only([q.id for q in whole if self.judge.can_answer(q)])
         elif isinstance(questions, str):
-            raise ChecklistError(f"questions={questions!r} is unknown; use 'all', 'answerable' or a list of question ids")
+            raise ChecklistError(
+                f"questions={questions!r} is unknown; use 'all', 'answerable' or a list of question ids"
+            )
         else:
             self.checklist = whole.only(questions)
         self.judge.require(self.checklist.questions)
 
-    def score(self, media: Sequence[ImageLike], prompts: Sequence[str], *, on_item: Callable[[], object] | None = None) -> Scores:
+    def score(
+        self, media: Sequence[ImageLike], prompts: Sequence[str], *, on_item: Callable[[], object] | None = None
+    ) -> Scores:
         """N pictures (files or PIL images) and their prompts -> Scores of N rows.
 
         `on_item` is called after each item, for a progress bar. Raises MediaError or JudgeError naming the item.

@@ -31,7 +31,12 @@ PLACES = ("meadow", "sea", "desert", "night sky")
 POSITIONS = ("left", "right", "top", "bottom")
 COUNTS = ("a", "two", "three")
 
-_PLACE_PHRASES = {"meadow": "in a meadow", "sea": "on the sea", "desert": "in the desert", "night sky": "in the night sky"}
+_PLACE_PHRASES = {
+    "meadow": "in a meadow",
+    "sea": "on the sea",
+    "desert": "in the desert",
+    "night sky": "in the night sky",
+}
 _POSITION_PHRASES = {"left": "on the left", "right": "on the right", "top": "at the top", "bottom": "at the bottom"}
 # Colours that a person could not tell from the place behind them.
 _HIDDEN_ON = {
@@ -250,7 +255,12 @@ def _draw_object(canvas: np.ndarray, placed: _Placed, *, flat: bool) -> np.ndarr
         y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
         toward_light = -((x - placed.x) + (y - placed.y)) / (2 * placed.radius)  # about -1 to 1 over the object
         shade = np.clip(1 + 0.28 * toward_light, 0.6, 1.35)[..., None]
-        glint = np.exp(-(((x - placed.x + 0.35 * placed.radius) ** 2 + (y - placed.y + 0.35 * placed.radius) ** 2) / (2 * (0.28 * placed.radius) ** 2)))
+        glint = np.exp(
+            -(
+                ((x - placed.x + 0.35 * placed.radius) ** 2 + (y - placed.y + 0.35 * placed.radius) ** 2)
+                / (2 * (0.28 * placed.radius) ** 2)
+            )
+        )
         colour = colour * shade + 70 * glint[..., None]
     alpha = np.asarray(mask, dtype=np.float32)[..., None] / 255
     return np.clip(canvas * (1 - alpha) + colour * alpha, 0, 255)

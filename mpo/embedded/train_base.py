@@ -10,9 +10,11 @@ import json
 import math
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +28,8 @@ from mpo.embedded.scenes import IMAGE_SIZE, caption, draw, sample_defects, sampl
 
 MAX_TOKENS = 24
 DRAW_CHUNK = 250
+
+Log = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ def cosine(step: int, num_steps: int, warmup_steps: int = 100) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (num_steps - warmup_steps)))
 
 
-def train_autoencoder(images: np.ndarray, config: BaseTraining, log) -> AutoencoderTiny:
+def train_autoencoder(images: np.ndarray, config: BaseTraining, log: Log) -> AutoencoderTiny:
     torch.manual_seed(config.seed)
     rng = np.random.default_rng((config.seed, 1))
     model = build_autoencoder().train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -171,7 +175,12 @@ def train_autoencoder(images: np.ndarray, config: BaseTraining, log) -> Autoenco
         edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
         # Each latent channel is held near zero mean and unit variance, the range that diffusion expects.
         mean, variance = latents.mean(dim=(0, 2, 3)), latents.var(dim=(0, 2, 3))
-        loss = error.abs().mean() + error.square().mean() + 0.5 * edges + 0.02 * (mean.square() + (variance - 1).square()).mean()
+        loss = (
+            error.abs().mean()
+            + error.square().mean()
+            + 0.5 * edges
+            + 0.02 * (mean.square() + (variance - 1).square()).mean()
+        )
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -188,7 +197,9 @@ def encode_scenes(autoencoder: AutoencoderTiny, images: np.ndarray) -> torch.Ten
     return torch.cat(chunks)
 
 
-def train_denoiser(latents: torch.Tensor, captions: list[str], config: BaseTraining, save, log) -> None:
+def train_denoiser(
+    latents: torch.Tensor, captions: list[str], config: BaseTraining, save: Callable[..., None], log: Log
+) -> None:
     torch.manual_seed(config.seed + 1)
     rng = np.random.default_rng((config.seed, 2))
     tokenizer = build_tokenizer(captions)
@@ -196,7 +207,9 @@ def train_denoiser(latents: torch.Tensor, captions: list[str], config: BaseTrain
     unet.set_attn_processor(AttnProcessor())  # faster than fused attention at these sizes on a CPU
 
     def tokenize(texts: list[str]) -> torch.Tensor:
-        return tokenizer(texts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt").input_ids
+        return tokenizer(
+            texts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+        ).input_ids
 
     tokens, empty = tokenize(captions), tokenize([""])
     parameters = [*unet.parameters(), *text_encoder.parameters()]
@@ -223,24 +236,22 @@ def train_denoiser(latents: torch.Tensor, captions: list[str], config: BaseTrain
         optimizer.step()
         ema.step(parameters)
         if step % 50 == 0:
-            log(phase="denoiser", step=step, loss=loss.item(), seconds_per_step=(time.monotonic() - started_s) / (step + 1))
+            log(
+                phase="denoiser",
+                step=step,
+                loss=loss.item(),
+                seconds_per_step=(time.monotonic() - started_s) / (step + 1),
+            )
         if (step + 1) % 500 == 0 or step + 1 == config.denoiser_steps:
             ema.store(parameters)
             ema.copy_to(parameters)
-            save(tokenizer, text_encoder, unet, scheduler)
+            save(tokenizer, text_encoder, unet)
             ema.restore(parameters)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, required=True, help="folder for the finished pipeline")
-    args = parser.parse_args()
-    config = BaseTraining()
-    args.output.mkdir(parents=True, exist_ok=True)
-
-    def log(**event) -> None:
-        print(json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in event.items()}), flush=True)
-
+def train(config: BaseTraining, output: Path, log: Log) -> None:
+    """Draw, train and save: all three phases."""
+    output.mkdir(parents=True, exist_ok=True)
     images, captions = draw_scenes(config)
     log(phase="scenes", num_scenes=len(images), num_captions=len(set(captions)))
     autoencoder = train_autoencoder(images, config, log)
@@ -248,25 +259,34 @@ def main() -> None:
     scale = 1 / latents.std().item()
     autoencoder.register_to_config(scaling_factor=scale)
 
-    def save(tokenizer, text_encoder, unet, scheduler) -> None:
+    def save(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, unet: UNet2DConditionModel) -> None:
         pipeline = StableDiffusionPipeline(
-            vae=autoencoder,
+            vae=autoencoder,  # type: ignore[arg-type]
             text_encoder=text_encoder,
             tokenizer=tokenizer,
             unet=unet,
-            scheduler=scheduler,
-            safety_checker=None,
+            scheduler=build_scheduler(),  # type: ignore[arg-type]
+            safety_checker=None,  # type: ignore[arg-type]
             feature_extractor=None,  # type: ignore[arg-type]
-            image_encoder=None,
             requires_safety_checker=False,
         )
         for module in (autoencoder, text_encoder, unet):
             module.half()
-        pipeline.save_pretrained(args.output, safe_serialization=True)
+        pipeline.save_pretrained(output, safe_serialization=True)
         for module in (text_encoder, unet):
             module.float()
 
     train_denoiser(latents * scale, captions, config, save, log)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, required=True, help="folder for the finished pipeline")
+
+    def log(**event: Any) -> None:
+        print(json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in event.items()}), flush=True)
+
+    train(BaseTraining(), parser.parse_args().output, log)
 
 
 if __name__ == "__main__":

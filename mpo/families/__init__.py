@@ -25,11 +25,15 @@ class Family(Protocol):
         """Pixels (B, C, H, W) in [0, 1] -> latents as the denoiser sees them (B, c, h, w)."""
         ...
 
-    def add_noise(self, pipeline: Any, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def add_noise(
+        self, pipeline: Any, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Latents, noise (B, c, h, w), timesteps (B,) -> noisy latents and the target of the prediction, same shape."""
         ...
 
-    def predict(self, pipeline: Any, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+    def predict(
+        self, pipeline: Any, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
+    ) -> torch.Tensor:
         """The denoiser's prediction (B, c, h, w), without guidance."""
         ...
 

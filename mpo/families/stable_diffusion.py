@@ -10,7 +10,9 @@ from mpo.families import Conditioning
 
 
 def encode_prompts(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> Conditioning:
-    embeddings, _ = pipeline.encode_prompt(list(prompts), pipeline.device, num_images_per_prompt=1, do_classifier_free_guidance=False)
+    embeddings, _ = pipeline.encode_prompt(
+        list(prompts), pipeline.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+    )
     return {"encoder_hidden_states": embeddings}
 
 
@@ -22,7 +24,9 @@ def encode_media(pipeline: StableDiffusionPipeline, pixels: torch.Tensor) -> tor
     return latents * vae.config.scaling_factor
 
 
-def add_noise(pipeline: StableDiffusionPipeline, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def add_noise(
+    pipeline: StableDiffusionPipeline, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     # The pipeline's scheduler may be one that only samples; DDPM's arithmetic is the same for all of this family.
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
     noisy = scheduler.add_noise(latents, noise, timesteps)
@@ -32,10 +36,14 @@ def add_noise(pipeline: StableDiffusionPipeline, latents: torch.Tensor, noise: t
         case "v_prediction":
             return noisy, scheduler.get_velocity(latents, noise, timesteps)
         case other:
-            raise MpoError(f"scheduler prediction_type={other!r} cannot be trained; use a model with epsilon or v_prediction")
+            raise MpoError(
+                f"scheduler prediction_type={other!r} cannot be trained; use a model with epsilon or v_prediction"
+            )
 
 
-def predict(pipeline: StableDiffusionPipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+def predict(
+    pipeline: StableDiffusionPipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
+) -> torch.Tensor:
     return pipeline.unet(noisy, timesteps, encoder_hidden_states=conditioning["encoder_hidden_states"]).sample
 
 

@@ -15,7 +15,10 @@ JUDGES = ("measured",)
 class Judge(Protocol):
     """What every judge offers."""
 
-    fingerprint: str  # changes whenever an answer could
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever an answer could."""
+        ...
 
     def can_answer(self, question: Question) -> bool:
         """Whether the judge has an answer to this question about any picture."""
@@ -29,7 +32,9 @@ class Judge(Protocol):
         """Raises JudgeError naming the first prompt that this judge cannot judge a picture by."""
         ...
 
-    def answer(self, images: Iterable[Image.Image], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
+    def answer(
+        self, images: Iterable[Image.Image], prompts: Sequence[str], questions: Sequence[Question]
+    ) -> np.ndarray:
         """(N, Q) float64: the probability of yes out of yes and no, for N RGB pictures and Q questions."""
         ...
 

@@ -9,7 +9,7 @@ intersection over union after normalising position and size.
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from scipy import ndimage
@@ -20,7 +20,14 @@ from skimage.transform import resize
 from reward.errors import JudgeError
 
 # Hue ranges in degrees, [low, high): the basic chromatic terms as commonly divided on the HSV circle.
-HUES = {"red": (-22, 17), "orange": (17, 43), "yellow": (43, 72), "green": (72, 170), "blue": (185, 258), "purple": (258, 325)}
+HUES = {
+    "red": (-22, 17),
+    "orange": (17, 43),
+    "yellow": (43, 72),
+    "green": (72, 170),
+    "blue": (185, 258),
+    "purple": (258, 325),
+}
 COLOURS = (*HUES, "white", "black")
 SHAPES = ("circle", "square", "triangle", "star", "ring", "heart")
 COUNTS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3}
@@ -134,7 +141,7 @@ def _foreground(pixels: np.ndarray, background: np.ndarray) -> np.ndarray:
 def _objects(hsv: np.ndarray, foreground: np.ndarray, claim: Claim) -> tuple[list[float], list[tuple[float, float]]]:
     """Truth of "of this colour", "of this shape" and "so many", and the centres (x, y) of what was found."""
     mask = foreground & is_colour(hsv, claim.colour)
-    labels, _ = ndimage.label(mask)
+    labels = measure.label(mask, connectivity=1)
     regions = [r for r in measure.regionprops(labels) if r.area >= _MIN_AREA * mask.size]
     if not regions:
         return [0.0, 0.0, 0.0], []
@@ -148,7 +155,7 @@ def _objects(hsv: np.ndarray, foreground: np.ndarray, claim: Claim) -> tuple[lis
 
 def _shape_holds(component: np.ndarray, shape: str) -> float:
     """Logistic in the margin by which the named shape's template fits better than any other."""
-    filled = ndimage.binary_fill_holes(component)
+    filled = np.asarray(ndimage.binary_fill_holes(component))
     hole = 1 - component.sum() / filled.sum()
     # A highlight may tear a small hole; a ring's is about a quarter of the whole.
     normal = _normalise(component if hole > 0.1 else filled)
@@ -163,10 +170,10 @@ def _iou(a: np.ndarray, b: np.ndarray) -> float:
 
 def _normalise(mask: np.ndarray) -> np.ndarray:
     """The mask's bounding box stretched to a square of fixed side, as floats."""
-    return resize(mask.astype(np.float64), (_TEMPLATE_SIDE, _TEMPLATE_SIDE), order=1, anti_aliasing=False)
+    return np.asarray(resize(mask.astype(np.float64), (_TEMPLATE_SIDE, _TEMPLATE_SIDE), order=1, anti_aliasing=False))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _templates(shape: str) -> tuple[np.ndarray, ...]:
     """The shape at a few tilts, normalised like a component."""
     return tuple(_normalise(_crop(_draw(shape, degrees))) for degrees in (-15, -8, 0, 8, 15))
@@ -190,10 +197,18 @@ def _draw(shape: str, degrees: float) -> np.ndarray:
             points = np.stack([np.cos(angles), np.sin(angles)], axis=1)
         case "star":
             angles = np.deg2rad(180 + 36 * np.arange(10))
-            points = np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.where(np.arange(10) % 2, 0.42, 1.0)[:, None]
+            points = (
+                np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.where(np.arange(10) % 2, 0.42, 1.0)[:, None]
+            )
         case _:  # heart: two lobes over a point
             t = np.linspace(0, 2 * np.pi, 80, endpoint=False)
-            points = np.stack([-(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)), 16 * np.sin(t) ** 3], axis=1) / 17
+            points = (
+                np.stack(
+                    [-(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)), 16 * np.sin(t) ** 3],
+                    axis=1,
+                )
+                / 17
+            )
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     mask = polygon2mask((side, side), points @ rotation * 0.48 * side + side / 2)
     if shape == "ring":
@@ -220,9 +235,16 @@ def _place_holds(background: np.ndarray, place: str) -> float:
         case "desert":
             holds = like(lower, "orange", "yellow") and lower[1] < 0.75 and sky_above and not like(upper, "orange")
         case "night sky":
-            holds = all(228 < hsv[0] < 262 and hsv[2] < 0.5 and hsv[1] > 0.2 for hsv in (upper, lower)) and upper[2] < lower[2] + 0.05
+            holds = (
+                all(228 < hsv[0] < 262 and hsv[2] < 0.5 and hsv[1] > 0.2 for hsv in (upper, lower))
+                and upper[2] < lower[2] + 0.05
+            )
         case _:
-            holds = like(upper, place) and like(lower, place) and not (place == "blue" and (lower[0] > 228 or upper[1] < 0.6 * lower[1]))
+            holds = (
+                like(upper, place)
+                and like(lower, place)
+                and not (place == "blue" and (lower[0] > 228 or upper[1] < 0.6 * lower[1]))
+            )
     return float(holds)
 
 

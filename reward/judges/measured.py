@@ -44,7 +44,9 @@ RULES: dict[str, tuple[Condition, ...]] = {
     "richness_1": (Condition("busy_share", "least", 0.57, 0.05),),
     "richness_2": (Condition("busy_share", "least", 0.3, 0.05),),
     "richness_3": (Condition("busy_share", "least", 0.06, 0.015),),
-    "richness_4": (Condition("content_range", "least", 9.2, 1.5),),  # four just noticeable differences of 2.3 (Mahy 1994)
+    "richness_4": (
+        Condition("content_range", "least", 9.2, 1.5),
+    ),  # four just noticeable differences of 2.3 (Mahy 1994)
     "clarity_1": (Condition("blur_sigma", "most", 0.88, 0.08),),
     "clarity_2": (Condition("blur_sigma", "most", 1.2, 0.1),),
     "clarity_3": (Condition("blur_sigma", "most", 1.7, 0.15),),
@@ -60,7 +62,11 @@ RULES: dict[str, tuple[Condition, ...]] = {
     "detail_refinement_2": (Condition("fine_detail", "least", 1.6, 0.2), Condition("roughness", "most", 0.35, 0.05)),
     "detail_refinement_3": (Condition("roughness", "most", 0.42, 0.05),),
     "detail_refinement_4": (Condition("roughness", "most", 0.9, 0.08),),
-    "detail_refinement_5": (Condition("roughness", "most", 1.5, 0.1), Condition("blur_sigma", "most", 3.5, 0.2), Condition("content_range", "least", 9.2, 1.5)),
+    "detail_refinement_5": (
+        Condition("roughness", "most", 1.5, 0.1),
+        Condition("blur_sigma", "most", 3.5, 0.2),
+        Condition("content_range", "least", 9.2, 1.5),
+    ),
     "detail_refinement_6": (Condition("scrap_share", "most", 0.013, 0.003),),
 }
 ALIGNMENT = "alignment"
@@ -89,7 +95,9 @@ class MeasuredJudge:
         for prompt in prompts:
             depiction.parse(prompt)
 
-    def answer(self, images: Iterable[Image.Image], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
+    def answer(
+        self, images: Iterable[Image.Image], prompts: Sequence[str], questions: Sequence[Question]
+    ) -> np.ndarray:
         """(N, Q) float64: see `Judge.answer`. A text counts only where `alignment` is asked."""
         self.require(questions)
         rows = [self._answer_one(image, prompt, questions) for image, prompt in zip(images, prompts, strict=True)]
@@ -105,5 +113,6 @@ class MeasuredJudge:
             return condition.p_yes(values[condition.measure])
 
         return [
-            depiction.depicts(pixels, prompt) if q.id == ALIGNMENT else min(p_yes(c) for c in RULES[q.id]) for q in questions
+            depiction.depicts(pixels, prompt) if q.id == ALIGNMENT else min(p_yes(c) for c in RULES[q.id])
+            for q in questions
         ]

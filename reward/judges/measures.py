@@ -7,7 +7,7 @@ a thumbnail are judged as they look at the same size. Each cites where the measu
 import numpy as np
 from PIL import Image
 from scipy import ndimage
-from skimage import color, filters, morphology
+from skimage import color, filters, measure, morphology
 
 WORKING_SIDE = 64
 
@@ -16,8 +16,8 @@ def working_pixels(image: Image.Image) -> np.ndarray:
     """RGB picture -> float64 (H, W, 3) in [0, 1], at most 64 pixels on the short side, never enlarged."""
     scale = WORKING_SIDE / min(image.size)
     if scale < 1:
-        size = tuple(max(1, round(side * scale)) for side in image.size)
-        image = image.resize(size, Image.Resampling.BOX)
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BOX)
     return np.asarray(image, dtype=np.float64) / 255
 
 
@@ -36,8 +36,12 @@ def blur_sigma(pixels: np.ndarray) -> float:
     luminance = ndimage.median_filter(lightness(pixels), size=3, mode="nearest")  # grain is no edge
     reblur = 1.5
     before = ndimage.gaussian_gradient_magnitude(luminance, 0.5, mode="nearest")
-    after = ndimage.gaussian_gradient_magnitude(ndimage.gaussian_filter(luminance, reblur, mode="nearest"), 0.5, mode="nearest")
-    steepest = (before >= np.percentile(before, 95)) & (before > 0.6) & (before == ndimage.maximum_filter(before, size=3))
+    after = ndimage.gaussian_gradient_magnitude(
+        ndimage.gaussian_filter(luminance, reblur, mode="nearest"), 0.5, mode="nearest"
+    )
+    steepest = (
+        (before >= np.percentile(before, 95)) & (before > 0.6) & (before == ndimage.maximum_filter(before, size=3))
+    )
     if not steepest.any():
         return np.inf
     ratio = np.median(before[steepest] / np.maximum(after[steepest], 1e-9))
@@ -126,7 +130,9 @@ def fine_detail(pixels: np.ndarray) -> float:
     A band of the Laplacian pyramid (Burt and Adelson, The Laplacian pyramid as a compact image code, 1983).
     """
     luminance = lightness(pixels)
-    band = ndimage.gaussian_filter(luminance, 0.5, mode="nearest") - ndimage.gaussian_filter(luminance, 1.5, mode="nearest")
+    band = ndimage.gaussian_filter(luminance, 0.5, mode="nearest") - ndimage.gaussian_filter(
+        luminance, 1.5, mode="nearest"
+    )
     local = np.sqrt(np.maximum(ndimage.uniform_filter(band**2, size=9, mode="nearest"), 0))
     return float(np.percentile(local, 75))
 
@@ -146,7 +152,8 @@ def subject_prominence(pixels: np.ndarray) -> float:
     """Contrast times size of the largest salient region that does not lie across the frame, about 0 to 1."""
     saliency = _saliency(pixels)
     threshold = max(filters.threshold_otsu(saliency), 5.0) if np.ptp(saliency) > 1 else 5.0
-    labels, num_regions = ndimage.label(saliency > threshold)
+    labels = measure.label(saliency > threshold, connectivity=1)
+    num_regions = int(labels.max())
     if not num_regions:
         return 0.0
     index = np.arange(1, num_regions + 1)
@@ -182,8 +189,8 @@ def busy_share(pixels: np.ndarray) -> float:
     on the median-filtered picture, because grain is no content.
     """
     lab = color.rgb2lab(ndimage.median_filter(pixels, size=(3, 3, 1), mode="nearest"))
-    mean = ndimage.uniform_filter(lab, size=(5, 5, 1), mode="nearest")
-    variance = ndimage.uniform_filter(lab**2, size=(5, 5, 1), mode="nearest") - mean**2
+    mean = ndimage.uniform_filter(lab, size=5, axes=(0, 1), mode="nearest")
+    variance = ndimage.uniform_filter(lab**2, size=5, axes=(0, 1), mode="nearest") - mean**2
     return float((np.sqrt(np.maximum(variance.sum(axis=-1), 0)) > 4 * 2.3).mean())
 
 

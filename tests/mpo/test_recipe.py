@@ -1,0 +1,62 @@
+import pytest
+import yaml
+
+from mpo.recipe import RecipeError, dump_recipe, load_recipe, parse_recipe, read_recipe, shipped_recipes
+
+
+@pytest.mark.parametrize("name", list(shipped_recipes()))
+def test_shipped_recipes_load_and_survive_a_round_trip(name, tmp_path):
+    recipe = load_recipe(name)
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
+    assert read_recipe(tmp_path / "recipe.yaml") == recipe
+    assert recipe.name == name
+
+
+def test_settings_are_laid_over():
+    recipe = load_recipe(
+        "quickstart", ["train.learning_rate=1e-5", "select.strategy=total", "select.num_pairs=null", "seed=3"]
+    )
+    assert recipe.train.learning_rate == 1e-5
+    assert recipe.select.strategy == "total"
+    assert recipe.select.num_pairs is None
+    assert recipe.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("train.learning_rat=1", ["train.learning_rat", "unknown", "learning_rate"]),
+        ("train.num_steps=ten", ["train.num_steps", "ten"]),
+        ("train.num_steps=1.5", ["train.num_steps", "1.5"]),
+        ("train.learning_rate=-1", ["train.learning_rate", "-1", "greater than 0"]),
+        ("train.learning_rate=.nan", ["train.learning_rate", "finite"]),
+        ("select.strategy=best", ["select.strategy", "best", "dominance"]),
+        ("train.micro_batch_size=7", ["batch_size=32", "micro_batch_size=7"]),
+        ("nothing.here=1", ["nothing", "train"]),
+        ("train", ["KEY=VALUE"]),
+        ("extra=1", ["extra", "unknown", "generate"]),
+    ],
+)
+def test_a_bad_setting_is_one_line_naming_field_value_and_remedy(setting, words):
+    with pytest.raises(RecipeError) as error:
+        load_recipe("quickstart", [setting])
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_unknown_and_unreadable_recipes(tmp_path, fields):
+    with pytest.raises(RecipeError, match="quickstart"):
+        load_recipe("absent")
+    (tmp_path / "latin.yaml").write_bytes("name: \xe9".encode("latin-1"))
+    with pytest.raises(RecipeError, match="UTF-8"):
+        load_recipe(str(tmp_path / "latin.yaml"))
+    del fields["train"]["beta"]
+    (tmp_path / "lacking.yaml").write_text(yaml.safe_dump(fields))
+    with pytest.raises(RecipeError, match=r"train\.beta is missing"):
+        load_recipe(str(tmp_path / "lacking.yaml"))
+
+
+def test_recipes_are_frozen(fields):
+    with pytest.raises(ValueError, match="frozen"):
+        parse_recipe(fields, source="small").train.beta = 1.0  # type: ignore[misc]

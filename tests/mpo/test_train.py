@@ -1,0 +1,153 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpo import MpoError
+from mpo.encode import EncodedPairs
+from mpo.families import find_family
+from mpo.lora import add_lora, load_lora, lora_off, lora_state
+from mpo.models import load_pipeline
+from mpo.objective import denoising_error, diffusion_dpo
+from mpo.recipe import parse_recipe, read_recipe
+from mpo.run import run_recipe, run_stage
+from mpo.store import Run, read_table
+from mpo.train import draw_noise, stream, train
+
+
+@given(st.integers(0, 9), st.integers(1, 40), st.integers(0, 200), st.integers(1, 60))
+def test_the_stream_does_not_depend_on_how_it_is_cut(seed, num_pairs, position, count):
+    whole = stream(seed, num_pairs, position, count)
+    assert whole == [stream(seed, num_pairs, position + k, 1)[0] for k in range(count)]
+
+
+@given(st.integers(0, 9), st.integers(1, 40), st.integers(0, 5))
+def test_every_epoch_passes_every_pair_once(seed, num_pairs, epoch):
+    draws = stream(seed, num_pairs, epoch * num_pairs, num_pairs)
+    assert sorted(draw.pair for draw in draws) == list(range(num_pairs))
+    assert {draw.repetition for draw in draws} == {epoch}
+
+
+def test_noise_depends_on_seed_pair_and_repetition_alone():
+    draws = stream(0, 5, 0, 10)
+    noises = [draw_noise(0, draw, torch.Size([4, 2, 2]), 1000) for draw in draws]
+    again = draw_noise(0, draws[3], torch.Size([4, 2, 2]), 1000)
+    torch.testing.assert_close(again[0], noises[3][0], rtol=0, atol=0)
+    assert again[1] == noises[3][1]
+    assert len({float(noise.sum()) for noise, _ in noises}) == 10
+    assert draw_noise(1, draws[3], torch.Size([4, 2, 2]), 1000)[1] != again[1]
+
+
+def test_the_metrics_are_those_of_a_plain_transcription(finished: Path):
+    """Step 1 by hand: the pairs of the stream, both errors, the published formula in float64."""
+    run, recipe = Run(finished), read_recipe(finished / "recipe.yaml")
+    pipeline = load_pipeline(recipe.model)
+    family, settings = find_family(pipeline), recipe.train
+    denoiser = add_lora(pipeline, settings)
+    load_lora(denoiser, run.checkpoints / "step-000002" / "lora.safetensors")
+    pairs, encoded = read_table(run.pairs, made_by="select").to_pylist(), EncodedPairs(run)
+    losses, margins = [], []
+    for draw in stream(settings.seed, len(pairs), 2 * settings.batch_size, settings.batch_size):
+        row = pairs[draw.pair]
+        conditioning = encoded.conditioning([row["prompt_id"]])
+        errors = {}
+        for name in ("chosen_id", "rejected_id"):
+            latents = encoded.latents([row[name]])
+            noise, timestep = draw_noise(settings.seed, draw, latents.shape[1:], 1000)
+            noisy, target = family.add_noise(pipeline, latents, noise[None], torch.tensor([timestep]))
+            with torch.no_grad():
+                errors[name, "policy"] = denoising_error(
+                    family.predict(pipeline, noisy, torch.tensor([timestep]), conditioning), target
+                ).double()
+            with lora_off(denoiser):
+                errors[name, "reference"] = denoising_error(
+                    family.predict(pipeline, noisy, torch.tensor([timestep]), conditioning), target
+                ).double()
+        outcome = diffusion_dpo(
+            errors["chosen_id", "policy"], errors["rejected_id", "policy"], errors["chosen_id", "reference"], errors["rejected_id", "reference"],
+            beta=settings.beta,
+        )  # fmt: skip
+        losses.append(outcome.loss.item())
+        margins.append(outcome.margin.item())
+    logged = json.loads(run.training_log.read_text().splitlines()[2])
+    assert logged["step"] == 3
+    assert logged["loss"] == pytest.approx(np.mean(losses), rel=1e-3)
+    assert logged["margin"] == pytest.approx(np.mean(margins), rel=2e-2, abs=2e-3)
+
+
+def test_training_starts_at_log_2_and_moves_the_margin_up(finished: Path):
+    log = [json.loads(line) for line in (finished / "training.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log] == [1, 2, 3, 4, 5, 6]
+    assert log[0]["loss"] == pytest.approx(np.log(2), abs=1e-4)
+    assert log[0]["accuracy"] == pytest.approx(0.5, abs=0.26)  # ties, up to rounding
+    assert log[-1]["margin"] > log[0]["margin"]
+    assert log[-1]["loss"] < np.log(2)
+    assert all(entry["grad_norm"] > 0 for entry in log)
+
+
+def test_reference_is_the_network_without_lora(finished: Path):
+    recipe = read_recipe(finished / "recipe.yaml")
+    plain, tuned = load_pipeline(recipe.model), load_pipeline(recipe.model)
+    denoiser = add_lora(tuned, recipe.train)
+    inputs = (torch.ones(1, 4, 16, 16), torch.tensor([500]), torch.ones(1, 24, 32))
+    with torch.no_grad():
+        base = plain.unet(*inputs).sample
+        torch.testing.assert_close(denoiser(*inputs).sample, base, rtol=0, atol=0)  # B = 0
+        load_lora(denoiser, Run(finished).checkpoints / "step-000006" / "lora.safetensors")
+        assert (denoiser(*inputs).sample - base).abs().max() > 1e-6
+    with lora_off(denoiser):
+        torch.testing.assert_close(denoiser(*inputs).sample, base, rtol=0, atol=0)
+    names = {name for name, p in denoiser.named_parameters() if p.requires_grad}
+    assert names
+    assert all("lora" in name for name in names)
+
+
+def test_accumulation_changes_nothing_but_rounding(finished: Path, fields, tmp_path):
+    fields["train"]["micro_batch_size"] = 4
+    run_recipe(
+        parse_recipe(fields, source="small"),
+        tmp_path / "run",
+        stages=("generate", "score", "select", "encode", "train"),
+    )
+    states = [torch.cat([t.flatten() for t in _state(folder).values()]) for folder in (finished, tmp_path / "run")]
+    torch.testing.assert_close(states[0], states[1], rtol=1e-2, atol=2e-4)
+
+
+def _state(folder: Path) -> dict[str, torch.Tensor]:
+    recipe = read_recipe(folder / "recipe.yaml")
+    denoiser = add_lora(load_pipeline(recipe.model), recipe.train)
+    load_lora(denoiser, Run(folder).checkpoints / "step-000006" / "lora.safetensors")
+    return lora_state(denoiser)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(fields, tmp_path, monkeypatch):
+    run_recipe(parse_recipe(fields, source="small"), tmp_path / "run", stages=("generate", "score", "select", "encode"))
+    monkeypatch.setattr(
+        "mpo.train.denoising_error", lambda prediction, target: prediction.flatten(1).mean(dim=1) * torch.nan
+    )
+    with pytest.raises(MpoError, match=r"loss is nan at step 0 \(pairs .*lower train.learning_rate"):
+        run_stage(tmp_path / "run", "train")
+    assert not list((tmp_path / "run" / "checkpoints").glob("step-*"))
+
+
+def test_targets_that_do_not_exist_are_named(fields, tmp_path):
+    fields["train"]["lora_targets"] = ["to_nothing"]
+    run_recipe(parse_recipe(fields, source="small"), tmp_path / "run", stages=("generate", "score", "select", "encode"))
+    with pytest.raises(MpoError, match="to_nothing"):
+        train(tmp_path / "run")
+
+
+def test_trackers_write_their_files(fields, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    fields["train"] |= {"trackers": ["tensorboard", "wandb"], "num_steps": 2}
+    run_recipe(
+        parse_recipe(fields, source="small"),
+        tmp_path / "run",
+        stages=("generate", "score", "select", "encode", "train"),
+    )
+    assert list((tmp_path / "run" / "trackers").rglob("events.out.tfevents.*"))
+    assert list((tmp_path / "run" / "trackers").rglob("*.wandb"))

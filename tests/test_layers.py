@@ -1,0 +1,32 @@
+"""Imports go one way: recipes -> mpo -> reward."""
+
+import ast
+import re
+import sys
+from importlib.metadata import requires
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def imported(package: str) -> set[str]:
+    names = set()
+    for file in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names.add((node.module or "").split(".")[0])
+    return names
+
+
+def test_reward_knows_nothing_of_mpo():
+    assert not imported("reward") & {"mpo", "benchmarks", "tests", "diffusers"}
+    assert not imported("mpo") & {"benchmarks", "tests"}
+
+
+def test_every_import_is_declared():
+    packages = {re.split(r"[<>=]", name)[0] for name in requires("mpo") or () if "extra ==" not in name}
+    modules = {"pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage", "scikit-learn": "sklearn"}
+    known = {modules.get(p, p).replace("-", "_") for p in packages} | {"mpo", "reward", "tokenizers"}
+    assert {n for n in imported("mpo") | imported("reward") if n not in sys.stdlib_module_names} <= known
