@@ -6,6 +6,7 @@ history, so that a resumed run equals an uninterrupted one.
 
 import json
 import math
+import netrc
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -143,7 +144,7 @@ def train(folder: str | Path) -> None:
                         policy = denoising_error(family.predict(pipeline, noisy, timesteps, conditioning), target)
                     outcome = diffusion_dpo(*policy.chunk(2), *reference.chunk(2), beta=settings.beta)
                     loss = outcome.loss.mean()
-                    _require_finite(loss, "loss", step, rows)
+                    _require_finite(loss.detach(), "loss", step, rows)
                     accelerator.backward(loss / num_micro)
 
                 chosen_error, rejected_error = policy.detach().chunk(2)
@@ -216,9 +217,13 @@ def _flatten(recipe: Recipe) -> Iterator[tuple[str, str, Any]]:
 
 
 def _wandb_logged_in() -> bool:
-    import wandb
-
-    return bool(wandb.api.api_key)
+    """Whether `wandb login` was run or its variable is set, found out without asking on the terminal."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (FileNotFoundError, netrc.NetrcParseError):
+        return False
 
 
 def checkpoint_folder(run: Run, step: int) -> Path:

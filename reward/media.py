@@ -16,9 +16,11 @@ def read_image(source: ImageLike) -> Image.Image:
     """
     name = f"picture {str(source)!r}" if isinstance(source, (str, Path)) else "picture given as a PIL image"
     try:
-        image = Image.open(source) if isinstance(source, (str, Path)) else source
-        image.load()
-        image = image.convert("RGB")
+        if isinstance(source, Image.Image):
+            image = source.convert("RGB")
+        else:
+            with Image.open(source) as opened:
+                image = opened.convert("RGB")
     except FileNotFoundError as error:
         raise MediaError(f"{name} does not exist; check the path") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
