@@ -51,7 +51,7 @@ RULES: dict[str, tuple[Condition, ...]] = {
     "clarity_2": (Condition("blur_sigma", "most", 1.2, 0.1),),
     "clarity_3": (Condition("blur_sigma", "most", 1.7, 0.15),),
     "clarity_4": (Condition("blur_sigma", "most", 2.5, 0.2),),
-    "color_brightness_1": (Condition("brightest_value", "least", 0.6, 0.04),),
+    "color_brightness_1": (Condition("brightest_value", "least", 0.51, 0.04),),
     "color_brightness_2": (Condition("brightest_value", "least", 0.41, 0.04),),
     "color_aesthetic_1": (Condition("colourfulness", "least", 45.0, 4.0),),  # "averagely colourful"
     "color_aesthetic_2": (Condition("colourfulness", "least", 25.0, 3.0),),
@@ -67,7 +67,7 @@ RULES: dict[str, tuple[Condition, ...]] = {
         Condition("blur_sigma", "most", 3.5, 0.2),
         Condition("content_range", "least", 9.2, 1.5),
     ),
-    "detail_refinement_6": (Condition("scrap_share", "most", 0.013, 0.003),),
+    "detail_refinement_6": (Condition("scrap_share", "most", 0.005, 0.0015),),
 }
 ALIGNMENT = "alignment"
 

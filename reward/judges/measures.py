@@ -167,19 +167,16 @@ def subject_prominence(pixels: np.ndarray) -> float:
 
 
 def scrap_share(pixels: np.ndarray) -> float:
-    """Share of the picture taken up by scraps: spots of under 0.8 % of its area that differ from all around them.
+    """Share of the picture taken up by scraps: spots of under 0.8 % of its area, lighter or darker than all around.
 
     What area opening and closing remove (Vincent, Morphological area openings and closings, 1993), after a
-    median filter has removed grain and the finest texture; seen in any of L*, a*, b*.
+    median filter has removed grain and the finest texture.
     """
-    lab = color.rgb2lab(ndimage.median_filter(pixels, size=(3, 3, 1), mode="nearest"))
-    limit = max(4, int(0.008 * lab[..., 0].size))
-    removed = np.zeros(lab.shape[:2], bool)
-    for channel in np.moveaxis(np.round(lab).astype(int), -1, 0):
-        padded = np.pad(channel, 1, mode="edge")
-        flat = morphology.area_closing(morphology.area_opening(padded, limit), limit)
-        removed |= (np.abs(padded - flat) > 10)[1:-1, 1:-1]
-    return float(removed.mean())
+    light = lightness(ndimage.median_filter(pixels, size=(3, 3, 1), mode="nearest"))
+    padded = np.pad(np.round(light).astype(np.uint8), 1, mode="edge")
+    limit = max(4, int(0.008 * light.size))
+    flat = morphology.area_closing(morphology.area_opening(padded, limit), limit)
+    return float((np.abs(padded.astype(int) - flat) > 10)[1:-1, 1:-1].mean())
 
 
 def busy_share(pixels: np.ndarray) -> float:
