@@ -25,7 +25,11 @@ def add_lora(pipeline: Any, settings: Train) -> Any:
     for component in pipeline.components.values():
         if isinstance(component, torch.nn.Module):
             component.requires_grad_(False)
-    config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=targets)
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # a factor like any other
+        target_modules=targets,
+    )
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         try:

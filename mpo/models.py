@@ -26,7 +26,7 @@ def resolve(model: Model) -> str:
 def check_model(model: Model) -> None:
     """Reads the model's index alone. Raises MpoError where it is missing or of no known family."""
     try:
-        index = DiffusionPipeline.load_config(resolve(model), revision=model.revision)
+        index: Any = DiffusionPipeline.load_config(resolve(model), revision=model.revision)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise MpoError(

@@ -159,7 +159,7 @@ def train(folder: str | Path) -> None:
                     metrics[key] += accelerator.reduce(value.detach(), "mean").item() / num_micro
 
             # Step: clip, refuse what is not finite, update.
-            grad_norm = accelerator.clip_grad_norm_(parameters, settings.max_grad_norm)
+            grad_norm: Any = accelerator.clip_grad_norm_(parameters, settings.max_grad_norm)
             if accelerator.scaler is None:  # a scaler skips such a step and lowers its scale
                 _require_finite(
                     grad_norm,
@@ -170,7 +170,7 @@ def train(folder: str | Path) -> None:
                         for d in stream(settings.seed, len(pairs), step * settings.batch_size, settings.batch_size)
                     ],
                 )
-            metrics |= {"grad_norm": float(grad_norm), "learning_rate": schedule.get_last_lr()[0]}
+            metrics |= {"grad_norm": float(grad_norm), "learning_rate": float(schedule.get_last_lr()[0])}
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()

@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ TRAIN_PROMPTS = ["a red circle on a white background", "two blue stars in the de
 HELDOUT_PROMPTS = ["a black square on a yellow background", "a white ring in the night sky"]
 
 
-def build_pipeline(prediction_type: str = "epsilon") -> StableDiffusionPipeline:
+def build_pipeline(prediction_type: Any = "epsilon") -> StableDiffusionPipeline:
     """Stable Diffusion's own classes with random weights; 32x32 pixels, 16x16 latents."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -33,18 +34,27 @@ def build_pipeline(prediction_type: str = "epsilon") -> StableDiffusionPipeline:
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
             cross_attention_dim=32, norm_num_groups=8, attention_head_dim=4,
         )  # fmt: skip
-        vae = AutoencoderKL(
-            block_out_channels=(16, 16), latent_channels=4, norm_num_groups=8,
-            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-        )  # fmt: skip
+        two: Any = {  # diffusers types these as tuples of one
+            "block_out_channels": (16, 16),
+            "down_block_types": ("DownEncoderBlock2D",) * 2,
+            "up_block_types": ("UpDecoderBlock2D",) * 2,
+        }
+        vae = AutoencoderKL(latent_channels=4, norm_num_groups=8, **two)
         scheduler = DDIMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
             steps_offset=1, prediction_type=prediction_type,
         )  # fmt: skip
+        parts: Any = {
+            "vae": vae,
+            "text_encoder": CLIPTextModel(text),
+            "tokenizer": tokenizer,
+            "unet": unet,
+            "scheduler": scheduler,
+        }
+        nothing: Any = None
         pipeline = StableDiffusionPipeline(
-            vae=vae, text_encoder=CLIPTextModel(text), tokenizer=tokenizer, unet=unet, scheduler=scheduler,
-            safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-        )  # fmt: skip
+            **parts, safety_checker=nothing, feature_extractor=nothing, requires_safety_checker=False
+        )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -97,9 +97,9 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=MAX_TOKENS,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.convert_tokens_to_ids("<|startoftext|>"),  # type: ignore[arg-type]
+        eos_token_id=tokenizer.convert_tokens_to_ids("<|endoftext|>"),  # type: ignore[arg-type]
+        pad_token_id=tokenizer.convert_tokens_to_ids("<|endoftext|>"),  # type: ignore[arg-type]
     )
     return CLIPTextModel(config)
 
@@ -226,9 +226,9 @@ def train_denoiser(
         dropped = torch.rand(len(x0), 1) < config.caption_dropout
         with torch.autocast("cpu", torch.bfloat16):
             context = text_encoder(torch.where(dropped, empty, tokens[index])).last_hidden_state
-            noised = scheduler.add_noise(x0, noise, timesteps)
+            noised = scheduler.add_noise(x0, noise, timesteps)  # type: ignore[arg-type]
             prediction = unet(noised, timesteps, context).sample
-        target = scheduler.get_velocity(x0, noise, timesteps)
+        target = scheduler.get_velocity(x0, noise, timesteps)  # type: ignore[arg-type]
         loss = (prediction.float() - target).square().mean()
         optimizer.zero_grad()
         loss.backward()

@@ -1,6 +1,7 @@
 """Stable Diffusion 1.x and 2.x, epsilon and v-prediction: `StableDiffusionPipeline`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny, DDPMScheduler, StableDiffusionPipeline
@@ -17,7 +18,7 @@ def encode_prompts(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) ->
 
 
 def encode_media(pipeline: StableDiffusionPipeline, pixels: torch.Tensor) -> torch.Tensor:
-    vae = pipeline.vae
+    vae: Any = pipeline.vae  # its config is typed as a plain mapping
     encoded = vae.encode(pixels.to(vae.device, vae.dtype) * 2 - 1)
     # The mode, not a draw: encoding a picture twice gives the same latents.
     latents = encoded.latents if isinstance(vae, AutoencoderTiny) else encoded.latent_dist.mode()
@@ -28,7 +29,7 @@ def add_noise(
     pipeline: StableDiffusionPipeline, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     # The pipeline's scheduler may be one that only samples; DDPM's arithmetic is the same for all of this family.
-    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+    scheduler: Any = DDPMScheduler.from_config(pipeline.scheduler.config)
     noisy = scheduler.add_noise(latents, noise, timesteps)
     match scheduler.config.prediction_type:
         case "epsilon":

@@ -1,6 +1,7 @@
 """Judges answer questions about pictures. A judge raises on a question that it cannot answer; it never guesses."""
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ JUDGES = ("measured",)
 class Judge(Protocol):
     """What every judge offers."""
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Changes whenever an answer could."""
         ...

@@ -152,7 +152,7 @@ def subject_prominence(pixels: np.ndarray) -> float:
     """Contrast times size of the largest salient region that does not lie across the frame, about 0 to 1."""
     saliency = _saliency(pixels)
     threshold = max(filters.threshold_otsu(saliency), 5.0) if np.ptp(saliency) > 1 else 5.0
-    labels = measure.label(saliency > threshold, connectivity=1)
+    labels = np.asarray(measure.label(saliency > threshold, connectivity=1))
     num_regions = int(labels.max())
     if not num_regions:
         return 0.0

@@ -19,7 +19,7 @@ def test_stock_diffusers_makes_the_trainers_own_pictures(finished):
     pipeline.set_progress_bar_config(disable=True)
     inputs = (torch.ones(1, 4, 16, 16), torch.tensor([500]), torch.ones(1, 24, 32))
     base = pipeline.unet(*inputs).sample
-    pipeline.load_lora_weights(run.lora)
+    pipeline.load_lora_weights(str(run.lora))
     loaded = pipeline.unet(*inputs).sample
 
     own = load_pipeline(recipe.model)

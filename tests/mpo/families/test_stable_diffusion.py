@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from diffusers import AutoencoderTiny, DDPMScheduler
@@ -36,7 +38,7 @@ def test_a_perfect_prediction_leads_back_to_the_latents():
         pipeline = build_pipeline(prediction_type)
         noisy, target = stable_diffusion.add_noise(pipeline, latents, noise, timesteps)
         torch.testing.assert_close(noisy, pipeline.scheduler.add_noise(latents, noise, timesteps))
-        scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+        scheduler: Any = DDPMScheduler.from_config(pipeline.scheduler.config)
         for k in range(2):
             step = scheduler.step(
                 target[k : k + 1], int(timesteps[k]), noisy[k : k + 1], generator=torch.Generator().manual_seed(0)
@@ -47,7 +49,7 @@ def test_a_perfect_prediction_leads_back_to_the_latents():
 @torch.no_grad()
 @pytest.mark.parametrize("tiny", [False, True])
 def test_encode_media_is_the_inverse_that_the_decoder_expects(tiny):
-    pipeline = build_pipeline()
+    pipeline: Any = build_pipeline()
     if tiny:
         channels = (8, 8)
         pipeline.vae = AutoencoderTiny(
