@@ -61,8 +61,8 @@ samples, selected by `{recipe.select.strategy}` from the scores of the `{recipe.
 
 ```python
 from diffusers import DiffusionPipeline
-
-pipeline = DiffusionPipeline.from_pretrained({"mpo.models.EMBEDDED" if base == "embedded" else repr(base)})
+{"from mpo.models import EMBEDDED" + chr(10) if base == "embedded" else ""}
+pipeline = DiffusionPipeline.from_pretrained({"EMBEDDED" if base == "embedded" else repr(base)})
 pipeline.load_lora_weights("lora")  # this folder
 ```
 
