@@ -16,7 +16,7 @@ lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff format --check .
 
 types: $(VENV)/.installed-test
-	$(VENV)/bin/pyright
+	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 
 unit: $(VENV)/.installed-test
 	$(VENV)/bin/pytest

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 IMAGE_SIZE = 64
+CHUNK = 250  # scenes drawn from one random stream
 _SUPERSAMPLE = 3
 
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -156,6 +157,18 @@ def draw(scene: Scene, defects: Defects, rng: np.random.Generator) -> Image.Imag
     for placed in _layout(scene, defects, rng):
         canvas = _draw_object(canvas, placed, flat=defects.flat)
     return _degrade(canvas, defects, rng)
+
+
+def draw_chunk(seed: int, chunk: int) -> tuple[np.ndarray, list[str]]:
+    """Scenes as uint8 (N, H, W, 3) and their captions; the same for the same seed and chunk."""
+    rng = np.random.default_rng((seed, chunk))
+    pixels = np.empty((CHUNK, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    captions = []
+    for i in range(CHUNK):
+        scene = sample_scene(rng)
+        pixels[i] = np.asarray(draw(scene, sample_defects(rng), rng))
+        captions.append(caption(scene))
+    return pixels, captions
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,9 @@ from diffusers.training_utils import EMAModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from mpo.embedded.scenes import IMAGE_SIZE, caption, draw, sample_defects, sample_scene
+from mpo.embedded.scenes import CHUNK, IMAGE_SIZE, draw_chunk
 
 MAX_TOKENS = 24
-DRAW_CHUNK = 250
-
 Log = Callable[..., None]
 
 
@@ -49,21 +48,10 @@ class BaseTraining:
     ema_decay: float = 0.998
 
 
-def draw_chunk(seed: int, chunk: int) -> tuple[np.ndarray, list[str]]:
-    """Scenes as uint8 (N, H, W, 3) and their captions; the same for the same seed and chunk."""
-    rng = np.random.default_rng((seed, chunk))
-    pixels = np.empty((DRAW_CHUNK, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    captions = []
-    for i in range(DRAW_CHUNK):
-        scene = sample_scene(rng)
-        pixels[i] = np.asarray(draw(scene, sample_defects(rng), rng))
-        captions.append(caption(scene))
-    return pixels, captions
-
-
 def draw_scenes(config: BaseTraining) -> tuple[np.ndarray, list[str]]:
-    num_chunks = math.ceil(config.num_scenes / DRAW_CHUNK)
-    with ProcessPoolExecutor() as pool:
+    num_chunks = math.ceil(config.num_scenes / CHUNK)
+    # Spawned, not forked: this process runs threads by now.
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         chunks = list(pool.map(draw_chunk, [config.seed] * num_chunks, range(num_chunks)))
     return np.concatenate([pixels for pixels, _ in chunks]), [c for _, captions in chunks for c in captions]
 
