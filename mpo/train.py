@@ -274,7 +274,7 @@ def _resume(run: Run, denoiser: Any, optimizer: Any, schedule: Any, accelerator:
             index, _, key = name.partition(".")
             state.setdefault(int(index), {})[key] = tensor
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-        schedule.load_state_dict(counters["schedule"])
+        schedule.load_state_dict(schedule.state_dict() | counters["schedule"])
         for group, rate in zip(optimizer.param_groups, counters["schedule"]["_last_lr"], strict=True):
             group["lr"] = rate
         if accelerator.scaler and counters["scaler"]:

@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,46 +20,55 @@ def files_of(run: Path) -> dict[str, bytes]:
     return {str(p.relative_to(run)): p.read_bytes() for p in kept}
 
 
-def started(run: Run, stage: str) -> bool:
-    return run.log.exists() and f'"start", "stage": "{stage}"' in run.log.read_text()
-
-
-# When to kill: in the midst of each stage.
+# Runs `mpo`, and kills the process with SIGKILL at the N-th call of a function, in the midst of a stage.
+KILLED = """
+import importlib, os, signal, sys
+module, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+owner, calls = importlib.import_module(module), []
+function = getattr(owner, name)
+def dying(*args, **kwargs):
+    calls.append(1)
+    if len(calls) == count:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return function(*args, **kwargs)
+setattr(owner, name, dying)
+sys.argv = ["mpo", *sys.argv[4:]]
+from mpo.cli import main
+main()
+"""
+# stage: (module, function, which call)
 MOMENTS = {
-    "generate": lambda run: len(list(run.candidates.glob("*.png"))) >= 5,
-    "score": lambda run: started(run, "score"),
-    "select": lambda run: started(run, "select"),
-    "encode": lambda run: started(run, "encode"),
-    "train": lambda run: run.training_log.exists() and run.training_log.read_text().count("\n") >= 3,
-    "evaluate": lambda run: (run.samples / "base").exists(),
-    "export": lambda run: started(run, "export"),
-    "report": lambda run: started(run, "report"),
+    "generate: between two pictures": ("mpo.generate", "replacing", 5),
+    "score: its answers kept, its table not": ("mpo.score", "write_table", 2),
+    "select: statistics written, pairs not": ("mpo.select", "write_table", 1),
+    "encode: between two shards": ("mpo.encode", "replacing", 2),
+    "train: between two checkpoints": ("mpo.train", "diffusion_dpo", 15),
+    "train: within a checkpoint": ("mpo.train", "save_file", 4),
+    "evaluate: between two pictures": ("mpo.generate", "replacing", 3),
+    "evaluate: table written, summary not": ("mpo.evaluate", "write_json", 1),
+    "export: within the folder": ("mpo.export", "_jsonable", 1),
+    "report: before the page": ("mpo.report", "write_text", 1),
 }
 
 
 def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(model_folder, tmp_path):
     fields = small_fields(model_folder, tmp_path)
-    # Large enough that a kill comes in the midst of a stage.
-    fields["generate"] |= {"num_candidates": 8, "num_inference_steps": 4, "batch_size": 4}
     fields["train"] |= {"num_steps": 12}
     recipe = tmp_path / "small.yaml"
     recipe.write_text(yaml.safe_dump(fields))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    command = [sys.executable, "-m", "mpo.cli", "run", str(recipe), "--quiet", "--output"]
-    subprocess.run([*command, str(whole)], check=True, capture_output=True)
-    num_killed = 0
-    for stage in STAGES:
-        process = subprocess.Popen([*command, str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not MOMENTS[stage](Run(killed)):
-            time.sleep(0.002)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            num_killed += 1
-        process.wait()
-    assert num_killed == len(STAGES)
-    subprocess.run([*command, str(killed)], check=True, capture_output=True)
+
+    def run(*command: str, output: Path) -> int:
+        arguments = [sys.executable, *command, "run", str(recipe), "--quiet", "--output", str(output)]
+        return subprocess.run(arguments, capture_output=True, check=False).returncode
+
+    assert run("-m", "mpo.cli", output=whole) == 0
+    assert {moment.split(":")[0] for moment in MOMENTS} == set(STAGES)
+    for moment, (module, function, call) in MOMENTS.items():
+        assert run("-c", KILLED, module, function, str(call), output=killed) == -signal.SIGKILL, moment
+    assert run("-m", "mpo.cli", output=killed) == 0
     first, second = files_of(whole), files_of(killed)
-    leftovers = {name for name in second if name.endswith(".part")}
+    leftovers = {name for name in second if ".part" in name}  # what was being written when the process died
     assert set(second) - leftovers == set(first)
     assert [name for name in first if first[name] != second[name]] == []
 
