@@ -1,5 +1,6 @@
 """Stage export: the LoRA as a file that stock diffusers loads, with a model card."""
 
+import json
 from pathlib import Path
 
 from diffusers import StableDiffusionPipeline
@@ -31,12 +32,25 @@ def export(folder: str | Path) -> None:
             # Without it a loader takes alpha = rank, and the LoRA acts with another strength.
             unet_lora_adapter_metadata=_jsonable(denoiser.peft_config["default"].to_dict()),
         )
+        _sort_header(temporary / run.lora_weights.name)
         (temporary / "README.md").write_text(card, "utf-8")
 
 
 def _jsonable(config: dict) -> dict:
     """Sets, whose order varies from process to process, as sorted lists: equal runs, equal bytes."""
     return {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+
+
+def _sort_header(file: Path) -> None:
+    """Put a safetensors header in order: the library writes its metadata in an order that varies by process.
+
+    Layout: header length as 8 bytes little-endian, header as JSON padded with spaces to a multiple of 8, tensors.
+    """
+    data = file.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    file.write_bytes(len(header).to_bytes(8, "little") + header + data[end:])
 
 
 def model_card(run: Run, recipe: Recipe) -> str:

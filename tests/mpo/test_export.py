@@ -3,7 +3,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import save_file
 
+from mpo.export import _sort_header
 from mpo.lora import add_lora, load_lora
 from mpo.models import load_pipeline
 from mpo.recipe import read_recipe
@@ -50,3 +52,16 @@ def test_the_card_says_how_it_was_made_and_what_it_is_not(finished):
     assert card.startswith("---\n")
     for words in ("Diffusion-DPO", "win rate", "No person has rated it", "num_candidates: 4"):
         assert words in card
+
+
+def test_metadata_order_does_not_reach_the_bytes(tmp_path):
+    tensors = {"b": torch.ones(3), "a": torch.zeros(2, 2)}
+    metadata = {str(k): "v" for k in range(12)}  # written in an order that differs from save to save
+    files = [tmp_path / str(k) for k in range(8)]
+    for file in files:
+        save_file(tensors, file, metadata=metadata)
+        _sort_header(file)
+    assert len({file.read_bytes() for file in files}) == 1
+    with safe_open(str(files[0]), framework="pt") as file:
+        assert file.metadata() == metadata
+        torch.testing.assert_close(file.get_tensor("b"), tensors["b"])
