@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
@@ -22,12 +21,10 @@ def mpo(capsys, monkeypatch):
     return lambda *arguments: call(*map(str, arguments), capsys=capsys, monkeypatch=monkeypatch)
 
 
-def test_help_comes_fast_and_lists_the_commands():
+def test_help_loads_no_heavy_library_and_lists_the_commands():
     code = "import mpo.cli, sys; heavy = {'torch', 'diffusers', 'transformers', 'reward', 'numpy'} & set(sys.modules); sys.exit(f'{heavy}' if heavy else 0)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    started_s = time.monotonic()
     result = subprocess.run([sys.executable, "-m", "mpo.cli", "--help"], capture_output=True, text=True, check=True)
-    assert time.monotonic() - started_s < 10  # under one second on an idle machine
     for command in (
         "run",
         "recipes",
