@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from mpo import MpoError
-from mpo.generate import Sample, draw_samples, sample_seed
+from mpo.generate import Sample, derive_seed, draw_samples
 from mpo.lora import add_lora, load_lora
 from mpo.models import load_pipeline
 from mpo.recipe import Recipe, read_recipe
@@ -79,7 +79,7 @@ def evaluate(folder: str | Path) -> None:
         for row in prompts:
             for k in range(settings.num_seeds):
                 file = run.samples / model / f"{row['prompt_id']:06d}-{k:02d}.png"
-                samples.append(Sample(row["prompt"], sample_seed(settings.seed, row["prompt_id"], k), file))
+                samples.append(Sample(row["prompt"], derive_seed(settings.seed, row["prompt_id"], k), file))
                 rows.append(
                     {
                         "prompt_id": row["prompt_id"],

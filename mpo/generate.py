@@ -35,9 +35,9 @@ class Sample:
     file: Path
 
 
-def sample_seed(seed: int, prompt_id: int, index: int) -> int:
-    """The seed of a prompt's picture of this index; depends on nothing else, so any order gives the same pictures."""
-    (word,) = np.random.SeedSequence((seed, prompt_id, index)).generate_state(1, np.uint64)
+def derive_seed(*entropy: int) -> int:
+    """A seed from such numbers as (seed, prompt, index) alone, so that any order of work gives the same draws."""
+    (word,) = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
     return int(word >> np.uint64(1))  # int64 holds 63 bits
 
 
@@ -88,7 +88,7 @@ def generate(folder: str | Path, *, repair: bool = False) -> None:
     samples = [
         Sample(
             row["prompt"],
-            sample_seed(recipe.seed, row["prompt_id"], k),
+            derive_seed(recipe.seed, row["prompt_id"], k),
             run.candidates / f"{row['prompt_id']:06d}-{k:02d}.png",
         )
         for row in prompts

@@ -12,6 +12,7 @@ from mpo.progress import say
 from mpo.prompts import read_prompt_sets
 from mpo.recipe import Recipe, dump_recipe, read_recipe
 from mpo.store import Run, write_table, write_text
+from reward.checklist import PROMPT_FIELD
 
 PROMPTS = pa.schema([("prompt_id", pa.int64()), ("prompt", pa.string())])
 
@@ -35,7 +36,7 @@ def check(recipe: Recipe) -> tuple[list[str], list[str]]:
     train, heldout = read_prompt_sets(recipe)
     reward = load_reward(recipe)
     lead_of(recipe.select.strategy, reward.checklist)
-    if any("{prompt}" in question.text for question in reward.checklist):
+    if any(PROMPT_FIELD in question.text for question in reward.checklist):
         reward.judge.require_prompts([*train, *heldout])
     check_model(recipe.model)
     return train, heldout

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from mpo import MpoError
 from mpo.encode import EncodedPairs
 from mpo.families import find_family
+from mpo.generate import derive_seed
 from mpo.lora import add_lora, load_lora, lora_off, lora_state
 from mpo.models import load_pipeline
 from mpo.objective import denoising_error, diffusion_dpo
@@ -61,8 +62,7 @@ def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
 
 def draw_noise(seed: int, draw: Draw, shape: torch.Size, num_train_timesteps: int) -> tuple[torch.Tensor, int]:
     """The noise and timestep that both of a pair share, from (seed, pair, repetition) alone."""
-    (word,) = np.random.SeedSequence((seed, draw.pair, draw.repetition)).generate_state(1, np.uint64)
-    generator = torch.Generator().manual_seed(int(word >> np.uint64(1)))
+    generator = torch.Generator().manual_seed(derive_seed(seed, draw.pair, draw.repetition))
     timestep = int(torch.randint(0, num_train_timesteps, (), generator=generator))
     return torch.randn(shape, generator=generator), timestep
 
