@@ -1,13 +1,17 @@
-"""Readable scores for pictures: a judge answers a checklist, learnt weights add the answers up."""
+"""Readable scores for pictures and clips: a judge answers a checklist, learnt weights add the answers up."""
 
-from reward.checklist import Checklist, Question, load_checklist
+from reward.checklist import Checklist, Question, load_checklist, save_checklist
 from reward.errors import ChecklistError, JudgeError, MediaError, RewardError
 from reward.judges import Judge, load_judge
-from reward.score import Scores, VisionReward, score_answers
+from reward.media import Clip
+from reward.score import Comparison, Contribution, Scores, VisionReward, score_answers
 
 __all__ = [
     "Checklist",
     "ChecklistError",
+    "Clip",
+    "Comparison",
+    "Contribution",
     "Judge",
     "JudgeError",
     "MediaError",
@@ -17,5 +21,6 @@ __all__ = [
     "VisionReward",
     "load_checklist",
     "load_judge",
+    "save_checklist",
     "score_answers",
 ]

@@ -6,8 +6,10 @@ Source of the hierarchy: VisionReward, arXiv 2412.21059, section 2 and its publi
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
@@ -17,8 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from reward.errors import ChecklistError
 
-BUILT_IN = ("image",)
+BUILT_IN = ("image", "video")
+OFFICIAL = ("official:image", "official:image-full", "official:video")
 PROMPT_FIELD = "{prompt}"
+Medium = Literal["image", "video"]
 
 
 class Question(BaseModel):
@@ -56,6 +60,17 @@ class SubDimension(BaseModel):
     questions: tuple[Question, ...] = Field(min_length=1)
 
 
+@dataclass(frozen=True)
+class Inconsistency:
+    """A judge that calls an item perfectly sharp and yet not sharp contradicts itself."""
+
+    row: int
+    stricter_id: str  # answered yes
+    laxer_id: str  # answered no
+    p_stricter: float
+    p_laxer: float
+
+
 class Checklist(BaseModel):
     """An ordered list of questions with their weights. The order is the column order of every (N, Q) array."""
 
@@ -63,8 +78,9 @@ class Checklist(BaseModel):
 
     name: str
     version: int
-    medium: Literal["image", "video"]
+    medium: Medium
     intercept: float = 0.0
+    divisor: float = Field(default=1.0, gt=0.0)  # the weighted sum is divided by it: 29 makes a mean of 29 questions
     subdimensions: tuple[SubDimension, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -150,6 +166,43 @@ class Checklist(BaseModel):
             )
         return _validated({**self.model_dump(exclude={"subdimensions"}), "subdimensions": kept}, source=self.name)
 
+    def weighted(self, weights: Mapping[str, float], *, name: str, version: int = 1) -> "Checklist":
+        """This checklist with other weights, by question id; a question that is not named gets 0.
+
+        The weights are taken as they are: intercept 0, divisor 1.
+        """
+        unknown = sorted(set(weights) - set(self.question_ids))
+        if unknown:
+            raise ChecklistError(f"weights name questions {unknown} that checklist {self.name!r} has not; remove them")
+        fields = self.model_dump() | {"name": name, "version": version, "intercept": 0.0, "divisor": 1.0}
+        for sub in fields["subdimensions"]:
+            for question in sub["questions"]:
+                question["weight"] = float(weights.get(question["id"], 0.0))
+        return _validated(fields, source=name)
+
+    def consistency(self, p_yes: np.ndarray) -> list[Inconsistency]:
+        """Where, within a sub-dimension, a stricter level is answered yes and a laxer one no.
+
+        p_yes: (N, Q) in [0, 1]. Questions that a gate turns off are passed over.
+        """
+        yes = np.asarray(p_yes) >= 0.5
+        applies = (self.gate_index < 0) | yes[:, self.gate_index]
+        column = {question_id: i for i, question_id in enumerate(self.question_ids)}
+        found = []
+        for sub in self.subdimensions:
+            levels = [column[q.id] for q in sub.questions if not q.gate and not q.continuous]
+            for stricter, laxer in combinations(levels, 2):
+                rows = np.flatnonzero(yes[:, stricter] & ~yes[:, laxer] & applies[:, stricter] & applies[:, laxer])
+                ids = self.question_ids[stricter], self.question_ids[laxer]
+                found += [Inconsistency(int(r), *ids, float(p_yes[r, stricter]), float(p_yes[r, laxer])) for r in rows]
+        return sorted(found, key=lambda each: each.row)
+
+    @cached_property
+    def questions_fingerprint(self) -> str:
+        """Digest over the questions' ids and words alone: what a judge's answers depend on."""
+        words = "\0".join(f"{question.id}\0{question.text}" for question in self.questions)
+        return hashlib.sha256(words.encode()).hexdigest()[:12]
+
     @cached_property
     def fingerprint(self) -> str:
         """`name@version:digest`, the digest over questions and weights: equal text and numbers, equal fingerprint."""
@@ -166,17 +219,24 @@ class Checklist(BaseModel):
 
 
 def load_checklist(name: str | Path) -> Checklist:
-    """A built-in checklist by name, or one of the user's own from a YAML file.
+    """A checklist by name, or one of the user's own from a YAML file (`checklists/schema.json` describes it).
 
+    `image`, `video`: built in. `official:image`, `official:image-full`, `official:video`: the published words, fetched
+    once from their public repository, or read from a folder: `official:image@FOLDER` (see `reward.official`).
     Raises ChecklistError where the file is missing, is not YAML, or does not fit the types above.
     """
+    if isinstance(name, str) and name.startswith("official:"):
+        from reward.official import load_official
+
+        published, _, folder = name.partition("@")
+        return load_official(published, Path(folder) if folder else None)
     if name in BUILT_IN:
         text, source = resources.files("reward.checklists").joinpath(f"{name}.yaml").read_text("utf-8"), str(name)
     else:
         path = Path(name)
         if not path.is_file():
             raise ChecklistError(
-                f"checklist={str(name)!r} is neither built in ({', '.join(BUILT_IN)}) nor a file; give one of these"
+                f"checklist={str(name)!r} is neither known ({', '.join((*BUILT_IN, *OFFICIAL))}) nor a file; give one of these"
             )
         text, source = path.read_text("utf-8"), str(path)
     try:
@@ -186,6 +246,12 @@ def load_checklist(name: str | Path) -> Checklist:
     if not isinstance(fields, Mapping):
         raise ChecklistError(f"checklist {source} holds no mapping; it needs name, version, medium and subdimensions")
     return _validated(fields, source=source)
+
+
+def save_checklist(checklist: Checklist, file: str | Path) -> None:
+    """Writes the YAML that `load_checklist` reads. Values that equal their default are left out."""
+    fields = checklist.model_dump(mode="json", exclude_defaults=True)
+    Path(file).write_text(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=120), "utf-8")
 
 
 def _validated(fields: Mapping, *, source: str) -> Checklist:

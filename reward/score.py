@@ -1,28 +1,35 @@
 """From answers to scores: weighted, by dimension, readable.
 
 R_k = sum over the questions of group k of weight x answer; total = sum over all + intercept
-(arXiv 2412.21059, section 2.3). Answers are +1 yes, -1 no, 0 where a gate's answer is no; a continuous
-question counts with its probability.
+(arXiv 2412.21059, section 2.3), either divided by the checklist's divisor. Answers are +1 yes, -1 no, 0 where a gate's
+answer is no; a continuous question counts with its probability.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from reward.checklist import Checklist, load_checklist
-from reward.errors import ChecklistError
+from reward.cache import AnswerCache, answer_key
+from reward.checklist import PROMPT_FIELD, Checklist, Question, load_checklist
+from reward.errors import ChecklistError, JudgeError, MediaError, RewardError
 from reward.judges import Judge, load_judge
-from reward.media import ImageLike, read_image
+from reward.media import Layout, Medial, MediaLike, digest, read_media
+
+Grain = Literal["dimension", "subdimension", "question"]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the judge said of N items, and what it comes to."""
+    """What the judge said of N items, and what it comes to. A failed item's row is NaN throughout."""
 
     checklist: Checklist
     p_yes: np.ndarray  # (N, Q) float64 in [0, 1]
     answers: np.ndarray  # (N, Q) float64: +1, -1, 0 gated off; a continuous question's probability
+    failures: Mapping[int, str] = field(default_factory=dict)  # row -> why it has no score
 
     @property
     def dimensions(self) -> np.ndarray:
@@ -37,12 +44,18 @@ class Scores:
     @property
     def total(self) -> np.ndarray:
         """(N,)"""
-        return self.answers @ self.checklist.weights + self.checklist.intercept
+        checklist = self.checklist
+        return (self.answers @ checklist.weights + checklist.intercept) / checklist.divisor
 
-    def by(self, grain) -> np.ndarray:
-        """(N, K): the weighted answers summed within each group of a grain (dimension, subdimension, question)."""
+    @property
+    def contributions(self) -> np.ndarray:
+        """(N, Q): what each answer adds to the total."""
+        return self.answers * self.checklist.weights / self.checklist.divisor
+
+    def by(self, grain: Grain) -> np.ndarray:
+        """(N, K): the contributions summed within each group of a grain (dimension, subdimension, question)."""
         _, members = self.checklist.groups(grain)
-        return (self.answers * self.checklist.weights) @ members.T.astype(np.float64)
+        return self.contributions @ members.T.astype(np.float64)
 
 
 def score_answers(p_yes: np.ndarray, checklist: Checklist) -> Scores:
@@ -64,23 +77,55 @@ def score_answers(p_yes: np.ndarray, checklist: Checklist) -> Scores:
     return Scores(checklist, p_yes, np.where(checklist.continuous, p_yes, answers))
 
 
+@dataclass(frozen=True)
+class Contribution:
+    """One question's part in a score, or in the gap between two."""
+
+    question: Question
+    dimension: str
+    answer: float  # +1, -1, 0, or a continuous question's probability
+    against: float | None  # the other item's answer; None = there is no other
+    difference: float  # what the question adds to the total, or to the gap
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two items under one prompt. Gaps are a's score less b's."""
+
+    preferred: Literal["a", "b", "tie"]
+    margin: float
+    dimension_margins: dict[str, float]
+    contributions: tuple[Contribution, ...]  # the widest first; questions that make no difference are left out
+
+
 class VisionReward:
-    """A judge and a checklist: `score(pictures, prompts)`.
+    """A judge and a checklist: `score(media, prompts)`.
 
     >>> reward = VisionReward("measured", "image", questions="answerable")
     >>> reward.score(["cat.png"], ["a red circle on a white background"]).total
     """
 
     def __init__(
-        self, judge: str | Judge, checklist: str | Checklist = "image", *, questions: str | Sequence[str] = "all"
+        self,
+        judge: str | Judge,
+        checklist: str | Path | Checklist = "image",
+        *,
+        questions: str | Sequence[str] = "all",
+        cache: str | Path | None = None,
     ):
         """`questions`: "all", "answerable" (those that the judge says it can answer) or a list of question ids.
 
+        cache: folder in which answers are kept (see `reward.cache`); None = nothing is kept.
+
         Raises ValueError (JudgeError, ChecklistError) on an unknown judge, checklist or question, and where
-        the judge cannot answer a question that was asked for.
+        the judge cannot answer a question that was asked for, or cannot look at the checklist's medium.
         """
+        whole = checklist if isinstance(checklist, Checklist) else load_checklist(checklist)
         self.judge = load_judge(judge) if isinstance(judge, str) else judge
-        whole = load_checklist(checklist) if isinstance(checklist, str) else checklist
+        if whole.medium not in self.judge.mediums:
+            raise JudgeError(
+                f"checklist {whole.name!r} is about {whole.medium}s; this judge takes {' and '.join(self.judge.mediums)}s only; use another judge"
+            )
         if questions == "all":
             self.checklist = whole
         elif questions == "answerable":
@@ -92,21 +137,164 @@ class VisionReward:
         else:
             self.checklist = whole.only(questions)
         self.judge.require(self.checklist.questions)
+        self.cache = AnswerCache(cache) if cache is not None else None
+        self._asks_prompt = [q.id for q in self.checklist if PROMPT_FIELD in q.text]
 
     def score(
-        self, media: Sequence[ImageLike], prompts: Sequence[str], *, on_item: Callable[[], object] | None = None
+        self,
+        media: Sequence[MediaLike],
+        prompts: str | Sequence[str],
+        *,
+        layout: Layout = "CHW",
+        fps: float = 8.0,
+        batch_size: int | None = None,
+        on_error: Literal["raise", "record"] = "raise",
+        on_item: Callable[[], object] | None = None,
+        progress: bool = False,
     ) -> Scores:
-        """N pictures (files or PIL images) and their prompts -> Scores of N rows.
+        """N pictures or clips and their prompts (one for all, or one each) -> Scores of N rows.
 
-        `on_item` is called after each item, for a progress bar. Raises MediaError or JudgeError naming the item.
+        media: files, PIL images (lists of them as clips), arrays or tensors; `layout` and range: see `reward.media`.
+        fps: frames a second of clips that come as frames. batch_size: items decoded and judged at once; None = as the
+        judge likes. on_item is called after each item; `progress` draws a bar instead.
+        Raises MediaError or JudgeError naming the item; with on_error="record" that row is NaN, its reason in
+        `Scores.failures`, and the others are scored.
         """
+        prompts = [prompts] * len(media) if isinstance(prompts, str) else list(prompts)
         if len(media) != len(prompts):
-            raise ValueError(f"{len(media)} pictures but {len(prompts)} prompts; give one prompt for each picture")
+            raise ValueError(f"{len(media)} items but {len(prompts)} prompts; give one prompt for each item")
+        p_yes = np.full((len(media), len(self.checklist.questions)), np.nan)
+        failures: dict[int, str] = {}
+        with _progress(len(media), on_item, bar=progress) as advance:
 
-        def pictures() -> Iterator:
-            for item in media:
-                yield read_image(item)
-                if on_item:
-                    on_item()
+            def fail(row: int, error: RewardError) -> None:
+                if on_error == "raise":
+                    raise type(error)(f"item {row}: {error}") from error
+                failures[row] = str(error)
+                advance()
 
-        return score_answers(self.judge.answer(pictures(), prompts, self.checklist.questions), self.checklist)
+            keys: dict[int, bytes] = {}
+            for row, (item, prompt) in enumerate(zip(media, prompts, strict=True)):
+                try:
+                    if self._asks_prompt and not prompt.strip():
+                        raise JudgeError(f"question {self._asks_prompt[0]!r} asks about the prompt, which is empty")
+                    if self.cache:
+                        keys[row] = self._key(digest(item, layout=layout, fps=fps), prompt)
+                except RewardError as error:
+                    fail(row, error)
+            kept = self.cache.get(list(keys.values())) if self.cache else {}
+            waiting = []
+            for row in range(len(media)):
+                if row in keys and keys[row] in kept:
+                    p_yes[row] = kept[keys[row]]
+                    advance()
+                elif row not in failures:
+                    waiting.append(row)
+
+            size = batch_size or self.judge.batch_size
+            for start in range(0, len(waiting), size):
+                batch: dict[int, Medial] = {}
+                for row in waiting[start : start + size]:
+                    try:
+                        batch[row] = read_media(
+                            media[row], self.checklist.medium, layout=layout, sampling=self.judge.sampling, fps=fps
+                        )
+                    except MediaError as error:
+                        fail(row, error)
+                for row, answer in self._judge(batch, prompts, fail):
+                    p_yes[row] = answer
+                    advance()
+                if self.cache:
+                    self.cache.put({keys[row]: p_yes[row] for row in batch if row not in failures})
+
+        scored = [row for row in range(len(media)) if row not in failures]
+        scores = score_answers(p_yes[scored], self.checklist)
+        answers = np.full_like(p_yes, np.nan)
+        answers[scored] = scores.answers
+        return Scores(self.checklist, p_yes, answers, failures)
+
+    def compare(self, a: MediaLike, b: MediaLike, prompt: str, **reading: Any) -> Comparison:
+        """Which of two pictures or clips is better under a prompt, by how much, and through which answers.
+
+        reading: `layout`, `fps` as in `score`. Raises as `score` does.
+        """
+        scores = self.score([a, b], [prompt, prompt], **reading)
+        # The sign of the sum of weight x difference, as the published comparison has it, not of two rounded totals.
+        gaps = self.checklist.weights * (scores.answers[0] - scores.answers[1]) / self.checklist.divisor
+        margin = float(gaps.sum())
+        names, members = self.checklist.groups("dimension")
+        margins = {name: float(gaps[of].sum()) for name, of in zip(names, members, strict=True)}
+        preferred: Literal["a", "b", "tie"] = "tie" if margin == 0 else "a" if margin > 0 else "b"
+        return Comparison(preferred, margin, margins, self._contributions(gaps, *scores.answers))
+
+    def explain(self, item: MediaLike, prompt: str, **reading: Any) -> tuple[Contribution, ...]:
+        """What each answer adds to an item's score, the largest part first. `compare` does the same for two."""
+        scores = self.score([item], [prompt], **reading)
+        return self._contributions(scores.contributions[0], scores.answers[0], None)
+
+    def as_reward_function(self, *, on_error: Literal["raise", "record"] = "raise") -> Callable[..., tuple]:
+        """`f(images, prompts, metadata) -> (scores, info)`, the convention of ddpo-pytorch and flow_grpo.
+
+        images: a tensor (N, C, H, W) in [0, 1] or uint8, a NumPy array (N, H, W, C), or a list of PIL images; clips
+        have a frame axis behind the first. scores: (N,) float32, NaN where an item failed and on_error="record".
+        info: (N,) float32 for each dimension by name. Metadata, which these trainers pass along, is not looked at.
+        """
+
+        def reward_function(images, prompts, metadata=None, **_):
+            layout: Layout = "HWC" if isinstance(images, np.ndarray) else "CHW"
+            scores = self.score(images, list(prompts), layout=layout, on_error=on_error)
+            dimensions = scores.dimensions.astype(np.float32).T
+            return scores.total.astype(np.float32), dict(zip(self.checklist.dimensions, dimensions, strict=True))
+
+        return reward_function
+
+    def _key(self, content: str, prompt: str) -> bytes:
+        medium = self.checklist.medium
+        words = f"{medium}:{self.checklist.questions_fingerprint}"
+        return answer_key(content, prompt if self._asks_prompt else "", words, self.judge.fingerprint)
+
+    def _judge(
+        self, batch: dict[int, Medial], prompts: Sequence[str], fail: Callable[[int, RewardError], None]
+    ) -> list[tuple[int, np.ndarray]]:
+        """Rows with their answers. Where a batch cannot be answered, its items are tried one by one, to name the one."""
+        if not batch:
+            return []
+        rows = list(batch)
+        try:
+            texts = [prompts[row] for row in rows]
+            return list(zip(rows, self.judge.answer([*batch.values()], texts, self.checklist.questions), strict=True))
+        except JudgeError as error:
+            if len(rows) > 1:
+                return [pair for row in rows for pair in self._judge({row: batch[row]}, prompts, fail)]
+            fail(rows[0], error)
+            return []
+
+    def _contributions(
+        self, differences: np.ndarray, answers: np.ndarray, against: np.ndarray | None
+    ) -> tuple[Contribution, ...]:
+        dimension_of = [sub.dimension for sub in self.checklist.subdimensions for _ in sub.questions]
+        order = np.argsort(-np.abs(differences), kind="stable")
+        return tuple(
+            Contribution(
+                question=self.checklist.questions[i],
+                dimension=dimension_of[i],
+                answer=float(answers[i]),
+                against=None if against is None else float(against[i]),
+                difference=float(differences[i]),
+            )
+            for i in order
+            if differences[i]
+        )
+
+
+@contextmanager
+def _progress(total: int, on_item: Callable[[], object] | None, *, bar: bool):
+    if not bar:
+        yield on_item or (lambda: None)
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as shown:
+        task = shown.add_task("score", total=total)
+        yield lambda: (shown.advance(task), on_item() if on_item else None)

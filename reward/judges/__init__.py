@@ -1,20 +1,25 @@
-"""Judges answer questions about pictures. A judge raises on a question that it cannot answer; it never guesses."""
+"""Judges answer questions about pictures and clips. A judge raises on a question that it cannot answer; it never guesses."""
 
-from collections.abc import Iterable, Sequence
+import inspect
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
-from reward.checklist import Question
+from reward.checklist import Medium, Question
 from reward.errors import JudgeError
+from reward.media import Medial, Sampling
 
-JUDGES = ("measured",)
+JUDGES = ("measured", "vlm", "cogvlm2", "server")
 
 
 class Judge(Protocol):
     """What every judge offers."""
+
+    mediums: tuple[Medium, ...]  # what it can look at
+    sampling: Sampling  # which frames of a clip it wants
+    batch_size: int  # items that it likes to be given at once
 
     @cached_property
     def fingerprint(self) -> str:
@@ -22,7 +27,7 @@ class Judge(Protocol):
         ...
 
     def can_answer(self, question: Question) -> bool:
-        """Whether the judge has an answer to this question about any picture."""
+        """Whether the judge has an answer to this question about any item."""
         ...
 
     def require(self, questions: Sequence[Question]) -> None:
@@ -30,22 +35,50 @@ class Judge(Protocol):
         ...
 
     def require_prompts(self, prompts: Sequence[str]) -> None:
-        """Raises JudgeError naming the first prompt that this judge cannot judge a picture by."""
+        """Raises JudgeError naming the first prompt that this judge cannot judge an item by."""
         ...
 
-    def answer(
-        self, images: Iterable[Image.Image], prompts: Sequence[str], questions: Sequence[Question]
-    ) -> np.ndarray:
-        """(N, Q) float64: the probability of yes out of yes and no, for N RGB pictures and Q questions."""
+    def answer(self, media: Sequence[Medial], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
+        """(N, Q) float64: the probability of yes out of yes and no, for N pictures or clips and Q questions."""
         ...
 
 
-def load_judge(name: str) -> Judge:
-    """A judge by name. Raises JudgeError for an unknown one."""
-    match name:
+class AnswersAnything:
+    """For judges that can be asked anything in words."""
+
+    def can_answer(self, question: Question) -> bool:
+        return True
+
+    def require(self, questions: Sequence[Question]) -> None:
+        pass
+
+    def require_prompts(self, prompts: Sequence[str]) -> None:
+        pass
+
+
+def load_judge(name: str, **options: Any) -> Judge:
+    """A judge by name: `measured`, `vlm`, `cogvlm2` or `server`; options are those of its class.
+
+    >>> load_judge("vlm", model="Qwen/Qwen2.5-VL-3B-Instruct", dtype="bfloat16", device_map="auto")
+    >>> load_judge("server", base_urls=["http://localhost:8000/v1"], model="Qwen/Qwen2.5-VL-7B-Instruct")
+
+    Raises JudgeError for an unknown judge or option, and where the judge cannot be had.
+    """
+    match name:  # each imports what only it needs
         case "measured":
-            from reward.judges.measured import MeasuredJudge  # scikit-image takes a second to import
-
-            return MeasuredJudge()
+            from reward.judges.measured import MeasuredJudge as Class
+        case "vlm":
+            from reward.judges.vlm import VLMJudge as Class
+        case "cogvlm2":
+            from reward.judges.cogvlm2 import CogVLM2Judge as Class
+        case "server":
+            from reward.judges.server import ServerJudge as Class
         case _:
             raise JudgeError(f"judge={name!r} is unknown; judges: {', '.join(JUDGES)}")
+    parameters = inspect.signature(Class).parameters
+    unknown = sorted(set(options) - set(parameters))
+    missing = sorted(n for n, p in parameters.items() if p.default is p.empty and n not in options)
+    if unknown or missing:
+        what = f"does not know the options {unknown}" if unknown else f"needs the options {missing}"
+        raise JudgeError(f"judge {name!r} {what}; its options: {', '.join(parameters) or 'none'}")
+    return Class(**options)

@@ -7,7 +7,7 @@ is beautiful, a scene realistic or a picture harmful cannot be measured so.
 
 import hashlib
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -15,9 +15,10 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from reward.checklist import Question
+from reward.checklist import Medium, Question
 from reward.errors import JudgeError
 from reward.judges import depiction, measures
+from reward.media import Medial, Sampling
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,10 @@ ALIGNMENT = "alignment"
 class MeasuredJudge:
     """Answers `RULES` and alignment (see `reward.judges.depiction`); raises JudgeError on anything else."""
 
+    mediums: tuple[Medium, ...] = ("image",)
+    sampling = Sampling(max_frames=1)
+    batch_size = 1
+
     @cached_property
     def fingerprint(self) -> str:
         """`measured:digest` over the source of everything that an answer depends on."""
@@ -95,12 +100,14 @@ class MeasuredJudge:
         for prompt in prompts:
             depiction.parse(prompt)
 
-    def answer(
-        self, images: Iterable[Image.Image], prompts: Sequence[str], questions: Sequence[Question]
-    ) -> np.ndarray:
+    def answer(self, media: Sequence[Medial], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
         """(N, Q) float64: see `Judge.answer`. A text counts only where `alignment` is asked."""
         self.require(questions)
-        rows = [self._answer_one(image, prompt, questions) for image, prompt in zip(images, prompts, strict=True)]
+        rows = []
+        for item, prompt in zip(media, prompts, strict=True):
+            if not isinstance(item, Image.Image):
+                raise JudgeError("the measured judge looks at pictures, not at clips; use another judge")
+            rows.append(self._answer_one(item, prompt, questions))
         return np.array(rows, dtype=np.float64).reshape(len(prompts), len(questions))
 
     def _answer_one(self, image: Image.Image, prompt: str, questions: Sequence[Question]) -> list[float]:
