@@ -1,0 +1,166 @@
+"""Many questions behind one prefix: the picture goes through the model once, whatever the number of questions.
+
+`prefill` runs the prefix (picture and opening words) and keeps its keys and values. Then either
+- `packed_logits`: all questions lie end to end in one row. A block mask lets each see the prefix and itself; positions
+  restart behind the prefix for each. Needs attention that takes a mask of four axes and a cache that can be cut back;
+- `batched_logits`: each question is a row of its own over a copy of the prefix's keys and values. Works with windowed
+  and other attention, at the price of those copies.
+Both give each question the logits that it would have alone behind the prefix.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+Suffixes = Sequence[Sequence[list[int]]]  # [item][question] -> token ids, at least one
+
+
+@dataclass
+class Prefix:
+    """What N items, padded on the left to one length P, leave behind in the language model."""
+
+    cache: DynamicCache
+    mask: Bool[Tensor, "N P"]  # False = padding
+    next_position: Int[Tensor, " N"]  # of the first token that follows
+
+
+def prefill(model: Any, inputs: dict[str, Tensor]) -> Prefix:
+    """One pass over the prefix, pictures included. inputs: as the processor makes them, cut before the questions."""
+    seen: dict[str, Any] = {}
+
+    def note_positions(_module, _args, kwargs):
+        seen["position_ids"] = kwargs.get("position_ids")
+
+    mask = inputs["attention_mask"].bool()
+    inputs = dict(inputs)
+    if not hasattr(model.base_model, "get_rope_index"):  # where it exists (M-RoPE) only the model knows the positions
+        inputs["position_ids"] = (mask.long().cumsum(-1) - 1).clamp_min(0)
+    cache = DynamicCache(config=model.config)
+    hook = model.get_decoder().register_forward_pre_hook(note_positions, with_kwargs=True)
+    try:
+        model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    finally:
+        hook.remove()
+    # Read from the language model's own call: M-RoPE gives a picture fewer positions than it has tokens.
+    positions = seen["position_ids"]
+    if positions is None:
+        following = mask.sum(-1)
+    else:
+        per_token = positions.reshape(-1, *positions.shape[-2:]).amax(0).expand(len(mask), -1)
+        following = per_token.masked_fill(~mask.to(per_token.device), -1).amax(-1) + 1
+    return Prefix(cache, mask, following.to(mask.device))
+
+
+def can_pack(model: Any, prefix: Prefix) -> bool:
+    """Whether every layer keeps plain keys and values and its attention takes a mask of four axes."""
+    plain = all(type(layer) is DynamicLayer for layer in prefix.cache.layers)
+    return plain and model.config.get_text_config()._attn_implementation in ("eager", "sdpa")
+
+
+def packed_logits(model: Any, prefix: Prefix, suffixes: Suffixes, *, max_tokens: int) -> Float[Tensor, "N Q vocab"]:
+    """Logits at each question's end. At most max_tokens question tokens a pass (one question at least)."""
+    lengths = [max(len(item[q]) for item in suffixes) for q in range(len(suffixes[0]))]
+    logits = []
+    for first, last in _chunks(lengths, max_tokens):
+        slots = [[item[q] for item in suffixes] for q in range(first, last)]
+        ids, real, slot, offset = _lay_out(slots, lengths[first:last], device=prefix.mask.device)
+        ends = torch.tensor(lengths[first:last], device=ids.device).cumsum(0) - 1
+        allowed = _block_mask(prefix.mask, real, slot)
+        mask = torch.zeros(allowed.shape, dtype=model.dtype, device=ids.device)
+        mask.masked_fill_(~allowed, torch.finfo(model.dtype).min)  # eager attention adds the mask; SDPA takes either
+        output = model(
+            input_ids=ids,
+            attention_mask=mask[:, None],
+            position_ids=prefix.next_position[:, None] + offset,
+            past_key_values=prefix.cache,
+            use_cache=True,
+            logits_to_keep=ends,
+        )
+        prefix.cache.crop(-ids.shape[1])
+        logits.append(output.logits if output.logits.shape[1] == len(ends) else output.logits[:, ends])
+    return torch.cat(logits, dim=1)
+
+
+def batched_logits(model: Any, prefix: Prefix, suffixes: Suffixes, *, max_tokens: int) -> Float[Tensor, "N Q vocab"]:
+    """Logits at each question's end. At most max_tokens question tokens a pass (one question of each item at least)."""
+    num_items, num_questions = len(suffixes), len(suffixes[0])
+    longest = max(len(ids) for item in suffixes for ids in item)
+    step = max(1, max_tokens // (longest * num_items))
+    logits = []
+    for first in range(0, num_questions, step):
+        rows = [ids for item in suffixes for ids in item[first : first + step]]
+        count = len(rows) // num_items
+        cache = copy.deepcopy(prefix.cache)
+        cache.batch_repeat_interleave(count)
+        device = prefix.mask.device
+        ids = torch.zeros(len(rows), longest, dtype=torch.long, device=device)
+        real = torch.zeros(len(rows), longest, dtype=torch.bool, device=device)
+        for row, tokens in enumerate(rows):
+            ids[row, : len(tokens)] = torch.tensor(tokens, device=device)
+            real[row, : len(tokens)] = True
+        ends = torch.tensor([len(tokens) for tokens in rows], device=device) - 1
+        kept, place = ends.unique(return_inverse=True)
+        offset = torch.arange(longest, device=device)
+        output = model(
+            input_ids=ids,
+            attention_mask=torch.cat([prefix.mask.repeat_interleave(count, 0), real], dim=1).long(),
+            position_ids=prefix.next_position.repeat_interleave(count)[:, None] + offset,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=kept,
+        )
+        row = torch.arange(len(rows), device=device)
+        chosen = output.logits[row, place if output.logits.shape[1] == len(kept) else ends]
+        logits.append(chosen.view(num_items, count, -1))
+    return torch.cat(logits, dim=1)
+
+
+def _chunks(lengths: Sequence[int], max_tokens: int) -> Iterator[tuple[int, int]]:
+    first, total = 0, 0
+    for i, length in enumerate(lengths):
+        if total and total + length > max_tokens:
+            yield first, i
+            first, total = i, 0
+        total += length
+    yield first, len(lengths)
+
+
+def _lay_out(
+    slots: Sequence[Sequence[list[int]]], lengths: Sequence[int], *, device: torch.device
+) -> tuple[Int[Tensor, "N S"], Bool[Tensor, "N S"], Int[Tensor, " S"], Int[Tensor, "N S"]]:
+    """Token ids, which are real, each place's question, each place's position behind the prefix.
+
+    A question is padded on the left of its slot, so that its end is at one place in every row.
+    """
+    num_items = len(slots[0])
+    ids = torch.zeros(num_items, sum(lengths), dtype=torch.long)
+    real = torch.zeros_like(ids, dtype=torch.bool)
+    offset = torch.zeros_like(ids)
+    start = 0
+    for rows, length in zip(slots, lengths, strict=True):
+        for row, tokens in enumerate(rows):
+            here = slice(start + length - len(tokens), start + length)
+            ids[row, here] = torch.tensor(tokens)
+            real[row, here] = True
+            offset[row, here] = torch.arange(len(tokens))
+        start += length
+    slot = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    return ids.to(device), real.to(device), slot.to(device), offset.to(device)
+
+
+def _block_mask(
+    prefix: Bool[Tensor, "N P"], real: Bool[Tensor, "N S"], slot: Int[Tensor, " S"]
+) -> Bool[Tensor, "N S P_S"]:
+    """True where a question's token may look: the prefix, and its own question up to itself."""
+    size = real.shape[1]
+    causal = torch.ones(size, size, dtype=torch.bool, device=real.device).tril()
+    own = (slot[:, None] == slot[None, :]) & causal
+    own = own[None] & real[:, None, :] | torch.eye(size, dtype=torch.bool, device=real.device)  # padding sees itself
+    return torch.cat([prefix[:, None, :].expand(-1, size, -1), own], dim=2)

@@ -1,0 +1,261 @@
+"""The VLM judge: any vision-language model of transformers, asked the whole checklist behind one look at the picture.
+
+p_yes is the probability of "yes" out of "yes" and "no", in all their spellings, for the token that follows the
+question: no text is generated. Text alignment is answered likewise (VQAScore, arXiv 2404.01291).
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, PreTrainedModel
+from transformers.video_utils import VideoMetadata
+
+from reward.checklist import Medium, Question
+from reward.errors import JudgeError
+from reward.judges import AnswersAnything
+from reward.judges.packing import Suffixes, batched_logits, can_pack, packed_logits, prefill
+from reward.judges.yes_no import p_yes, yes_log_odds, yes_no_tokens
+from reward.media import Clip, Medial, Sampling
+
+Mode = Literal["auto", "packed", "batched", "sequential"]
+TEMPLATE = "{question} Answer yes or no."
+# How far packed and sequential log-odds may lie apart before "auto" distrusts the former. Rounding alone gives about
+# 1e-5 in float32 and up to a few tenths in bfloat16.
+TOLERANCE = {torch.float32: 0.01, torch.float64: 0.01}
+HALF_PRECISION_TOLERANCE = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+class VLMJudge(AnswersAnything):
+    """Any `AutoModelForImageTextToText` (Qwen2.5-VL, Qwen3-VL, SmolVLM, InternVL, LLaVA-OneVision …)."""
+
+    def __init__(
+        self,
+        model: str | os.PathLike | PreTrainedModel,
+        *,
+        processor: Any = None,
+        mode: Mode = "auto",
+        template: str = TEMPLATE,
+        batch_size: int = 1,
+        max_packed_tokens: int = 1024,
+        num_frames: int = 16,
+        dtype: str | torch.dtype = "auto",
+        device_map: Any = None,
+        quantization: Literal["4bit", "8bit"] | None = None,
+        attn_implementation: str | None = None,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+    ):
+        """A hub id, a folder (of a model, or of an adapter made by `reward tune`), or a loaded model and its processor.
+
+        mode: "packed" (all questions in one pass), "batched" (a row each over shared keys and values), "sequential"
+        (a whole pass each; the reference), "auto" = the first of these that, on the first item, agrees with the last.
+        template: what is asked, "{question}" standing for the question.
+        max_packed_tokens: question tokens in one pass; bounds memory. num_frames: frames of a clip, spread evenly.
+        device_map: as in transformers; None = the first GPU if there is one, else the CPU.
+        quantization: bitsandbytes; None = none. trust_remote_code: runs code that comes with the model.
+        Raises JudgeError where the model cannot be loaded or an option is not possible.
+        """
+        if mode not in get_args(Mode):
+            raise JudgeError(f"mode={mode!r} is unknown; modes: {', '.join(get_args(Mode))}")
+        if "{question}" not in template:
+            raise JudgeError(f"template={template!r} has no place for the question; put {{question}} into it")
+        if isinstance(model, PreTrainedModel):
+            if processor is None:
+                raise JudgeError("a loaded model needs its processor: VLMJudge(model, processor=…)")
+            self.model, self.processor = model.eval(), processor
+        else:
+            self.model, self.processor = _load(
+                model,
+                processor,
+                dtype=dtype,
+                device_map=device_map,
+                quantization=quantization,
+                attn_implementation=attn_implementation,
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+            )
+        tokenizer = self.processor.tokenizer
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        self.mode: Mode = mode
+        self.template = template
+        self.batch_size = batch_size
+        self.max_packed_tokens = max_packed_tokens
+        self.sampling = Sampling(max_frames=num_frames)
+        takes_clips = getattr(self.processor, "video_processor", None) is not None
+        self.mediums: tuple[Medium, ...] = ("image", "video") if takes_clips else ("image",)
+        self.yes, self.no = yes_no_tokens(tokenizer)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest over configuration, chat template, question template, frames and a sample of every weight."""
+        sha = hashlib.sha256()
+        chat_template = getattr(self.processor, "chat_template", None)
+        config = self.model.config.to_diff_dict()
+        for volatile in ("_name_or_path", "transformers_version", "dtype"):
+            config.pop(volatile, None)
+        for part in (config, chat_template, self.template, self.sampling, str(self.model.dtype)):
+            sha.update(repr(part).encode())
+        for name, value in self.model.state_dict().items():
+            flat = value.detach().flatten()
+            sample = flat[:: max(1, len(flat) // 256)].cpu()
+            sha.update(f"{name}{tuple(value.shape)}".encode())
+            sha.update((sample.float() if sample.is_floating_point() else sample).numpy().tobytes())
+        return f"vlm:{sha.hexdigest()[:16]}"
+
+    def answer(self, media: Sequence[Medial], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
+        """(N, Q) float64: see `Judge.answer`."""
+        rows = []
+        for start in range(0, len(media), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            asked = [[self._text(item, q.ask(p)) for q in questions] for item, p in zip(media[batch], prompts[batch], strict=True)]
+            if self.mode == "auto":
+                self.mode = self._try_modes(media[start], [asked[0][0], asked[0][-1]])
+            rows.append(p_yes(self._logits(media[batch], asked, self.mode), self.yes, self.no).double().cpu().numpy())
+        return np.concatenate(rows) if rows else np.zeros((0, len(questions)))
+
+    @torch.inference_mode()
+    def _logits(self, media: Sequence[Medial], asked: Sequence[Sequence[str]], mode: Mode) -> Tensor:
+        """(N, Q, vocab): for the token behind each text, one text for each item and question."""
+        if mode == "sequential":
+            rows = []
+            for item, texts in zip(media, asked, strict=True):
+                rows.append([self.model(**self._inputs([item], [text]), logits_to_keep=1).logits[0, -1] for text in texts])
+            return torch.stack([torch.stack(row) for row in rows])
+        inputs, suffixes = self._split(media, asked)
+        prefix = prefill(self.model, inputs)
+        if mode == "packed":
+            return packed_logits(self.model, prefix, suffixes, max_tokens=self.max_packed_tokens)
+        return batched_logits(self.model, prefix, suffixes, max_tokens=self.max_packed_tokens)
+
+    def _split(self, media: Sequence[Medial], asked: Sequence[Sequence[str]]) -> tuple[dict[str, Tensor], Suffixes]:
+        """The processor's inputs for what all texts begin with, and the tokens with which each goes on.
+
+        Texts are tokenised whole and cut where they first differ, so that the tokens are those of the sequential way.
+        """
+        tokenizer = self.processor.tokenizer
+        ids = [[tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts] for texts in asked]
+        every = [tokens for row in ids for tokens in row]
+        shortest, longest = min(every), max(every)  # lists compare item by item: the two that differ soonest
+        shared = next((i for i, (a, b) in enumerate(zip(shortest, longest, strict=False)) if a != b), len(shortest))
+        shared = min(shared, min(len(tokens) for tokens in every) - 1)
+        suffixes = [[tokens[shared:] for tokens in row] for row in ids]
+        # Each row carries a question of its own; all rows must end alike to be cut at one place.
+        probe, probe_suffix = asked[0][0], suffixes[0][0]
+        inputs = self._inputs(media, [probe] * len(media))
+        length, cut = inputs["input_ids"].shape[1], len(probe_suffix)
+        if inputs["input_ids"][:, length - cut :].tolist() != [probe_suffix] * len(media):
+            raise NotImplementedError("the processor's tokens around the picture depend on the question")
+        return {
+            name: value[:, : length - cut] if value.ndim == 2 and value.shape == inputs["input_ids"].shape else value
+            for name, value in inputs.items()
+        }, suffixes
+
+    def _inputs(self, media: Sequence[Medial], texts: Sequence[str]) -> dict[str, Any]:
+        pictures: dict[str, Any]
+        if isinstance(media[0], Image.Image):
+            pictures = {"images": [[item] for item in media]}
+        else:
+            clips = [item for item in media if isinstance(item, Clip)]
+            pictures = {
+                "videos": [[clip.frames] for clip in clips],
+                "video_metadata": [[_metadata(clip)] for clip in clips],
+                "do_sample_frames": False,
+            }
+        starts_itself = self.processor.tokenizer.bos_token is not None and texts[0].startswith(
+            self.processor.tokenizer.bos_token
+        )
+        inputs = self.processor(
+            text=list(texts),
+            **pictures,
+            return_tensors="pt",
+            padding=True,
+            padding_side="left",
+            add_special_tokens=not starts_itself,
+        )
+        # Some processors hand back what the model does not take, such as the sampled frames' metadata.
+        tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+        return {
+            name: value.to(self.model.device, self.model.dtype if value.is_floating_point() else None)
+            for name, value in tensors.items()
+        }
+
+    def _text(self, item: Medial, question: str) -> str:
+        kind = "image" if isinstance(item, Image.Image) else "video"
+        words = self.template.replace("{question}", question)
+        message = {"role": "user", "content": [{"type": kind}, {"type": "text", "text": words}]}
+        return self.processor.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+
+    def _try_modes(self, item: Medial, texts: Sequence[str]) -> Mode:
+        """The fastest mode that says of one item what the sequential one says."""
+        reference = yes_log_odds(self._logits([item], [texts], "sequential"), self.yes, self.no)
+        tolerance = TOLERANCE.get(self.model.dtype, HALF_PRECISION_TOLERANCE)
+        for mode in ("packed", "batched"):
+            try:
+                if mode == "packed":
+                    with torch.inference_mode():
+                        if not can_pack(self.model, prefill(self.model, self._split([item], [texts])[0])):
+                            continue
+                gap = (yes_log_odds(self._logits([item], [texts], mode), self.yes, self.no) - reference).abs().max()
+            except torch.OutOfMemoryError:
+                raise
+            except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+                logger.info("mode %s does not work with %s: %s", mode, type(self.model).__name__, error)
+                continue
+            if gap <= tolerance:
+                return mode
+            logger.info("mode %s of %s differs from sequential by %.3g", mode, type(self.model).__name__, gap)
+        logger.warning(
+            "%s gives other answers behind a shared prefix; its questions are asked one by one, which is slow",
+            type(self.model).__name__,
+        )
+        return "sequential"
+
+
+def _metadata(clip: Clip) -> VideoMetadata:
+    count, height, width = clip.frames.shape[:3]
+    return VideoMetadata(
+        total_num_frames=count,
+        fps=clip.fps,
+        width=width,
+        height=height,
+        duration=count / clip.fps,
+        frames_indices=list(range(count)),
+    )
+
+
+def _load(model, processor, *, dtype, device_map, quantization, attn_implementation, revision, trust_remote_code):
+    options: dict[str, Any] = {"revision": revision} if revision else {}
+    options["trust_remote_code"] = trust_remote_code
+    if quantization not in (None, "4bit", "8bit"):
+        raise JudgeError(f"quantization={quantization!r} is unknown; use '4bit', '8bit' or None")
+    loading: dict[str, Any] = {"dtype": dtype}
+    if attn_implementation:
+        loading["attn_implementation"] = attn_implementation
+    if quantization == "4bit":
+        loading["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+        )
+    elif quantization == "8bit":
+        loading["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+    if device_map is None and torch.cuda.is_available():
+        device_map = {"": torch.cuda.current_device()}
+    try:
+        processor = processor or AutoProcessor.from_pretrained(model, **options)
+        loaded = AutoModelForImageTextToText.from_pretrained(model, device_map=device_map, **loading, **options)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise JudgeError(
+            f"model={str(model)!r} cannot be loaded ({first}); give a folder or hub id of a vision-language model of transformers"
+        ) from error
+    return loaded.eval(), processor
