@@ -16,7 +16,7 @@ from reward.checklist import PROMPT_FIELD, Checklist, Question, SubDimension, lo
 from reward.errors import ChecklistError
 
 REPOSITORY = "https://raw.githubusercontent.com/zai-org/VisionReward"
-COMMIT = "df274995dbbca34d63c0ad79d270c7ec45c64cfe"
+COMMIT = "838ad24172e137c6022fcb16c19c897796c3cfd8"
 SHA256 = {
     "VisionReward_Image/VisionReward_image_qa.txt": "4433e6edd1e66f245a3db01422ddc7ff38eab154154bd03a599903359f6193f4",
     "VisionReward_Image/VisionReward_image_qa_select.txt": "2b603df2f4e30fe8879d85e1bf38f30ad8292278b939e31bf88bf7cf9ff22c33",

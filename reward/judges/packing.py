@@ -48,14 +48,11 @@ def prefill(model: Any, inputs: dict[str, Tensor]) -> Prefix:
         model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
     finally:
         hook.remove()
-    # Read from the language model's own call: M-RoPE gives a picture fewer positions than it has tokens.
+    # Read from the language model's own call: M-RoPE gives a picture fewer positions than it has tokens. It counts on
+    # from the last token, not from the highest position: a long clip's frames may lie beyond the words behind it.
     positions = seen["position_ids"]
-    if positions is None:
-        following = mask.sum(-1)
-    else:
-        per_token = positions.reshape(-1, *positions.shape[-2:]).amax(0).expand(len(mask), -1)
-        following = per_token.masked_fill(~mask.to(per_token.device), -1).amax(-1) + 1
-    return Prefix(cache, mask, following.to(mask.device))
+    last = mask.sum(-1) - 1 if positions is None else positions[..., -1].reshape(-1, positions.shape[-2]).amax(0)
+    return Prefix(cache, mask, (last + 1).expand(len(mask)).to(mask.device))
 
 
 def can_pack(model: Any, prefix: Prefix) -> bool:

@@ -5,6 +5,7 @@ question: no text is generated. Text alignment is answered likewise (VQAScore, a
 """
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Sequence
@@ -102,9 +103,9 @@ class VLMJudge(AnswersAnything):
         sha = hashlib.sha256()
         chat_template = getattr(self.processor, "chat_template", None)
         config = self.model.config.to_diff_dict()
-        for volatile in ("_name_or_path", "transformers_version", "dtype"):
+        for volatile in ("_name_or_path", "architectures", "transformers_version", "dtype"):
             config.pop(volatile, None)
-        for part in (config, chat_template, self.template, self.sampling, str(self.model.dtype)):
+        for part in (json.dumps(config, sort_keys=True, default=str), chat_template, self.template, self.sampling, str(self.model.dtype)):
             sha.update(repr(part).encode())
         for name, value in self.model.state_dict().items():
             flat = value.detach().flatten()
@@ -113,12 +114,24 @@ class VLMJudge(AnswersAnything):
             sha.update((sample.float() if sample.is_floating_point() else sample).numpy().tobytes())
         return f"vlm:{sha.hexdigest()[:16]}"
 
+    def require_prompts(self, prompts: Sequence[str]) -> None:
+        """Raises JudgeError for a prompt that holds one of the model's control tokens, such as a picture's place."""
+        control = set(self.processor.tokenizer.all_special_tokens) | set(self.processor.tokenizer.added_tokens_encoder)
+        for prompt in prompts:
+            held = sorted(token for token in control if token.strip() and token in prompt)
+            if held:
+                raise JudgeError(f"prompt {prompt!r} holds the model's control token {held[0]!r}; reword it")
+
     def answer(self, media: Sequence[Medial], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
         """(N, Q) float64: see `Judge.answer`."""
+        self.require_prompts(prompts)
         rows = []
         for start in range(0, len(media), self.batch_size):
             batch = slice(start, start + self.batch_size)
-            asked = [[self._text(item, q.ask(p)) for q in questions] for item, p in zip(media[batch], prompts[batch], strict=True)]
+            asked = [
+                [self._text(item, q.ask(p)) for q in questions]
+                for item, p in zip(media[batch], prompts[batch], strict=True)
+            ]
             if self.mode == "auto":
                 self.mode = self._try_modes(media[start], [asked[0][0], asked[0][-1]])
             rows.append(p_yes(self._logits(media[batch], asked, self.mode), self.yes, self.no).double().cpu().numpy())
@@ -130,7 +143,9 @@ class VLMJudge(AnswersAnything):
         if mode == "sequential":
             rows = []
             for item, texts in zip(media, asked, strict=True):
-                rows.append([self.model(**self._inputs([item], [text]), logits_to_keep=1).logits[0, -1] for text in texts])
+                rows.append(
+                    [self.model(**self._inputs([item], [text]), logits_to_keep=1).logits[0, -1] for text in texts]
+                )
             return torch.stack([torch.stack(row) for row in rows])
         inputs, suffixes = self._split(media, asked)
         prefix = prefill(self.model, inputs)

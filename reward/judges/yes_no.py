@@ -32,7 +32,7 @@ def yes_no_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 
 def yes_log_odds(logits: Float[Tensor, "*batch vocab"], yes: list[int], no: list[int]) -> Float[Tensor, "*batch"]:
-    """log P(yes) - log P(no) for the token that comes next, over all spellings, in float32."""
+    """Log P(yes) - log P(no) for the token that comes next, over all spellings, in float32."""
     logits = logits.float()
     return logits[..., yes].logsumexp(-1) - logits[..., no].logsumexp(-1)
 

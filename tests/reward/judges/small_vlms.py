@@ -1,0 +1,256 @@
+"""Real vision-language classes of transformers in very small sizes, from config, with real processors."""
+
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from reward import load_checklist
+
+SPECIAL = [
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
+    "<image>", "<video>", "<img>", "</img>", "<IMG_CONTEXT>", "<fake_token_around_image>", "<global-img>",
+    "<end_of_utterance>", *(f"<row_{r}_col_{c}>" for r in range(1, 5) for c in range(1, 5)),
+]  # fmt: skip
+
+
+def tokenizer(**extra: str) -> PreTrainedTokenizerFast:
+    """Byte-level BPE, as GPT-2's and Qwen's, learnt on the checklists' own words."""
+    words = [q.text for name in ("image", "video") for q in load_checklist(name)]
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator([*words, *["Answer yes or no. Yes No YES NO yes no\nuser assistant\n"] * 50], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<|endoftext|>", eos_token="<|im_end|>", extra_special_tokens=extra
+    )
+
+
+def chat_template(image: str, video: str) -> str:
+    """ChatML; what stands for a picture differs between families."""
+    return (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}"
+        "{% if c.type == 'image' %}"
+        + image
+        + "{% elif c.type == 'video' %}"
+        + video
+        + "{% else %}{{ c.text }}{% endif %}"
+        "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+
+
+def text_config(vocab_size: int, **fields: Any) -> dict[str, Any]:
+    return {
+        "vocab_size": vocab_size, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096, "bos_token_id": 0,
+        "eos_token_id": 2, "pad_token_id": 0, **fields,
+    }  # fmt: skip
+
+
+def qwen2_5_vl(
+    attention: str, *, text: dict | None = None, vision: dict | None = None, max_pixels: int = 28 * 28 * 40
+) -> tuple[Any, Any]:
+    from transformers import (
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2_5_VLProcessor,
+        Qwen2VLImageProcessor,
+        Qwen2VLVideoProcessor,
+    )
+
+    words = tokenizer()
+    ids = dict(zip(SPECIAL, range(len(SPECIAL)), strict=True))
+    config = Qwen2_5_VLConfig(
+        text_config=text_config(
+            len(words),
+            **{"rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0}} | (text or {}),
+        ),
+        vision_config={
+            "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "patch_size": 14, "out_hidden_size": 64,
+            "fullatt_block_indexes": [1], "window_size": 56, **(vision or {}),
+        },
+        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
+    )  # fmt: skip
+    pad = "<|vision_start|>{}<|vision_end|>"
+    processor = Qwen2_5_VLProcessor(
+        Qwen2VLImageProcessor(min_pixels=28 * 28, max_pixels=max_pixels),
+        words,
+        Qwen2VLVideoProcessor(min_pixels=28 * 28, max_pixels=max_pixels, cap_pixels_per_frame=True),
+        chat_template=chat_template(pad.format("<|image_pad|>"), pad.format("<|video_pad|>")),
+    )
+    return _built(Qwen2_5_VLForConditionalGeneration, config, attention), processor
+
+
+def qwen3_vl(attention: str) -> tuple[Any, Any]:
+    from transformers import (
+        Qwen2VLImageProcessor,
+        Qwen3VLConfig,
+        Qwen3VLForConditionalGeneration,
+        Qwen3VLProcessor,
+        Qwen3VLVideoProcessor,
+    )
+
+    words = tokenizer()
+    ids = dict(zip(SPECIAL, range(len(SPECIAL)), strict=True))
+    config = Qwen3VLConfig(
+        text_config=text_config(
+            len(words),
+            head_dim=16,
+            rope_parameters={
+                "rope_type": "default",
+                "mrope_section": [4, 2, 2],
+                "rope_theta": 10000.0,
+                "mrope_interleaved": True,
+            },
+        ),
+        vision_config={
+            "depth": 3, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "patch_size": 16, "out_hidden_size": 64,
+            "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1],
+        },
+        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
+    )  # fmt: skip
+    pad = "<|vision_start|>{}<|vision_end|>"
+    processor = Qwen3VLProcessor(
+        Qwen2VLImageProcessor(patch_size=16, size={"shortest_edge": 32 * 32, "longest_edge": 32 * 32 * 40}),
+        words,
+        Qwen3VLVideoProcessor(size={"shortest_edge": 32 * 32, "longest_edge": 32 * 32 * 40}, cap_pixels_per_frame=True),
+        chat_template=chat_template(pad.format("<|image_pad|>"), pad.format("<|video_pad|>")),
+    )
+    return _built(Qwen3VLForConditionalGeneration, config, attention), processor
+
+
+def smolvlm(attention: str) -> tuple[Any, Any]:
+    from transformers import (
+        SmolVLMConfig,
+        SmolVLMForConditionalGeneration,
+        SmolVLMImageProcessor,
+        SmolVLMProcessor,
+        SmolVLMVideoProcessor,
+    )
+
+    words = tokenizer()
+    config = SmolVLMConfig(
+        text_config=text_config(len(words), model_type="llama"),
+        vision_config={
+            "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56,
+            "patch_size": 14,
+        },
+        image_token_id=SPECIAL.index("<image>"), scale_factor=2,
+    )  # fmt: skip
+    sizes = {"size": {"longest_edge": 112}, "max_image_size": {"longest_edge": 56}}
+    processor = SmolVLMProcessor(
+        SmolVLMImageProcessor(**sizes),
+        words,
+        SmolVLMVideoProcessor(size={"longest_edge": 56}, max_image_size={"longest_edge": 56}),
+        image_seq_len=4,
+        chat_template=chat_template("<image>", "<video>"),
+    )
+    return _built(SmolVLMForConditionalGeneration, config, attention), processor
+
+
+def idefics3(attention: str) -> tuple[Any, Any]:
+    from transformers import (
+        Idefics3Config,
+        Idefics3ForConditionalGeneration,
+        Idefics3ImageProcessor,
+        Idefics3Processor,
+    )
+
+    words = tokenizer()
+    config = Idefics3Config(
+        text_config=text_config(len(words), model_type="llama"),
+        vision_config={
+            "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56,
+            "patch_size": 14,
+        },
+        image_token_id=SPECIAL.index("<image>"), scale_factor=2,
+    )  # fmt: skip
+    sizes = {"size": {"longest_edge": 112}, "max_image_size": {"longest_edge": 56}}
+    processor = Idefics3Processor(
+        Idefics3ImageProcessor(**sizes), words, image_seq_len=4, chat_template=chat_template("<image>", "")
+    )
+    return _built(Idefics3ForConditionalGeneration, config, attention), processor
+
+
+def internvl(attention: str) -> tuple[Any, Any]:
+    from transformers import (
+        GotOcr2ImageProcessor,
+        InternVLConfig,
+        InternVLForConditionalGeneration,
+        InternVLProcessor,
+        InternVLVideoProcessor,
+    )
+
+    words = tokenizer(
+        start_image_token="<img>", end_image_token="</img>", context_image_token="<IMG_CONTEXT>", video_token="<video>"
+    )
+    size = {"height": 56, "width": 56}
+    config = InternVLConfig(
+        text_config=text_config(len(words), model_type="qwen2"),
+        vision_config={
+            "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "image_size": [56, 56], "patch_size": [14, 14],
+        },
+        image_token_id=SPECIAL.index("<IMG_CONTEXT>"), image_seq_length=4,
+    )  # fmt: skip
+    processor = InternVLProcessor(
+        GotOcr2ImageProcessor(size=size, crop_to_patches=True, min_patches=1, max_patches=4),
+        words,
+        InternVLVideoProcessor(size=size),
+        image_seq_length=4,
+        chat_template=chat_template("<IMG_CONTEXT>\n", "<video>\n"),
+    )
+    return _built(InternVLForConditionalGeneration, config, attention), processor
+
+
+def llava_onevision(attention: str) -> tuple[Any, Any]:
+    from transformers import (
+        LlavaOnevisionConfig,
+        LlavaOnevisionForConditionalGeneration,
+        LlavaOnevisionImageProcessor,
+        LlavaOnevisionProcessor,
+        LlavaOnevisionVideoProcessor,
+    )
+
+    words = tokenizer()
+    size, pinpoints = {"height": 56, "width": 56}, [[56, 112], [112, 56], [112, 112]]
+    config = LlavaOnevisionConfig(
+        text_config=text_config(len(words), model_type="qwen2"),
+        vision_config={
+            "model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "image_size": 56, "patch_size": 14, "vision_use_head": False,
+        },
+        image_token_index=SPECIAL.index("<image>"), video_token_index=SPECIAL.index("<video>"),
+        image_grid_pinpoints=pinpoints,
+    )  # fmt: skip
+    processor = LlavaOnevisionProcessor(
+        LlavaOnevisionImageProcessor(size=size, image_grid_pinpoints=pinpoints),
+        words,
+        LlavaOnevisionVideoProcessor(size=size),
+        num_image_tokens=16,
+        vision_feature_select_strategy="full",
+        chat_template=chat_template("<image>\n", "<video>\n"),
+    )
+    return _built(LlavaOnevisionForConditionalGeneration, config, attention), processor
+
+
+BUILDERS = {f.__name__: f for f in (qwen2_5_vl, qwen3_vl, smolvlm, idefics3, internvl, llava_onevision)}
+
+
+def _built(model_class: Any, config: Any, attention: str) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config._attn_implementation = attention
+        model = model_class._from_config(config, dtype=torch.float32, attn_implementation=attention)
+    for parameter in model.parameters():  # random weights of the usual size hardly tell one question from another
+        parameter.data.mul_(1.0 if parameter.ndim < 2 else 4.0)
+    return model.eval()

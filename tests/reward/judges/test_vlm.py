@@ -1,0 +1,228 @@
+import logging
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from reward import Clip, JudgeError, Question, VisionReward, load_checklist, load_judge
+from reward.judges import vlm
+from reward.judges.packing import _block_mask, _lay_out
+from reward.judges.vlm import VLMJudge
+from reward.judges.yes_no import answer_mass, p_yes, yes_no_tokens
+from tests.reward.judges.small_vlms import BUILDERS, tokenizer
+
+PROMPTS = ["a red cat", 'two "dogs" {x} [[prompt]] in {prompt}']
+IMAGE = load_checklist("image").questions[:10]
+VIDEO = load_checklist("video").questions[:8]
+
+
+@pytest.fixture(scope="module")
+def media() -> dict[str, list]:
+    """Two of each, of different sizes and shapes."""
+    rng = np.random.default_rng(0)
+
+    def pixels(*shape: int) -> np.ndarray:
+        return rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+    pictures = [Image.fromarray(pixels(70, 130)), Image.fromarray(pixels(100, 60))]
+    clips = [Clip(pixels(8, 64, 80), np.arange(8) / 4), Clip(pixels(8, 64, 80), np.arange(8) / 4)]
+    return {"image": pictures, "video": clips}
+
+
+@pytest.fixture(scope="module")
+def qwen():
+    return BUILDERS["qwen2_5_vl"]("sdpa")
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("family", BUILDERS)
+def test_one_look_answers_as_many_looks_do(family, attention, media):
+    model, processor = BUILDERS[family](attention)
+    reference = VLMJudge(model, processor=processor, mode="sequential")
+    assert reference.mediums == (("image",) if family == "idefics3" else ("image", "video"))
+    for medium in reference.mediums:
+        questions = IMAGE if medium == "image" else VIDEO
+        expected = reference.answer(media[medium], PROMPTS, questions)
+        assert expected.shape == (2, len(questions))
+        assert expected.std(axis=1).min() > 1e-3, (
+            "the model does not tell questions apart: the test would prove nothing"
+        )
+        assert abs(expected[0] - expected[1]).max() > 1e-3
+        for mode in ("packed", "batched"):
+            for batch_size in (1, 2):
+                judge = VLMJudge(model, processor=processor, mode=mode, batch_size=batch_size, max_packed_tokens=70)
+                got = judge.answer(media[medium], PROMPTS, questions)
+                np.testing.assert_allclose(got, expected, atol=1e-4, err_msg=f"{medium} {mode} {batch_size}")
+        auto = VLMJudge(model, processor=processor)
+        np.testing.assert_allclose(auto.answer(media[medium], PROMPTS, questions), expected, atol=1e-4)
+        assert auto.mode == "packed"
+
+
+def test_the_picture_is_looked_at_once(qwen, media):
+    model, processor = qwen
+    looks, tokens = [], []
+    vision = model.base_model.visual.register_forward_pre_hook(lambda *_: looks.append(1))
+    language = model.get_decoder().register_forward_pre_hook(
+        lambda _m, _a, kwargs: tokens.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    try:
+        VLMJudge(model, processor=processor, mode="packed").answer(media["image"][:1], PROMPTS[:1], IMAGE)
+        num_looks, num_tokens, prefix = len(looks), sum(tokens), tokens[0]
+        looks.clear(), tokens.clear()
+        VLMJudge(model, processor=processor, mode="sequential").answer(media["image"][:1], PROMPTS[:1], IMAGE)
+    finally:
+        vision.remove()
+        language.remove()
+    assert (num_looks, len(looks)) == (1, len(IMAGE))
+    assert num_tokens == sum(tokens) - (len(IMAGE) - 1) * prefix
+
+
+def test_one_question_and_one_repeated_question(qwen, media):
+    model, processor = qwen
+    question = Question(id="q", text="Is the picture sharp?")
+    one = VLMJudge(model, processor=processor, mode="packed").answer(media["image"], PROMPTS, [question])
+    twice = VLMJudge(model, processor=processor, mode="packed").answer(media["image"], PROMPTS, [question, question])
+    np.testing.assert_allclose(twice, np.repeat(one, 2, axis=1), atol=1e-5)
+
+
+def test_half_precision_stays_near(media):
+    model, processor = BUILDERS["qwen2_5_vl"]("sdpa")
+    expected = VLMJudge(model, processor=processor, mode="sequential").answer(media["image"], PROMPTS, IMAGE)
+    half = VLMJudge(model.to(torch.bfloat16), processor=processor)
+    np.testing.assert_allclose(half.answer(media["image"], PROMPTS, IMAGE), expected, atol=0.05)
+    assert half.mode == "packed"
+
+
+def test_auto_distrusts_a_model_that_answers_otherwise(media, monkeypatch, caplog):
+    """A prefix that sees what follows it, as in a prefix-LM, may not be shared."""
+    model, processor = BUILDERS["qwen2_5_vl"]("sdpa")
+    expected = VLMJudge(model, processor=processor, mode="sequential").answer(media["image"], PROMPTS, IMAGE)
+    monkeypatch.setattr(vlm, "packed_logits", lambda *a, **k: vlm.batched_logits(*a, **k).roll(1, dims=1))
+    judge = VLMJudge(model, processor=processor)
+    np.testing.assert_allclose(judge.answer(media["image"], PROMPTS, IMAGE), expected, atol=1e-4)
+    assert judge.mode == "batched"
+    original = vlm.prefill
+
+    def forgetful(*arguments):
+        prefix = original(*arguments)
+        prefix.next_position = prefix.next_position * 0
+        return prefix
+
+    monkeypatch.setattr(vlm, "prefill", forgetful)
+    judge = VLMJudge(model, processor=processor)
+    with caplog.at_level(logging.WARNING):
+        np.testing.assert_allclose(judge.answer(media["image"], PROMPTS, IMAGE), expected, atol=1e-4)
+    assert judge.mode == "sequential"
+    assert "one by one" in caplog.text
+
+
+def test_loads_from_a_folder_and_scores(qwen, media, tmp_path):
+    model, processor = qwen
+    model.save_pretrained(tmp_path / "judge")
+    processor.save_pretrained(tmp_path / "judge")
+    judge = load_judge("vlm", model=str(tmp_path / "judge"), dtype="float32")
+    direct = VLMJudge(model, processor=processor)
+    assert judge.fingerprint == direct.fingerprint
+    checklist = load_checklist("image").only([q.id for q in IMAGE])
+    scores = VisionReward(judge, checklist).score(media["image"], PROMPTS)
+    np.testing.assert_allclose(scores.p_yes, direct.answer(media["image"], PROMPTS, IMAGE), atol=1e-4)
+    alignment = scores.answers[:, 0]
+    assert ((alignment > 0) & (alignment < 1)).all()  # VQAScore: a number, not +1 or -1
+
+
+def test_the_fingerprint_follows_weights_words_and_frames(qwen):
+    model, processor = qwen
+    plain = VLMJudge(model, processor=processor).fingerprint
+    assert VLMJudge(model, processor=processor, mode="sequential").fingerprint == plain
+    assert VLMJudge(model, processor=processor, template="{question} Yes or no?").fingerprint != plain
+    assert VLMJudge(model, processor=processor, num_frames=4).fingerprint != plain
+    other, _ = BUILDERS["qwen2_5_vl"]("sdpa")
+    with torch.no_grad():
+        other.base_model.language_model.layers[1].mlp.up_proj.weight.mul_(1.001)
+    assert VLMJudge(other, processor=processor).fingerprint != plain
+
+
+def test_clips_need_a_judge_that_takes_them():
+    model, processor = BUILDERS["idefics3"]("eager")
+    with pytest.raises(JudgeError, match="images only"):
+        VisionReward(VLMJudge(model, processor=processor), "video")
+
+
+def test_mistakes_are_named(qwen, media, tmp_path):
+    model, processor = qwen
+    with pytest.raises(JudgeError, match="its processor"):
+        VLMJudge(model)
+    with pytest.raises(JudgeError, match="modes: auto"):
+        VLMJudge(model, processor=processor, mode="fast")  # type: ignore[arg-type]
+    with pytest.raises(JudgeError, match="no place for the question"):
+        VLMJudge(model, processor=processor, template="Well?")
+    with pytest.raises(JudgeError, match=r"nobody/nothing.*cannot be loaded"):
+        load_judge("vlm", model="nobody/nothing")
+    with pytest.raises(JudgeError, match=r"needs the options \['model'\]"):
+        load_judge("vlm")
+    with pytest.raises(JudgeError, match=r"does not know the options \['modle'\]"):
+        load_judge("vlm", modle="x")
+    with pytest.raises(JudgeError, match="quantization='2bit'"):
+        load_judge("vlm", model="x", quantization="2bit")
+    judge = VLMJudge(model, processor=processor)
+    with pytest.raises(JudgeError, match=r"control token '<\|image_pad\|>'"):
+        judge.answer(media["image"][:1], ["a <|image_pad|> cat"], IMAGE)
+    reward = VisionReward(judge, load_checklist("image").only(["alignment", "clarity_1"]))
+    scores = reward.score([media["image"][0]] * 3, ["a cat", "<|im_end|>", "a dog"], on_error="record", batch_size=3)
+    assert list(scores.failures) == [1]
+    assert np.isfinite(scores.total[[0, 2]]).all()
+
+
+def test_every_spelling_counts():
+    words = tokenizer()
+    yes, no = yes_no_tokens(words)
+    assert {words.decode([i]).strip() for i in yes} == {"yes", "Yes", "YES"}
+    assert {words.decode([i]).strip() for i in no} == {"no", "No", "NO"}
+    assert {words.decode([i]) for i in yes} >= {"yes", " yes"}
+
+
+def test_a_vocabulary_without_yes_is_refused():
+    class Words:
+        all_special_ids = ()
+
+        def get_vocab(self):
+            return {"no": 0, "maybe": 1}
+
+        def convert_tokens_to_string(self, tokens):
+            return tokens[0]
+
+    with pytest.raises(JudgeError, match="no token for 'yes'"):
+        yes_no_tokens(Words())
+
+
+def test_p_yes_by_hand():
+    logits = torch.log(torch.tensor([[0.3, 0.1, 0.1, 0.5]]))
+    assert p_yes(logits, [0, 1], [2]).item() == pytest.approx(0.8)
+    assert answer_mass(logits, [0, 1], [2]).item() == pytest.approx(0.5)
+    with pytest.raises(JudgeError, match="not answering"):
+        p_yes(torch.log(torch.tensor([[1e-5, 1e-5, 1 - 2e-5]])), [0], [1])
+    with pytest.raises(JudgeError, match="not answering"):
+        p_yes(torch.full((1, 3), float("nan")), [0], [1])
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(1, 5), min_size=3, max_size=3), min_size=1, max_size=3), st.integers(1, 6))
+def test_a_question_sees_the_prefix_and_itself(lengths, prefix_length):
+    slots = [[list(range(1, row[q] + 1)) for row in lengths] for q in range(3)]
+    widths = [max(row[q] for row in lengths) for q in range(3)]
+    ids, real, slot, offset = _lay_out(slots, widths, device=torch.device("cpu"))
+    prefix = torch.ones(len(lengths), prefix_length, dtype=torch.bool)
+    prefix[0, 0] = False
+    allowed = _block_mask(prefix, real, slot)
+    for n in range(len(lengths)):
+        for i in range(ids.shape[1]):
+            if real[n, i]:
+                seen = allowed[n, i, prefix_length:].nonzero().flatten()
+                assert (slot[seen] == slot[i]).all()
+                assert real[n, seen].all()
+                assert seen.max() == i
+                assert len(seen) == offset[n, i] + 1 == ids[n, i]
+                assert (allowed[n, i, :prefix_length] == prefix[n]).all()
