@@ -69,9 +69,9 @@ def qwen2_5_vl(
     ids = dict(zip(SPECIAL, range(len(SPECIAL)), strict=True))
     config = Qwen2_5_VLConfig(
         text_config=text_config(
-            len(words),
-            **{"rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0}} | (text or {}),
-        ),
+            len(words), rope_parameters={"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0}
+        )
+        | (text or {}),
         vision_config={
             "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "patch_size": 14, "out_hidden_size": 64,
             "fullatt_block_indexes": [1], "window_size": 56, **(vision or {}),
