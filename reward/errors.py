@@ -15,3 +15,7 @@ class JudgeError(RewardError):
 
 class MediaError(RewardError):
     """A picture that cannot be read."""
+
+
+class JudgeUnavailableError(JudgeError):
+    """A judge that answers nobody at present: no item is at fault, and trying the next would not help."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from reward.cache import AnswerCache, answer_key
 from reward.checklist import PROMPT_FIELD, Checklist, Question, load_checklist
-from reward.errors import ChecklistError, JudgeError, MediaError, RewardError
+from reward.errors import ChecklistError, JudgeError, JudgeUnavailableError, MediaError, RewardError
 from reward.judges import Judge, load_judge
 from reward.media import Layout, Medial, MediaLike, digest, read_media
 
@@ -263,6 +263,8 @@ class VisionReward:
         try:
             texts = [prompts[row] for row in rows]
             return list(zip(rows, self.judge.answer([*batch.values()], texts, self.checklist.questions), strict=True))
+        except JudgeUnavailableError:
+            raise
         except JudgeError as error:
             if len(rows) > 1:
                 return [pair for row in rows for pair in self._judge({row: batch[row]}, prompts, fail)]

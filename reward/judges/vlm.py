@@ -105,7 +105,13 @@ class VLMJudge(AnswersAnything):
         config = self.model.config.to_diff_dict()
         for volatile in ("_name_or_path", "architectures", "transformers_version", "dtype"):
             config.pop(volatile, None)
-        for part in (json.dumps(config, sort_keys=True, default=str), chat_template, self.template, self.sampling, str(self.model.dtype)):
+        for part in (
+            json.dumps(config, sort_keys=True, default=str),
+            chat_template,
+            self.template,
+            self.sampling,
+            str(self.model.dtype),
+        ):
             sha.update(repr(part).encode())
         for name, value in self.model.state_dict().items():
             flat = value.detach().flatten()

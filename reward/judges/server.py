@@ -1,0 +1,279 @@
+"""The server judge: an OpenAI-compatible endpoint (vLLM, SGLang …) asked for the logprobs of its first answer token.
+
+How scoring grows past one machine. The picture comes first in every request and the question last, so that a server
+that caches prefixes computes the picture once. vLLM is asked for the logprobs of the yes and no tokens by id; other
+servers for their likeliest tokens. A clip is sent as its frames.
+"""
+
+import base64
+import io
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+from PIL import Image
+
+from reward.checklist import Medium, Question
+from reward.errors import JudgeError, JudgeUnavailableError
+from reward.judges import AnswersAnything
+from reward.media import Medial, Sampling
+
+TEMPLATE = "{question} Answer yes or no."
+SPELLINGS = {word: [space + case for space in ("", " ") for case in (word, word.capitalize(), word.upper())] for word in ("yes", "no")}  # fmt: skip
+TOP_LOGPROBS = 20  # the most that the protocol allows
+MIN_MASS = 1e-3  # as reward.judges.yes_no
+MAX_ERROR = 0.01  # of p_yes, where only one of yes and no is among the likeliest tokens
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server that has been found to answer."""
+
+    url: str
+    client: openai.OpenAI
+    yes_ids: tuple[int, ...]  # of the tokens it can be asked about by id; empty = it knows no such question
+    no_ids: tuple[int, ...]
+
+
+class ServerJudge(AnswersAnything):
+    """Asks one or several endpoints that serve the same model."""
+
+    mediums: tuple[Medium, ...] = ("image", "video")
+
+    def __init__(
+        self,
+        base_urls: str | Sequence[str],
+        model: str | None = None,
+        *,
+        api_key: str | None = None,
+        template: str = TEMPLATE,
+        concurrency: int = 16,
+        timeout_s: float = 120.0,
+        max_retries: int = 5,
+        num_frames: int = 8,
+        batch_size: int = 16,
+    ):
+        """base_urls: such as http://localhost:8000/v1. model: as the server names it; None = the only one it serves.
+
+        concurrency: requests under way at a time, over all endpoints. max_retries: after 429, 5xx and timeouts, with
+        growing pauses (or those that the server asks for); then the other endpoints are tried.
+        api_key: None = $OPENAI_API_KEY where set. num_frames: of a clip, spread evenly.
+        Raises JudgeUnavailableError where no endpoint can be reached, JudgeError where one is of no use.
+        """
+        if "{question}" not in template:
+            raise JudgeError(f"template={template!r} has no place for the question; put {{question}} into it")
+        urls = [base_urls] if isinstance(base_urls, str) else list(base_urls)
+        if not urls:
+            raise JudgeError("base_urls is empty; give at least one, such as http://localhost:8000/v1")
+        self.template, self.concurrency, self.batch_size = template, concurrency, batch_size
+        self.sampling = Sampling(max_frames=num_frames)
+        clients = [
+            openai.OpenAI(
+                base_url=url, api_key=api_key or _key_of_environment(), timeout=timeout_s, max_retries=max_retries
+            )
+            for url in urls
+        ]
+        served = [_models(client) for client in clients]
+        if model is None:
+            if len(served[0]) != 1:
+                raise JudgeError(
+                    f"{urls[0]} serves {len(served[0])} models; give model=, one of: {', '.join(served[0])}"
+                )
+            model = served[0][0]
+        for url, names in zip(urls, served, strict=True):
+            if model not in names:
+                raise JudgeError(f"{url} does not serve model={model!r}; it serves: {', '.join(names)}")
+        self.model = model
+        self.endpoints = [_examine(client, model) for client in clients]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The model's name as served, the template and the frames: what stands behind the name, no client can see."""
+        return f"server:{self.model}:{self.template}:{self.sampling.max_frames}"
+
+    def answer(self, media: Sequence[Medial], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
+        """(N, Q) float64: see `Judge.answer`. An item's questions go to one endpoint, which then knows its prefix."""
+        contents = [_content(item) for item in media]
+        p_yes = np.empty((len(media), len(questions)))
+
+        def ask(row: int, column: int) -> None:
+            words = self.template.replace("{question}", questions[column].ask(prompts[row]))
+            p_yes[row, column] = self._ask([*contents[row], {"type": "text", "text": words}], first=row)
+
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            # The first question alone, so that the others find its prefix in the server's cache.
+            for columns in (range(1), range(1, len(questions))):
+                tasks = [pool.submit(ask, row, column) for row in range(len(media)) for column in columns]
+                try:
+                    for task in tasks:
+                        task.result()
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
+        return p_yes
+
+    def _ask(self, content: list[dict[str, Any]], *, first: int) -> float:
+        failure: JudgeUnavailableError | None = None
+        for i in range(len(self.endpoints)):
+            try:
+                return _p_yes(self.endpoints[(first + i) % len(self.endpoints)], self.model, content)
+            except JudgeUnavailableError as error:
+                failure = error
+        assert failure is not None
+        raise failure
+
+
+def _key_of_environment() -> str:
+    return os.environ.get("OPENAI_API_KEY", "none")  # the client refuses an empty one; most local servers want none
+
+
+def _models(client: openai.OpenAI) -> list[str]:
+    return sorted(model.id for model in _asking(client, lambda: client.models.list()))
+
+
+def _asking(client: openai.OpenAI, request) -> Any:
+    """A request's result, or a JudgeError that says whose fault it is."""
+    try:
+        return request()
+    except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
+        raise JudgeUnavailableError(
+            f"{client.base_url} does not answer ({_said(error)}), after {client.max_retries} retries; check that the server runs, or raise timeout_s"
+        ) from error
+    except openai.AuthenticationError as error:
+        raise JudgeUnavailableError(f"{client.base_url} refuses the key ({_said(error)}); give api_key=") from error
+    except openai.APIStatusError as error:
+        raise JudgeError(f"{client.base_url} refuses the request ({_said(error)}); change what it names") from error
+
+
+def _said(error: openai.APIError) -> str:
+    return str(error).splitlines()[0][:300]
+
+
+def _examine(client: openai.OpenAI, model: str) -> Endpoint:
+    """Finds out how an endpoint is to be asked: by token ids where it can (vLLM), else for its likeliest tokens.
+
+    Ids come from the server's own tokenizer (POST /tokenize at the root). Whether they are honoured is seen from an
+    answer: a server that does not know the field passes over it in silence.
+    """
+    url = str(client.base_url).rstrip("/")
+    ids: dict[str, tuple[int, ...]] = {"yes": (), "no": ()}
+    try:
+        root = url.removesuffix("/v1")
+        headers = {"Authorization": f"Bearer {client.api_key}"}
+        with httpx.Client(timeout=client.timeout, headers=headers) as http:
+            for word, spellings in SPELLINGS.items():
+                found = []
+                for text in spellings:
+                    asked = {"model": model, "prompt": text, "add_special_tokens": False}
+                    tokens = http.post(f"{root}/tokenize", json=asked).raise_for_status().json()["tokens"]
+                    found += tokens if len(tokens) == 1 else []
+                ids[word] = tuple(sorted(set(found)))
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return Endpoint(url, client, (), ())
+    by_id = Endpoint(url, client, ids["yes"], ids["no"])
+    if not all(ids.values()):
+        return Endpoint(url, client, (), ())
+    try:
+        answer = _asking(client, lambda: _request(by_id, model, [{"type": "text", "text": "Is water wet?"}]))
+        _logprobs_by_id(answer, by_id)
+    except JudgeUnavailableError:
+        raise
+    except (JudgeError, KeyError):
+        return Endpoint(url, client, (), ())
+    return by_id
+
+
+def _request(endpoint: Endpoint, model: str, content: list[dict[str, Any]]) -> Any:
+    extra: dict[str, Any] = {}
+    if endpoint.yes_ids:
+        # By id in every request, never in some: vLLM 0.32 mixes up a batch in which only some ask so.
+        extra = {"logprob_token_ids": [*endpoint.yes_ids, *endpoint.no_ids], "return_tokens_as_token_ids": True}
+    message: Any = {"role": "user", "content": content}
+    return endpoint.client.chat.completions.create(
+        model=model,
+        messages=[message],
+        max_tokens=1,
+        temperature=0.0,
+        logprobs=True,
+        top_logprobs=TOP_LOGPROBS,
+        extra_body=extra,
+    )
+
+
+def _p_yes(endpoint: Endpoint, model: str, content: list[dict[str, Any]]) -> float:
+    answer = _asking(endpoint.client, lambda: _request(endpoint, model, content))
+    if endpoint.yes_ids:
+        try:
+            logprobs = _logprobs_by_id(answer, endpoint)
+        except KeyError as error:
+            raise JudgeError(f"{endpoint.url} left out the logprob of {error}, for which it was asked") from error
+        yes = sum(math.exp(logprobs[i]) for i in endpoint.yes_ids)
+        no = sum(math.exp(logprobs[i]) for i in endpoint.no_ids)
+    else:
+        yes, no = _likeliest(answer, endpoint)
+    if not yes + no >= MIN_MASS:
+        raise JudgeError(
+            f"{endpoint.url}: yes and no have a probability of {yes + no:.2g} together, so the model is not answering; reword the template or serve a model that follows instructions"
+        )
+    return yes / (yes + no)
+
+
+def _first_token(answer: Any, endpoint: Endpoint) -> Any:
+    logprobs = answer.choices[0].logprobs if answer.choices else None
+    if logprobs is None or not logprobs.content:
+        raise JudgeError(
+            f"{endpoint.url} returns no logprobs (`transformers serve` does not); serve the model with vLLM or SGLang"
+        )
+    return logprobs.content[0]
+
+
+def _logprobs_by_id(answer: Any, endpoint: Endpoint) -> dict[int, float]:
+    """Raises KeyError where an id that was asked for is not there."""
+    entries = {entry.token: entry.logprob for entry in _first_token(answer, endpoint).top_logprobs}
+    return {i: entries[f"token_id:{i}"] for i in (*endpoint.yes_ids, *endpoint.no_ids)}
+
+
+def _likeliest(answer: Any, endpoint: Endpoint) -> tuple[float, float]:
+    """P(yes) and P(no) out of the likeliest tokens. Raises JudgeError where they do not settle p_yes."""
+    first = _first_token(answer, endpoint)
+    mass = {"yes": 0.0, "no": 0.0}
+    for entry in first.top_logprobs:
+        word = entry.token.strip().lower()
+        if word in mass:
+            mass[word] += math.exp(entry.logprob)
+    least = min((math.exp(entry.logprob) for entry in first.top_logprobs), default=1.0)
+    if not any(mass.values()):
+        raise JudgeError(
+            f"{endpoint.url} answered {first.token!r}, with neither yes nor no among its {len(first.top_logprobs)} likeliest tokens; reword the template or serve a model that follows instructions"
+        )
+    known = max(mass.values())
+    if not all(mass.values()) and least / (least + known) > MAX_ERROR:
+        missing = min(mass, key=lambda word: mass[word])
+        raise JudgeError(
+            f"{endpoint.url} answered {first.token!r} and does not say how likely {missing!r} is, which may be up to {least:.2g}; reword the template, or use vLLM, which can be asked by token"
+        )
+    return mass["yes"], mass["no"]
+
+
+def _content(item: Medial) -> list[dict[str, Any]]:
+    images = [item] if isinstance(item, Image.Image) else [Image.fromarray(frame) for frame in item.frames]
+    return [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in images]
+
+
+def _data_url(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")  # lossless: the judge sees what any other judge sees
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def describe(judge: ServerJudge) -> list[tuple[str, str, str]]:
+    """(url, model, how it is asked) of each endpoint, for `reward serve-check`."""
+    how = {True: "logprobs of the yes and no tokens by id", False: f"its {TOP_LOGPROBS} likeliest tokens"}
+    return [(endpoint.url, judge.model, how[bool(endpoint.yes_ids)]) for endpoint in judge.endpoints]
