@@ -240,9 +240,10 @@ class VisionReward:
         info: (N,) float32 for each dimension by name. Metadata, which these trainers pass along, is not looked at.
         """
 
-        def reward_function(images, prompts, metadata=None, **_):
+        def reward_function(images: Any, prompts: Sequence[str], metadata: Any = None, **_: Any) -> tuple:
             layout: Layout = "HWC" if isinstance(images, np.ndarray) else "CHW"
-            scores = self.score(images, list(prompts), layout=layout, on_error=on_error)
+            items: Sequence[MediaLike] = images  # iterating an array or a tensor gives its items
+            scores = self.score(items, list(prompts), layout=layout, on_error=on_error)
             dimensions = scores.dimensions.astype(np.float32).T
             return scores.total.astype(np.float32), dict(zip(self.checklist.dimensions, dimensions, strict=True))
 

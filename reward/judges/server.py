@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import httpx
 import numpy as np
 import openai
 from PIL import Image
@@ -80,18 +79,24 @@ class ServerJudge(AnswersAnything):
             )
             for url in urls
         ]
-        served = [_models(client) for client in clients]
-        if model is None:
-            if len(served[0]) != 1:
-                raise JudgeError(
-                    f"{urls[0]} serves {len(served[0])} models; give model=, one of: {', '.join(served[0])}"
-                )
-            model = served[0][0]
-        for url, names in zip(urls, served, strict=True):
-            if model not in names:
-                raise JudgeError(f"{url} does not serve model={model!r}; it serves: {', '.join(names)}")
-        self.model = model
-        self.endpoints = [_examine(client, model) for client in clients]
+        try:
+            self.model = _model_of(urls, [_models(client) for client in clients], model)
+            self.endpoints = [_examine(client, self.model) for client in clients]
+        except JudgeError:
+            for client in clients:
+                client.close()
+            raise
+
+    def close(self) -> None:
+        """Closes the connections. `with ServerJudge(…) as judge` does so at its end."""
+        for endpoint in self.endpoints:
+            endpoint.client.close()
+
+    def __enter__(self) -> "ServerJudge":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -134,6 +139,17 @@ def _key_of_environment() -> str:
     return os.environ.get("OPENAI_API_KEY", "none")  # the client refuses an empty one; most local servers want none
 
 
+def _model_of(urls: Sequence[str], served: Sequence[Sequence[str]], model: str | None) -> str:
+    if model is None:
+        if len(served[0]) != 1:
+            raise JudgeError(f"{urls[0]} serves {len(served[0])} models; give model=, one of: {', '.join(served[0])}")
+        model = served[0][0]
+    for url, names in zip(urls, served, strict=True):
+        if model not in names:
+            raise JudgeError(f"{url} does not serve model={model!r}; it serves: {', '.join(names)}")
+    return model
+
+
 def _models(client: openai.OpenAI) -> list[str]:
     return sorted(model.id for model in _asking(client, lambda: client.models.list()))
 
@@ -166,16 +182,16 @@ def _examine(client: openai.OpenAI, model: str) -> Endpoint:
     ids: dict[str, tuple[int, ...]] = {"yes": (), "no": ()}
     try:
         root = url.removesuffix("/v1")
-        headers = {"Authorization": f"Bearer {client.api_key}"}
-        with httpx.Client(timeout=client.timeout, headers=headers) as http:
-            for word, spellings in SPELLINGS.items():
-                found = []
-                for text in spellings:
-                    asked = {"model": model, "prompt": text, "add_special_tokens": False}
-                    tokens = http.post(f"{root}/tokenize", json=asked).raise_for_status().json()["tokens"]
-                    found += tokens if len(tokens) == 1 else []
-                ids[word] = tuple(sorted(set(found)))
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        once = client.with_options(max_retries=0)
+        for word, spellings in SPELLINGS.items():
+            found = []
+            for text in spellings:
+                asked = {"model": model, "prompt": text, "add_special_tokens": False}
+                answer: Any = once.post(f"{root}/tokenize", cast_to=object, body=asked)
+                tokens = answer["tokens"]
+                found += tokens if len(tokens) == 1 else []
+            ids[word] = tuple(sorted(set(found)))
+    except (openai.APIError, ValueError, KeyError, TypeError):
         return Endpoint(url, client, (), ())
     by_id = Endpoint(url, client, ids["yes"], ids["no"])
     if not all(ids.values()):

@@ -80,13 +80,13 @@ class StandInServer:
                 self.end_headers()
                 self.wfile.write(content)
 
-            def log_message(self, *_):
+            def log_message(self, format, *args):
                 pass
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
 
-            def handle_error(self, *_):  # a client that has given up waiting
+            def handle_error(self, request, client_address):  # a client that has given up waiting
                 pass
 
         self.server = Server(("127.0.0.1", 0), Handler)

@@ -1,3 +1,5 @@
+from contextlib import ExitStack
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,6 +10,13 @@ from tests.reward.judges.stand_in_server import StandInServer, probability_of_ye
 
 QUESTIONS = load_checklist("image").questions[:6]
 PROMPTS = ["a red cat", 'two "dogs" {x} [[prompt]]', "a tree"]
+
+
+@pytest.fixture
+def connect():
+    """`connect(url, …)` makes a judge whose connections are closed at the test's end."""
+    with ExitStack() as stack:
+        yield lambda *arguments, **options: stack.enter_context(ServerJudge(*arguments, **options))
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +34,17 @@ def expected(pictures, questions=QUESTIONS) -> np.ndarray:
 
 
 @pytest.mark.parametrize("by_id", [True, False])
-def test_answers_are_the_first_token_s(pictures, by_id):
+def test_answers_are_the_first_token_s(pictures, by_id, connect):
     with StandInServer(by_id=by_id) as server:
-        judge = load_judge("server", base_urls=server.url)
+        judge = connect(base_urls=server.url)
         np.testing.assert_allclose(judge.answer(pictures, PROMPTS, QUESTIONS), expected(pictures), atol=1e-6)
         assert bool(judge.endpoints[0].yes_ids) == by_id
         assert all(("logprob_token_ids" in body) == by_id for body in server.requests)
 
 
-def test_requests_under_way_are_bounded_and_prefixes_come_first(pictures):
+def test_requests_under_way_are_bounded_and_prefixes_come_first(pictures, connect):
     with StandInServer(by_id=False) as server:
-        judge = ServerJudge(server.url, "tiny", concurrency=3)
+        judge = connect(server.url, "tiny", concurrency=3)
         judge.answer(pictures, PROMPTS, QUESTIONS)
         assert 1 < server.most_under_way <= 3
         firsts = {f"{QUESTIONS[0].ask(prompt)} Answer yes or no." for prompt in PROMPTS}
@@ -43,38 +52,38 @@ def test_requests_under_way_are_bounded_and_prefixes_come_first(pictures):
         assert len(server.requests) == len(QUESTIONS) * 3
 
 
-def test_passing_faults_are_retried(pictures):
+def test_passing_faults_are_retried(pictures, connect):
     with StandInServer(by_id=False, faults=[429, 500, 503, "slow"]) as server:
-        judge = ServerJudge(server.url, timeout_s=1.0, concurrency=2)
+        judge = connect(server.url, timeout_s=1.0, concurrency=2)
         np.testing.assert_allclose(judge.answer(pictures, PROMPTS, QUESTIONS), expected(pictures), atol=1e-6)
         assert len(server.requests) == 3 * len(QUESTIONS) + 4
 
 
-def test_lasting_faults_are_not_a_no(pictures):
+def test_lasting_faults_are_not_a_no(pictures, connect):
     with StandInServer(by_id=False, always="neither") as server:
-        judge = ServerJudge(server.url)
+        judge = connect(server.url)
         with pytest.raises(JudgeError, match=r"'Perhaps'.*neither yes nor no"):
             judge.answer(pictures, PROMPTS, QUESTIONS)
     with StandInServer(by_id=False, always="narrow") as server:
-        judge = ServerJudge(server.url)
+        judge = connect(server.url)
         with pytest.raises(JudgeError, match="does not say how likely 'no' is"):
             judge.answer(pictures, PROMPTS, QUESTIONS)
     with StandInServer(by_id=False, always="one_sided") as server:
-        judge = ServerJudge(server.url)
+        judge = connect(server.url)
         assert (judge.answer(pictures, PROMPTS, QUESTIONS) > 0.99).all()
     with StandInServer(by_id=False, always="no_logprobs") as server:
-        judge = ServerJudge(server.url)
+        judge = connect(server.url)
         with pytest.raises(JudgeError, match=r"no logprobs.*transformers serve"):
             judge.answer(pictures, PROMPTS, QUESTIONS)
     with StandInServer(faults=[None], always="neither") as server:  # by id: the first request is the examination's
-        judge = ServerJudge(server.url)
+        judge = connect(server.url)
         with pytest.raises(JudgeError, match="not answering"):
             judge.answer(pictures, PROMPTS, QUESTIONS)
 
 
-def test_a_refusal_names_the_item_and_spares_the_others(pictures):
+def test_a_refusal_names_the_item_and_spares_the_others(pictures, connect):
     with StandInServer(by_id=False) as server:
-        reward = VisionReward(ServerJudge(server.url), load_checklist("image").only(["alignment"]))
+        reward = VisionReward(connect(server.url), load_checklist("image").only(["alignment"]))
         server.refused = PROMPTS[1]
         scores = reward.score(pictures, PROMPTS, on_error="record")
         assert list(scores.failures) == [1]
@@ -82,9 +91,9 @@ def test_a_refusal_names_the_item_and_spares_the_others(pictures):
         assert np.isfinite(scores.total[[0, 2]]).all()
 
 
-def test_a_server_that_is_gone_stops_everything(pictures):
+def test_a_server_that_is_gone_stops_everything(pictures, connect):
     with StandInServer(by_id=False) as server:
-        reward = VisionReward(ServerJudge(server.url, max_retries=0), load_checklist("image").only(["clarity_1"]))
+        reward = VisionReward(connect(server.url, max_retries=0), load_checklist("image").only(["clarity_1"]))
         server.always = 500
         with pytest.raises(JudgeUnavailableError, match="does not answer"):
             reward.score(pictures, PROMPTS, on_error="record")
@@ -92,9 +101,9 @@ def test_a_server_that_is_gone_stops_everything(pictures):
         ServerJudge(server.url, max_retries=0)
 
 
-def test_several_endpoints_share_items_and_stand_in_for_each_other(pictures):
+def test_several_endpoints_share_items_and_stand_in_for_each_other(pictures, connect):
     with StandInServer() as one, StandInServer() as two:
-        judge = ServerJudge([one.url, two.url], max_retries=0)
+        judge = connect([one.url, two.url], max_retries=0)
         np.testing.assert_allclose(judge.answer(pictures, PROMPTS, QUESTIONS), expected(pictures), atol=1e-6)
         assert len(set(one.pictures_by_place())) == 3  # items 0 and 2, and the examination
         assert len(set(two.pictures_by_place())) == 2  # item 1, and the examination
@@ -102,11 +111,11 @@ def test_several_endpoints_share_items_and_stand_in_for_each_other(pictures):
         np.testing.assert_allclose(judge.answer(pictures, PROMPTS, QUESTIONS), expected(pictures), atol=1e-6)
 
 
-def test_a_clip_is_sent_as_its_frames():
+def test_a_clip_is_sent_as_its_frames(connect):
     frames = np.random.default_rng(1).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
     question = Question(id="q", text="Does anything move?")
     with StandInServer() as server:
-        judge = ServerJudge(server.url)
+        judge = connect(server.url)
         p = judge.answer([Clip(frames, np.arange(5.0))], [""], [question])
         assert p[0, 0] == pytest.approx(probability_of_yes(frames, "Does anything move? Answer yes or no."))
 
@@ -115,6 +124,8 @@ def test_what_is_served_is_checked():
     with StandInServer() as server:
         with pytest.raises(JudgeError, match="does not serve model='huge'; it serves: tiny"):
             ServerJudge(server.url, "huge")
+        with load_judge("server", base_urls=server.url) as judge:  # type: ignore[attr-defined]
+            assert judge.fingerprint == "server:tiny:{question} Answer yes or no.:8"
         with pytest.raises(JudgeError, match="no place for the question"):
             ServerJudge(server.url, template="Well?")
     with pytest.raises(JudgeError, match="base_urls is empty"):

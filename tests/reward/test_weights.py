@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit
+
+from reward import Checklist, load_checklist
+from reward.checklist import Question, SubDimension
+from reward.errors import RewardError
+from reward.score import score_answers
+from reward.weights import fit, fit_weights
+
+
+def small_checklist(num_questions: int = 6) -> Checklist:
+    """One continuous question, one gate, and plain ones."""
+    questions = [Question(id="alignment", text="?", continuous=True), Question(id="has_body", text="?", gate=True)]
+    questions += [
+        Question(id=f"q{i}", text="?", gate_id="has_body" if i == 0 else None) for i in range(num_questions - 2)
+    ]
+    sub = SubDimension(name="all", dimension="all", questions=tuple(questions))
+    return Checklist(name="small", version=1, medium="image", subdimensions=(sub,))
+
+
+def planted(num_pairs: int, *, ties: float = 0.0, seed: int = 0) -> tuple:
+    """Answers of pairs and preferences drawn from known weights."""
+    rng = np.random.default_rng(seed)
+    checklist = small_checklist()
+    weights = np.array([3.0, 0.0, 0.8, 0.4, 0.0, 0.0])
+    a, b = (score_answers(rng.random((num_pairs, 6)), checklist).answers for _ in range(2))
+    preferred = (rng.random(num_pairs) < expit((a - b) @ weights)).astype(float)
+    preferred[rng.random(num_pairs) < ties] = 0.5
+    return checklist, weights, a, b, preferred
+
+
+def test_recovers_planted_weights_within_its_intervals():
+    checklist, weights, a, b, preferred = planted(6000)
+    fitted = fit_weights(checklist, a, b, preferred, num_bootstrap=60)
+    np.testing.assert_allclose(fitted.weights, weights, atol=0.15)
+    assert fitted.weights[1] == fitted.low[1] == fitted.high[1] == 0  # a gate
+    inside = (fitted.low - 1e-9 <= weights) & (weights <= fitted.high + 1e-9)
+    assert inside.sum() >= 5
+    assert (fitted.low[[0, 2, 3]] > 0).all()
+    assert fitted.checklist.name == "small-fitted"
+    np.testing.assert_array_equal(fitted.checklist.weights, fitted.weights)
+
+
+def test_by_hand_one_question():
+    """Of 4 pairs that differ by 2, three are preferred as the answer says: sigmoid(2 w) = 3/4, w = log(3) / 2."""
+    x, y = np.full((4, 1), 2.0), np.array([1.0, 1, 1, 0])
+    for method in ("exact", "projected"):
+        assert fit(x, y, method=method)[0] == pytest.approx(np.log(3) / 2, abs=1e-5)
+        assert fit(x, 1 - y, method=method)[0] == 0  # a weight below 0 is not to be had
+    assert fit(x, np.array([1.0, 1, 0.5, 0.5]))[0] == pytest.approx(np.log(3) / 2, abs=1e-5)  # two ties: 3 of 4 again
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([1e-3, 1e-2, 0.1]))
+def test_the_papers_passes_end_at_the_exact_optimum(seed, l2):
+    rng = np.random.default_rng(seed)
+    x = rng.choice([-2.0, 0, 2], (80, 5))
+    y = rng.choice([0.0, 0.5, 1], 80)
+    exact, projected = (fit(x, y, l2=l2, method=m) for m in ("exact", "projected"))
+    assert (exact >= 0).all()
+    np.testing.assert_allclose(exact, projected, atol=2e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_swapping_the_items_of_pairs_changes_nothing(seed):
+    _, _, a, b, preferred = planted(60, ties=0.2, seed=seed)
+    swapped = np.random.default_rng(seed).random(60) < 0.5
+    x = a - b
+    sign = np.where(swapped, -1, 1)
+    np.testing.assert_allclose(
+        fit(x, preferred, l2=0.01),
+        fit(x * sign[:, None], np.where(swapped, 1 - preferred, preferred), l2=0.01),
+        atol=1e-4,
+    )
+
+
+def test_regularisation_is_chosen_where_pairs_are_few():
+    checklist, _, a, b, preferred = planted(60)
+    chosen = fit_weights(checklist, a, b, preferred, num_bootstrap=5)
+    assert chosen.l2 == min(chosen.log_loss_by_l2, key=lambda l2: (chosen.log_loss_by_l2[l2], -l2))
+    assert chosen.l2 > min(chosen.log_loss_by_l2)
+    assert fit_weights(checklist, a, b, preferred, l2=0.5, num_bootstrap=5).weights.max() < chosen.weights.max()
+
+
+def test_ties_are_counted_and_pull_together():
+    checklist, _, a, b, preferred = planted(2000, ties=0.3)
+    fitted = fit_weights(checklist, a, b, preferred, num_bootstrap=5)
+    assert fitted.num_ties == (preferred == 0.5).sum()
+    without = preferred != 0.5
+    assert (
+        fitted.weights[0]
+        < fit_weights(checklist, a[without], b[without], preferred[without], num_bootstrap=5).weights[0]
+    )
+
+
+def test_more_pairs_help_less_and_less():
+    """The shape of the paper's ablation on size: a steep start, then a plateau (HPDv2: 77.6 at 200, 80.6 at 1,000, 81.3 at 4,000)."""
+    from benchmarks.weights import accuracies
+
+    at_50, at_200, at_1000, at_4000 = accuracies([50, 200, 1000, 4000], num_trials=4)
+    assert at_50 < at_200 < at_1000
+    assert at_1000 - at_200 < at_200 - at_50
+    assert abs(at_4000 - at_1000) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a, b, p: (a[:, 1:], b, p), "shapes"),
+        (lambda a, b, p: (np.where(np.arange(60)[:, None] == 7, np.nan, a), b, p), "pair 7"),
+        (lambda a, b, p: (a, b, np.where(np.arange(60) == 3, 0.7, p)), r"preferred\[3\]=0.7"),
+        (lambda a, b, p: (a[:3], b[:3], p[:3]), "too few"),
+    ],
+)
+def test_what_cannot_be_fitted_is_said(change, message):
+    checklist, _, a, b, preferred = planted(60)
+    with pytest.raises(RewardError, match=message):
+        fit_weights(checklist, *change(a, b, preferred))
+
+
+def test_groups_stay_together():
+    checklist, _, a, b, preferred = planted(200)
+    once = fit_weights(checklist, a, b, preferred, num_bootstrap=50, l2=0.01)
+    copied = [np.concatenate([each, each]) for each in (a, b, preferred)]
+    grouped = fit_weights(checklist, *copied, groups=[str(i % 200) for i in range(400)], num_bootstrap=50, l2=0.01)
+    np.testing.assert_allclose(grouped.weights, once.weights, atol=1e-5)
+    # Copies tell nothing new: the intervals of grouped copies are no narrower than those of the originals.
+    assert (grouped.high - grouped.low)[0] == pytest.approx((once.high - once.low)[0], rel=0.35)
+
+
+def test_the_published_image_checklist_fits():
+    checklist = load_checklist("image")
+    rng = np.random.default_rng(0)
+    a, b = (score_answers(rng.random((1500, 60)), checklist).answers for _ in range(2))
+    preferred = (rng.random(1500) < expit((a - b) @ checklist.weights)).astype(float)
+    fitted = fit_weights(checklist, a, b, preferred, num_bootstrap=5)
+    assert fitted.cv_accuracy > 0.6
+    assert np.corrcoef(fitted.weights, checklist.weights)[0, 1] > 0.8
