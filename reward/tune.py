@@ -1,0 +1,197 @@
+"""Tuning a judge: a LoRA on a vision-language model, taught people's checklist answers.
+
+Each question is balanced, as in arXiv 2412.21059: the excess of yes or of no is dropped. The loss is on the answer token
+alone, behind the very words that `VLMJudge` asks, so that what is trained is what is asked.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+from reward.checklist import Checklist
+from reward.errors import RewardError
+from reward.judges.vlm import VLMJudge
+from reward.media import read_image, read_media
+from reward.preferences import Annotation
+
+ANSWERS = {True: "yes", False: "no"}
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """The paper tunes a 19B model with batch 64 at 1e-6 for 1,500 steps, all weights; a LoRA bears a higher rate."""
+
+    num_steps: int = 1500
+    batch_size: int = 64
+    micro_batch_size: int = 4  # examples in one pass; gradients of batch_size are added up
+    learning_rate: float = 1e-4
+    warmup_steps: int = 50
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    target_modules: str | tuple[str, ...] = "all-linear"  # vision tower included, output layer not
+    seed: int = 0
+    log_steps: int = 10
+    save_steps: int = 500
+    bf16: bool = False  # None of the weights change their type; only the arithmetic does
+    gradient_checkpointing: bool = False
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question about one item."""
+
+    item: int  # index into the annotations
+    question_id: str
+    answer: bool
+
+
+def balanced_examples(annotations: Sequence[Annotation], *, seed: int) -> list[Example]:
+    """Of each question, as many yes as no, chosen at random; a question with only one of them is dropped."""
+    by_question: dict[str, dict[bool, list[Example]]] = defaultdict(lambda: {True: [], False: []})
+    for item, annotation in enumerate(annotations):
+        for question_id, answer in annotation.answers.items():
+            by_question[question_id][answer].append(Example(item, question_id, answer))
+    rng = np.random.default_rng(seed)
+    kept = []
+    for question_id in sorted(by_question):
+        sides = by_question[question_id]
+        count = min(len(side) for side in sides.values())
+        for side in sides.values():
+            kept += [side[i] for i in rng.permutation(len(side))[:count]]
+    return [kept[i] for i in rng.permutation(len(kept))]
+
+
+class AnswerCollator(DataCollatorForVisionLanguageModeling):
+    """TRL's vision collator, with the loss on the answer token only; it reads the media of a batch when it is wanted."""
+
+    def __init__(self, judge: VLMJudge, annotations: Sequence[Annotation], checklist: Checklist):
+        super().__init__(processor=judge.processor, max_length=None, completion_only_loss=True)
+        self.judge, self.annotations, self.checklist = judge, annotations, checklist
+        self.words = {question.id: question for question in checklist}
+        self.answer_ids = set(judge.yes) | set(judge.no)
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        """[{item, question_id, answer}] -> the model's inputs and labels, -100 everywhere but at the answers."""
+        asked = [self.words[e["question_id"]].ask(self.annotations[e["item"]].prompt) for e in examples]
+        answers = [ANSWERS[e["answer"]] for e in examples]
+        media = [self.annotations[e["item"]].media for e in examples]
+        if self.checklist.medium == "video":  # which TRL's collator does not know
+            clips = [read_media(each, "video", sampling=self.judge.sampling) for each in media]
+            texts = [self.judge._text(clip, words) + answer for clip, words, answer in zip(clips, asked, answers, strict=True)]
+            batch = self.judge._inputs(clips, texts)
+            batch["labels"] = torch.full_like(batch["input_ids"], -100)
+            batch["labels"][:, -1] = batch["input_ids"][:, -1]  # rows are padded on the left
+        else:
+            conversations = []
+            for each, words, answer in zip(media, asked, answers, strict=True):
+                words = self.judge.template.replace("{question}", words)
+                conversations.append(
+                    {
+                        "images": [read_image(each)],
+                        "prompt": [{"role": "user", "content": words}],
+                        "completion": [{"role": "assistant", "content": answer}],
+                    }
+                )
+            batch = super().torch_call(conversations)
+            behind = batch["labels"] != -100
+            batch["labels"][behind & (behind.cumsum(dim=1) > 1)] = -100  # what ends the turn
+        taught = set(batch["labels"][batch["labels"] != -100].tolist())
+        if not taught <= self.answer_ids or not taught:
+            raise RewardError(
+                f"the token behind the question is {self.judge.processor.tokenizer.decode(sorted(taught))!r}, not yes or no; this model's chat template puts something before the answer"
+            )
+        return batch
+
+
+def tune(
+    judge: VLMJudge,
+    annotations: Sequence[Annotation],
+    checklist: Checklist,
+    output: str | Path,
+    settings: TuneSettings | None = None,
+) -> list[dict[str, float]]:
+    """Trains a LoRA and saves it with the processor in `output`, which `VLMJudge(output)` loads. Returns the log.
+
+    The judge's model carries the LoRA afterwards. Raises RewardError where no question has both a yes and a no.
+    """
+    settings = settings or TuneSettings()
+    if checklist.medium not in judge.mediums:
+        raise RewardError(f"checklist {checklist.name!r} is about {checklist.medium}s, which this model does not take")
+    examples = balanced_examples(annotations, seed=settings.seed)
+    if not examples:
+        raise RewardError("no question was answered both yes and no; give more annotations")
+    if settings.batch_size % settings.micro_batch_size:
+        raise RewardError(f"batch_size={settings.batch_size} is no multiple of micro_batch_size={settings.micro_batch_size}")
+    columns = {name: [getattr(e, name) for e in examples] for name in ("item", "question_id", "answer")}
+    targets = settings.target_modules
+    trainer = SFTTrainer(
+        model=judge.model,
+        args=SFTConfig(
+            output_dir=str(output),
+            max_steps=settings.num_steps,
+            per_device_train_batch_size=settings.micro_batch_size,
+            gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
+            learning_rate=settings.learning_rate,
+            warmup_steps=settings.warmup_steps,
+            lr_scheduler_type="constant_with_warmup",
+            logging_steps=settings.log_steps,
+            save_steps=settings.save_steps,
+            seed=settings.seed,
+            bf16=settings.bf16,
+            gradient_checkpointing=settings.gradient_checkpointing,
+            max_length=None,  # a cut would part pictures from their tokens
+            remove_unused_columns=False,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            report_to=[],
+            dataloader_pin_memory=False,
+        ),
+        train_dataset=Dataset.from_dict(columns),
+        data_collator=AnswerCollator(judge, annotations, checklist),
+        processing_class=judge.processor,
+        peft_config=LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,
+            lora_dropout=settings.dropout,
+            target_modules=targets if isinstance(targets, str) else list(targets),
+        ),
+    )
+    trainer.train()
+    trainer.save_model(str(output))
+    judge.processor.save_pretrained(str(output))
+    judge.model.eval()
+    return [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def judgement_accuracy(
+    judge: VLMJudge, annotations: Sequence[Annotation], checklist: Checklist
+) -> Mapping[str, tuple[float, int]]:
+    """Question id -> (balanced accuracy, number of answers): the mean of the shares of yes and of no called right."""
+    asked = checklist.only({i for annotation in annotations for i in annotation.answers} | _gates(checklist, annotations))
+    right: dict[str, dict[bool, list[bool]]] = defaultdict(lambda: {True: [], False: []})
+    for start in range(0, len(annotations), judge.batch_size):
+        batch = annotations[start : start + judge.batch_size]
+        media = [read_media(a.media, checklist.medium, sampling=judge.sampling) for a in batch]
+        p_yes = judge.answer(media, [a.prompt for a in batch], asked.questions)
+        for annotation, row in zip(batch, p_yes, strict=True):
+            said = dict(zip(asked.question_ids, row >= 0.5, strict=True))
+            for question_id, answer in annotation.answers.items():
+                right[question_id][answer].append(bool(said[question_id] == answer))
+    return {
+        question_id: (float(np.mean([np.mean(side) for side in sides.values() if side])), sum(map(len, sides.values())))
+        for question_id, sides in sorted(right.items())
+    }
+
+
+def _gates(checklist: Checklist, annotations: Sequence[Annotation]) -> set[str]:
+    answered = {i for annotation in annotations for i in annotation.answers}
+    return {q.gate_id for q in checklist if q.id in answered and q.gate_id}
