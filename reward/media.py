@@ -1,10 +1,11 @@
 """Reading pictures and clips: every way in ends as an RGB `PIL.Image` or a `Clip`, fully decoded.
 
-Ways in: files; PIL images, and lists of them as clips; NumPy arrays and torch tensors, uint8 or floats in [0, 1],
+Ways in: files, or their bytes; PIL images, and lists of them as clips; NumPy arrays and torch tensors, uint8 or floats in [0, 1],
 pictures (C, H, W) and clips (F, C, H, W), or with `layout="HWC"` (H, W, C) and (F, H, W, C).
 """
 
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +62,8 @@ def read_image(source: MediaLike, layout: Layout = "CHW") -> Image.Image:
     try:
         if isinstance(source, Image.Image):
             image = source.convert("RGB")
-        elif isinstance(source, (str, Path)):
-            with Image.open(source) as opened:
+        elif isinstance(source, (str, Path, bytes)):
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
                 image = ImageOps.exif_transpose(opened).convert("RGB")
         else:
             image = Image.fromarray(_pixels(source, layout, name, axes=3))
@@ -83,7 +84,7 @@ def read_clip(source: MediaLike, layout: Layout = "CHW", *, sampling: Sampling, 
     if isinstance(source, Clip):
         taken = sample_times(source.times_s, sampling)
         return Clip(source.frames[taken], source.times_s[taken])
-    if isinstance(source, (str, Path)):
+    if isinstance(source, (str, Path, bytes)):
         return _decode(source, name, sampling)
     if isinstance(source, (list, tuple)) and all(isinstance(frame, Image.Image) for frame in source):
         if len({frame.size for frame in source}) > 1:
@@ -99,12 +100,17 @@ def read_clip(source: MediaLike, layout: Layout = "CHW", *, sampling: Sampling, 
 
 
 def sample_times(times_s: np.ndarray, sampling: Sampling) -> np.ndarray:
-    """Indices of the frames to take: with a rate, the frame shown nearest to each tick; else evenly from first to last."""
+    """Indices of the frames to take, in order.
+
+    With a rate, the frame shown nearest to each tick, up to the one nearest to the last frame's time: for 1 Hz and at
+    most 24 frames, those that VisionReward's published code looks at. Without, evenly from first to last.
+    """
     if sampling.rate_hz is None:
         count = min(sampling.max_frames, len(times_s))
         return np.linspace(0, len(times_s) - 1, count).round().astype(int)
-    ticks_s = np.arange(times_s[0], times_s[-1] + 1e-9, 1 / sampling.rate_hz)[: sampling.max_frames]
-    return np.unique(np.abs(times_s[None] - ticks_s[:, None]).argmin(axis=1))
+    since_s = times_s - times_s[0]
+    ticks_s = np.arange(round(float(since_s[-1]) * sampling.rate_hz) + 1)[: sampling.max_frames] / sampling.rate_hz
+    return np.abs(since_s[None] - ticks_s[:, None]).argmin(axis=1)
 
 
 def digest(source: MediaLike, *, layout: Layout = "CHW", fps: float = 8.0) -> str:
@@ -122,6 +128,8 @@ def digest(source: MediaLike, *, layout: Layout = "CHW", fps: float = 8.0) -> st
         except OSError as error:
             raise MediaError(f"{_name(source, 'file')} cannot be read ({error.strerror}); check the path") from error
     sha = hashlib.sha256()
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
     if isinstance(source, Clip):
         parts: Sequence[Any] = [source.frames, source.times_s]
     elif isinstance(source, (list, tuple)):
@@ -135,14 +143,14 @@ def digest(source: MediaLike, *, layout: Layout = "CHW", fps: float = 8.0) -> st
     return sha.hexdigest()
 
 
-def _decode(path: str | Path, name: str, sampling: Sampling) -> Clip:
+def _decode(source: str | Path | bytes, name: str, sampling: Sampling) -> Clip:
     """Two passes: when each frame is shown, from the packets' headers; then the frames that are taken."""
     import av
 
-    if not Path(path).is_file():
+    if not isinstance(source, bytes) and not Path(source).is_file():
         raise MediaError(f"{name} does not exist; check the path")
     try:
-        with av.open(str(path)) as container:
+        with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as container:
             if not container.streams.video:
                 raise MediaError(f"{name} has no video stream; replace it")
             stream = container.streams.video[0]
@@ -153,22 +161,21 @@ def _decode(path: str | Path, name: str, sampling: Sampling) -> Clip:
             shown = sorted(p.pts for p in container.demux(stream) if p.pts is not None and p.size)
             if not shown:
                 raise MediaError(f"{name} has no frame; replace it")
-            wanted = {shown[i] for i in sample_times(np.array([float(pts * base) for pts in shown]), sampling)}
+            wanted = [shown[i] for i in sample_times(np.array([float(pts * base) for pts in shown]), sampling)]
             container.seek(0)
-            frames, times_s = [], []
+            frames = {}
             for frame in container.decode(stream):
                 if frame.pts in wanted:
-                    frames.append(frame.to_ndarray(format="rgb24"))
-                    times_s.append(float(frame.pts * base))
-                if len(frames) == len(wanted):
+                    frames[frame.pts] = frame.to_ndarray(format="rgb24")
+                if len(frames) == len(set(wanted)):
                     break
     except (OSError, ValueError) as error:  # PyAV's errors derive from both
         if isinstance(error, MediaError):
             raise
         raise MediaError(f"{name} cannot be decoded ({error}); replace it") from error
-    if len(frames) < len(wanted):
-        raise MediaError(f"{name} breaks off: {len(frames)} of {len(wanted)} frames could be decoded; replace it")
-    return Clip(np.stack(frames), np.array(times_s))
+    if len(frames) < len(set(wanted)):
+        raise MediaError(f"{name} breaks off: {len(frames)} of {len(set(wanted))} frames could be decoded; replace it")
+    return Clip(np.stack([frames[pts] for pts in wanted]), np.array([float(pts * base) for pts in wanted]))
 
 
 def _array(source: MediaLike) -> np.ndarray:

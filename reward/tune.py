@@ -87,7 +87,10 @@ class AnswerCollator(DataCollatorForVisionLanguageModeling):
         media = [self.annotations[e["item"]].media for e in examples]
         if self.checklist.medium == "video":  # which TRL's collator does not know
             clips = [read_media(each, "video", sampling=self.judge.sampling) for each in media]
-            texts = [self.judge._text(clip, words) + answer for clip, words, answer in zip(clips, asked, answers, strict=True)]
+            texts = [
+                self.judge._text(clip, words) + answer
+                for clip, words, answer in zip(clips, asked, answers, strict=True)
+            ]
             batch = self.judge._inputs(clips, texts)
             batch["labels"] = torch.full_like(batch["input_ids"], -100)
             batch["labels"][:, -1] = batch["input_ids"][:, -1]  # rows are padded on the left
@@ -131,7 +134,9 @@ def tune(
     if not examples:
         raise RewardError("no question was answered both yes and no; give more annotations")
     if settings.batch_size % settings.micro_batch_size:
-        raise RewardError(f"batch_size={settings.batch_size} is no multiple of micro_batch_size={settings.micro_batch_size}")
+        raise RewardError(
+            f"batch_size={settings.batch_size} is no multiple of micro_batch_size={settings.micro_batch_size}"
+        )
     columns = {name: [getattr(e, name) for e in examples] for name in ("item", "question_id", "answer")}
     targets = settings.target_modules
     trainer = SFTTrainer(
@@ -176,7 +181,9 @@ def judgement_accuracy(
     judge: VLMJudge, annotations: Sequence[Annotation], checklist: Checklist
 ) -> Mapping[str, tuple[float, int]]:
     """Question id -> (balanced accuracy, number of answers): the mean of the shares of yes and of no called right."""
-    asked = checklist.only({i for annotation in annotations for i in annotation.answers} | _gates(checklist, annotations))
+    asked = checklist.only(
+        {i for annotation in annotations for i in annotation.answers} | _gates(checklist, annotations)
+    )
     right: dict[str, dict[bool, list[bool]]] = defaultdict(lambda: {True: [], False: []})
     for start in range(0, len(annotations), judge.batch_size):
         batch = annotations[start : start + judge.batch_size]

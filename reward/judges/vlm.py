@@ -16,22 +16,19 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, PreTrainedModel
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 from transformers.video_utils import VideoMetadata
 
 from reward.checklist import Medium, Question
 from reward.errors import JudgeError
 from reward.judges import AnswersAnything
+from reward.judges.loading import LOADING_ERRORS, TOLERANCE, first_line, loading_options, weights_digest
 from reward.judges.packing import Suffixes, batched_logits, can_pack, packed_logits, prefill
 from reward.judges.yes_no import p_yes, yes_log_odds, yes_no_tokens
 from reward.media import Clip, Medial, Sampling
 
 Mode = Literal["auto", "packed", "batched", "sequential"]
 TEMPLATE = "{question} Answer yes or no."
-# How far packed and sequential log-odds may lie apart before "auto" distrusts the former. Rounding alone gives about
-# 1e-5 in float32 and up to a few tenths in bfloat16.
-TOLERANCE = {torch.float32: 0.01, torch.float64: 0.01}
-HALF_PRECISION_TOLERANCE = 0.5
 
 logger = logging.getLogger(__name__)
 
@@ -75,16 +72,21 @@ class VLMJudge(AnswersAnything):
                 raise JudgeError("a loaded model needs its processor: VLMJudge(model, processor=…)")
             self.model, self.processor = model.eval(), processor
         else:
-            self.model, self.processor = _load(
-                model,
-                processor,
-                dtype=dtype,
-                device_map=device_map,
-                quantization=quantization,
-                attn_implementation=attn_implementation,
-                revision=revision,
-                trust_remote_code=trust_remote_code,
+            options = loading_options(
+                device_map, quantization, dtype=dtype, attn_implementation=attn_implementation, revision=revision
             )
+            try:
+                self.processor = processor or AutoProcessor.from_pretrained(
+                    model, revision=revision or "main", trust_remote_code=trust_remote_code
+                )
+                loaded = AutoModelForImageTextToText.from_pretrained(
+                    model, trust_remote_code=trust_remote_code, **options
+                )
+            except LOADING_ERRORS as error:
+                raise JudgeError(
+                    f"model={str(model)!r} cannot be loaded ({first_line(error)}); give a folder or hub id of a vision-language model of transformers"
+                ) from error
+            self.model = loaded.eval()
         tokenizer = self.processor.tokenizer
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -100,24 +102,12 @@ class VLMJudge(AnswersAnything):
     @cached_property
     def fingerprint(self) -> str:
         """Digest over configuration, chat template, question template, frames and a sample of every weight."""
-        sha = hashlib.sha256()
         chat_template = getattr(self.processor, "chat_template", None)
         config = self.model.config.to_diff_dict()
         for volatile in ("_name_or_path", "architectures", "transformers_version", "dtype"):
             config.pop(volatile, None)
-        for part in (
-            json.dumps(config, sort_keys=True, default=str),
-            chat_template,
-            self.template,
-            self.sampling,
-            str(self.model.dtype),
-        ):
-            sha.update(repr(part).encode())
-        for name, value in self.model.state_dict().items():
-            flat = value.detach().flatten()
-            sample = flat[:: max(1, len(flat) // 256)].cpu()
-            sha.update(f"{name}{tuple(value.shape)}".encode())
-            sha.update((sample.float() if sample.is_floating_point() else sample).numpy().tobytes())
+        parts = (json.dumps(config, sort_keys=True, default=str), chat_template, self.template, self.sampling)
+        sha = hashlib.sha256(repr(parts).encode() + weights_digest(self.model).encode())
         return f"vlm:{sha.hexdigest()[:16]}"
 
     def require_prompts(self, prompts: Sequence[str]) -> None:
@@ -140,7 +130,8 @@ class VLMJudge(AnswersAnything):
             ]
             if self.mode == "auto":
                 self.mode = self._try_modes(media[start], [asked[0][0], asked[0][-1]])
-            rows.append(p_yes(self._logits(media[batch], asked, self.mode), self.yes, self.no).double().cpu().numpy())
+            logits = self._logits(media[batch], asked, self.mode)
+            rows.append(p_yes(logits, self.yes, self.no, [q.id for q in questions]).double().cpu().numpy())
         return np.concatenate(rows) if rows else np.zeros((0, len(questions)))
 
     @torch.inference_mode()
@@ -220,7 +211,6 @@ class VLMJudge(AnswersAnything):
     def _try_modes(self, item: Medial, texts: Sequence[str]) -> Mode:
         """The fastest mode that says of one item what the sequential one says."""
         reference = yes_log_odds(self._logits([item], [texts], "sequential"), self.yes, self.no)
-        tolerance = TOLERANCE.get(self.model.dtype, HALF_PRECISION_TOLERANCE)
         for mode in ("packed", "batched"):
             try:
                 if mode == "packed":
@@ -233,7 +223,7 @@ class VLMJudge(AnswersAnything):
             except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
                 logger.info("mode %s does not work with %s: %s", mode, type(self.model).__name__, error)
                 continue
-            if gap <= tolerance:
+            if gap <= TOLERANCE[self.model.dtype]:
                 return mode
             logger.info("mode %s of %s differs from sequential by %.3g", mode, type(self.model).__name__, gap)
         logger.warning(
@@ -253,30 +243,3 @@ def _metadata(clip: Clip) -> VideoMetadata:
         duration=count / clip.fps,
         frames_indices=list(range(count)),
     )
-
-
-def _load(model, processor, *, dtype, device_map, quantization, attn_implementation, revision, trust_remote_code):
-    options: dict[str, Any] = {"revision": revision} if revision else {}
-    options["trust_remote_code"] = trust_remote_code
-    if quantization not in (None, "4bit", "8bit"):
-        raise JudgeError(f"quantization={quantization!r} is unknown; use '4bit', '8bit' or None")
-    loading: dict[str, Any] = {"dtype": dtype}
-    if attn_implementation:
-        loading["attn_implementation"] = attn_implementation
-    if quantization == "4bit":
-        loading["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
-        )
-    elif quantization == "8bit":
-        loading["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
-    if device_map is None and torch.cuda.is_available():
-        device_map = {"": torch.cuda.current_device()}
-    try:
-        processor = processor or AutoProcessor.from_pretrained(model, **options)
-        loaded = AutoModelForImageTextToText.from_pretrained(model, device_map=device_map, **loading, **options)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise JudgeError(
-            f"model={str(model)!r} cannot be loaded ({first}); give a folder or hub id of a vision-language model of transformers"
-        ) from error
-    return loaded.eval(), processor

@@ -1,5 +1,6 @@
 """Yes and no as tokens: a tokenizer knows each in several spellings ("Yes", "yes", " yes", "YES")."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -43,16 +44,18 @@ def answer_mass(logits: Float[Tensor, "*batch vocab"], yes: list[int], no: list[
     return (logits[..., yes + no].logsumexp(-1) - logits.logsumexp(-1)).exp()
 
 
-def p_yes(logits: Float[Tensor, "*batch vocab"], yes: list[int], no: list[int]) -> Float[Tensor, "*batch"]:
-    """P(yes) / (P(yes) + P(no)).
+def p_yes(
+    logits: Float[Tensor, "*batch vocab"], yes: list[int], no: list[int], question_ids: Sequence[str]
+) -> Float[Tensor, "*batch"]:
+    """P(yes) / (P(yes) + P(no)). question_ids: of the last axis before the vocabulary.
 
     VQAScore (arXiv 2404.01291) takes P(yes) out of the whole vocabulary; leaving other words out makes answers of
     models with different habits comparable. Raises JudgeError where yes and no together are less likely than MIN_MASS.
     """
-    mass = answer_mass(logits, yes, no)
-    if not bool((mass >= MIN_MASS).all()):
-        place = int((mass.flatten() < MIN_MASS).nonzero()[0]) if not mass.isnan().any() else 0
+    mass = answer_mass(logits, yes, no).flatten()
+    if not bool((mass >= MIN_MASS).all()):  # NaN included
+        place = int((~(mass >= MIN_MASS)).nonzero()[0])
         raise JudgeError(
-            f"answer {place}: yes and no have a probability of {mass.flatten()[place]:.2g} together, so the model is not answering; reword the template or use a model that follows instructions"
+            f"question {question_ids[place % len(question_ids)]!r}: yes and no have a probability of {mass[place]:.2g} together, so the model is not answering; reword the template or use a model that follows instructions"
         )
     return torch.sigmoid(yes_log_odds(logits, yes, no))

@@ -201,12 +201,12 @@ def test_a_vocabulary_without_yes_is_refused():
 
 def test_p_yes_by_hand():
     logits = torch.log(torch.tensor([[0.3, 0.1, 0.1, 0.5]]))
-    assert p_yes(logits, [0, 1], [2]).item() == pytest.approx(0.8)
+    assert p_yes(logits, [0, 1], [2], ["q"]).item() == pytest.approx(0.8)
     assert answer_mass(logits, [0, 1], [2]).item() == pytest.approx(0.5)
-    with pytest.raises(JudgeError, match="not answering"):
-        p_yes(torch.log(torch.tensor([[1e-5, 1e-5, 1 - 2e-5]])), [0], [1])
-    with pytest.raises(JudgeError, match="not answering"):
-        p_yes(torch.full((1, 3), float("nan")), [0], [1])
+    with pytest.raises(JudgeError, match=r"'q'.*not answering"):
+        p_yes(torch.log(torch.tensor([[1e-5, 1e-5, 1 - 2e-5]])), [0], [1], ["q"])
+    with pytest.raises(JudgeError, match=r"'q'.*not answering"):
+        p_yes(torch.full((1, 3), float("nan")), [0], [1], ["q"])
 
 
 @settings(deadline=None)

@@ -1,0 +1,52 @@
+"""What the judges that load a model from the hub share."""
+
+import hashlib
+from typing import Any
+
+import torch
+from transformers import BitsAndBytesConfig
+
+from reward.errors import JudgeError
+
+LOADING_ERRORS = (OSError, ValueError, ImportError, AttributeError, KeyError)  # what from_pretrained raises
+# How far log-odds of two ways of asking may lie apart before the faster one is distrusted. Rounding alone gives about
+# 1e-5 in float32 and up to a few tenths in bfloat16.
+TOLERANCE = {torch.float32: 0.01, torch.float64: 0.01, torch.bfloat16: 0.5, torch.float16: 0.5}
+
+
+def loading_options(device_map: Any, quantization: str | None, **others: Any) -> dict[str, Any]:
+    """Keywords for from_pretrained. device_map None = the first GPU if there is one, else the CPU; quantization: bitsandbytes.
+
+    Others that are None are left out. Raises JudgeError for an unknown quantization.
+    """
+    options = {name: value for name, value in others.items() if value is not None}
+    if device_map is None and torch.cuda.is_available():
+        device_map = {"": torch.cuda.current_device()}
+    if device_map is not None:
+        options["device_map"] = device_map
+    if quantization == "4bit":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+        )
+    elif quantization == "8bit":
+        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+    elif quantization is not None:
+        raise JudgeError(f"quantization={quantization!r} is unknown; use '4bit', '8bit' or None")
+    return options
+
+
+def first_line(error: Exception) -> str:
+    """What went wrong, short: libraries write pages."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def weights_digest(model: Any) -> str:
+    """Digest over 256 values of every weight, spread evenly: tells tuned from untuned in a fraction of a full pass."""
+    sha = hashlib.sha256(str(model.dtype).encode())
+    for name, value in model.state_dict().items():
+        flat = value.detach().flatten()
+        sample = flat[:: max(1, len(flat) // 256)].cpu()
+        sha.update(f"{name}{tuple(value.shape)}".encode())
+        sha.update((sample.float() if sample.is_floating_point() else sample).numpy().tobytes())
+    return sha.hexdigest()
