@@ -181,7 +181,7 @@ def _decode(source: str | Path | bytes, name: str, sampling: Sampling) -> Clip:
 def _array(source: MediaLike) -> np.ndarray:
     if hasattr(source, "detach"):  # a torch tensor; NumPy knows no bfloat16
         source = source.detach().cpu()
-        return (source.float() if source.is_floating_point() else source).numpy()
+        return (source.float() if "bfloat16" in str(source.dtype) else source).numpy()
     return np.asarray(source)
 
 

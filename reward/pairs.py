@@ -1,0 +1,88 @@
+"""Preferences put before a reward: both items of every pair scored, each item once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reward.agreement import Agreement, agreement
+from reward.errors import RewardError
+from reward.preferences import Preference
+from reward.score import Scores, VisionReward
+from reward.weights import FittedWeights, fit_weights
+
+
+@dataclass(frozen=True)
+class JudgedPairs:
+    """P pairs and the scores of their items."""
+
+    preferences: tuple[Preference, ...]
+    a: Scores  # (P, …)
+    b: Scores
+    failures: tuple[str, ...]  # why items of left-out pairs could not be scored
+
+    @property
+    def preferred(self) -> np.ndarray:
+        """(P,) 1 = a, 0 = b, 1/2 = a tie."""
+        return np.array([each.preferred for each in self.preferences])
+
+    @property
+    def groups(self) -> list[str]:
+        return [each.group for each in self.preferences]
+
+
+def judge_pairs(reward: VisionReward, preferences: Sequence[Preference], **scoring: Any) -> JudgedPairs:
+    """Scores the items of all pairs; a pair with an item that fails is left out and the reason kept.
+
+    scoring: `progress`, `batch_size` … of `VisionReward.score`. Raises RewardError where no pair is left.
+    """
+    items: dict[Any, int] = {}
+    media, prompts = [], []
+
+    def place(item: Any, prompt: str) -> int:
+        key = (item if isinstance(item, (str, Path, bytes)) else id(item), prompt)
+        if key not in items:
+            items[key] = len(media)
+            media.append(item)
+            prompts.append(prompt)
+        return items[key]
+
+    rows = [(place(each.a, each.prompt), place(each.b, each.prompt)) for each in preferences]
+    scores = reward.score(media, prompts, on_error="record", **scoring)
+    kept = [i for i, (a, b) in enumerate(rows) if a not in scores.failures and b not in scores.failures]
+    if not kept:
+        reason = next(iter(scores.failures.values()), "there are none")
+        raise RewardError(f"no pair could be scored: {reason}")
+    sides = []
+    for side in (0, 1):
+        chosen = [rows[i][side] for i in kept]
+        sides.append(Scores(scores.checklist, scores.p_yes[chosen], scores.answers[chosen]))
+    return JudgedPairs(tuple(preferences[i] for i in kept), *sides, failures=tuple(scores.failures.values()))
+
+
+def fit_on_pairs(pairs: JudgedPairs, **options: Any) -> FittedWeights:
+    """`fit_weights` on judged pairs, pairs of one prompt kept together."""
+    return fit_weights(
+        pairs.a.checklist, pairs.a.answers, pairs.b.answers, pairs.preferred, groups=pairs.groups, **options
+    )
+
+
+def agreements(pairs: JudgedPairs, **options: Any) -> list[Agreement]:
+    """Of the total with people, and of each dimension's score.
+
+    A dimension is held against what people said of that dimension where the file tells, else of the whole.
+    """
+    found = [agreement("total", pairs.a.total - pairs.b.total, pairs.preferred, pairs.groups, **options)]
+    margins = pairs.a.dimensions - pairs.b.dimensions
+    for name, margin in zip(pairs.a.checklist.dimensions, margins.T, strict=True):
+        told = [each.dimensions.get(name) for each in pairs.preferences]
+        if any(value is not None for value in told):
+            rows = [i for i, value in enumerate(told) if value is not None]
+            preferred = np.array([told[i] for i in rows], dtype=np.float64)
+            groups = [pairs.groups[i] for i in rows]
+            found.append(agreement(f"{name} (as people judged it)", margin[rows], preferred, groups, **options))
+        else:
+            found.append(agreement(name, margin, pairs.preferred, pairs.groups, **options))
+    return found

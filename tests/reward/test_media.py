@@ -1,0 +1,153 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from reward import Clip, MediaError
+from reward.media import Sampling, digest, read_clip, read_image, read_media, sample_times
+
+EVERY = Sampling(max_frames=1000)
+
+
+def write_clip(path, num_frames: int, fps: int, codec: str = "mpeg4") -> np.ndarray:
+    """Frame i is grey level 2 i, so that a decoded frame can be told by its mean."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.bit_rate = 4_000_000
+        for i in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 2 * i, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return np.arange(num_frames) * 2
+
+
+def test_every_way_in_gives_the_same_picture(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    chw = pixels.transpose(2, 0, 1)
+    ways = [
+        tmp_path / "a.png", str(tmp_path / "a.png"), (tmp_path / "a.png").read_bytes(), Image.fromarray(pixels), chw,
+        torch.from_numpy(chw.copy()), chw.astype(np.float32) / 255, torch.from_numpy(chw / 255), torch.from_numpy(chw / 255).float(),
+    ]  # fmt: skip
+    for way in ways:
+        np.testing.assert_array_equal(np.asarray(read_image(way)), pixels)
+    np.testing.assert_array_equal(np.asarray(read_image(pixels, "HWC")), pixels)
+    half = np.asarray(read_image(torch.from_numpy(chw / 255).bfloat16())).astype(int)
+    assert abs(half - pixels).max() <= 1
+
+
+def test_a_photograph_is_turned_upright(tmp_path):
+    image = Image.new("RGB", (40, 20), (255, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    assert read_image(tmp_path / "turned.jpg").size == (20, 40)
+
+
+def test_every_way_in_gives_the_same_clip():
+    frames = np.random.default_rng(0).integers(0, 256, (5, 12, 16, 3), dtype=np.uint8)
+    fchw = frames.transpose(0, 3, 1, 2)
+    ways = [
+        fchw,
+        torch.from_numpy(fchw / 255),
+        [Image.fromarray(frame) for frame in frames],
+        Clip(frames, np.arange(5) / 4),
+    ]
+    for way in ways:
+        clip = read_clip(way, sampling=EVERY, fps=4.0)
+        np.testing.assert_array_equal(clip.frames, frames)
+        np.testing.assert_allclose(clip.times_s, np.arange(5) / 4)
+        assert clip.fps == pytest.approx(4.0)
+    np.testing.assert_array_equal(read_clip(frames, "HWC", sampling=EVERY).frames, frames)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.avi"])
+def test_a_clip_file_gives_the_frames_asked_for(tmp_path, name):
+    levels = write_clip(tmp_path / name, 50, fps=10)
+    spread = read_clip(tmp_path / name, sampling=Sampling(max_frames=5))
+    assert np.round(spread.frames.mean(axis=(1, 2, 3))) == pytest.approx(levels[[0, 12, 24, 37, 49]], abs=2)
+    assert spread.times_s == pytest.approx([0, 1.2, 2.4, 3.7, 4.9], abs=0.02)
+    seconds = read_clip(tmp_path / name, sampling=Sampling(max_frames=24, rate_hz=1.0))
+    assert np.round(seconds.frames.mean(axis=(1, 2, 3))) == pytest.approx(levels[[0, 10, 20, 30, 40, 49]], abs=2)
+    first = read_clip((tmp_path / name).read_bytes(), sampling=Sampling(max_frames=3, rate_hz=1.0))
+    np.testing.assert_array_equal(first.frames, seconds.frames[:3])
+
+
+@given(st.integers(1, 200), st.floats(0.5, 60), st.integers(1, 30), st.one_of(st.none(), st.floats(0.25, 4)))
+def test_sampling_is_in_order_and_within_bounds(num_frames, fps, max_frames, rate_hz):
+    times_s = 3.0 + np.arange(num_frames) / fps
+    taken = sample_times(times_s, Sampling(max_frames, rate_hz))
+    assert 1 <= len(taken) <= max_frames
+    assert (np.diff(taken) >= 0).all()
+    assert taken[0] == 0
+    assert taken[-1] < num_frames
+    if rate_hz:
+        ticks = times_s[0] + np.arange(len(taken)) / rate_hz
+        nearest = np.abs(times_s[:, None] - ticks).min(axis=0)
+        np.testing.assert_allclose(np.abs(times_s[taken] - ticks), nearest, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("source", "medium", "message"),
+    [
+        (np.zeros((3, 0, 5), np.uint8), "image", "no pixel"),
+        (np.zeros((5, 4, 3), np.uint8), "image", r"expected \(C, H, W\).*layout='HWC'"),
+        (np.zeros((2, 3, 5, 4), np.uint8), "image", "shape"),
+        (np.full((3, 4, 5), np.nan), "image", "NaN"),
+        (np.full((3, 4, 5), np.inf), "image", "infinity"),
+        (np.full((3, 4, 5), -0.5), "image", r"\[-0.5, -0.5\]; floats must lie in \[0, 1\]"),
+        (np.full((3, 4, 5), 200.0), "image", r"floats must lie in \[0, 1\]"),
+        (np.zeros((3, 4, 5), np.int64), "image", "type int64"),
+        (Image.new("RGB", (0, 4)), "image", "zero pixels"),
+        ([], "video", "no frame"),
+        (np.zeros((0, 3, 4, 4), np.uint8), "video", "no pixel"),
+        (np.zeros((3, 4, 4), np.uint8), "video", r"expected \(F, C, H, W\)"),
+        ([Image.new("RGB", (4, 4)), Image.new("RGB", (5, 4))], "video", "different sizes"),
+        (b"no picture", "image", "cannot be decoded"),
+        (b"no clip", "video", "cannot be decoded"),
+        ("absent.png", "image", "'absent.png' does not exist"),
+        ("absent.mp4", "video", "'absent.mp4' does not exist"),
+    ],
+)
+def test_what_cannot_be_read_is_named(source, medium, message):
+    with pytest.raises(MediaError, match=message):
+        read_media(source, medium, sampling=EVERY)
+
+
+def test_a_file_without_frames_is_named(tmp_path):
+    import av
+
+    write_clip(tmp_path / "whole.avi", 30, fps=10)
+    whole = (tmp_path / "whole.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(whole[:300])
+    with pytest.raises(MediaError, match=r"cut\.avi"):
+        read_clip(tmp_path / "cut.avi", sampling=EVERY)
+    with av.open(str(tmp_path / "sound.wav"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(MediaError, match=r"sound.wav' has no video stream"):
+        read_clip(tmp_path / "sound.wav", sampling=EVERY)
+
+
+def test_digests_tell_contents_apart(tmp_path):
+    pixels = np.random.default_rng(0).random((3, 6, 6))
+    (tmp_path / "a").write_bytes(b"x")
+    (tmp_path / "b").write_bytes(b"x")
+    assert digest(tmp_path / "a") == digest(str(tmp_path / "b")) == digest(b"x")
+    other = pixels.copy()
+    other[0, 0, 0] += 0.01
+    different = [pixels, other, pixels.astype(np.float32), pixels.transpose(0, 2, 1), pixels[None]]
+    assert len({digest(each) for each in different}) == len(different)
+    assert digest(pixels) == digest(torch.from_numpy(pixels))
+    assert digest(pixels[None], fps=4.0) != digest(pixels[None], fps=8.0)
+    assert digest(pixels, layout="HWC") != digest(pixels)
+    with pytest.raises(MediaError, match="absent"):
+        digest(tmp_path / "absent")
