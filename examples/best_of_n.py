@@ -17,7 +17,7 @@ NUM_CANDIDATES = 8
 
 
 def main(model: str | Path = EMBEDDED, output: Path = Path("best.png")) -> Path:
-    pipeline = DiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32)
+    pipeline = DiffusionPipeline.from_pretrained(model).to(torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(seed) for seed in range(NUM_CANDIDATES)]
     images = pipeline(

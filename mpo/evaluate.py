@@ -13,7 +13,7 @@ from mpo.generate import Sample, derive_seed, draw_samples
 from mpo.lora import add_lora, load_lora
 from mpo.models import load_pipeline
 from mpo.recipe import Recipe, read_recipe
-from mpo.score import load_reward, score_files
+from mpo.score import load_reward, score_files, scored_checklist
 from mpo.store import Run, read_table, write_json, write_table
 from mpo.train import final_lora
 from reward import Scores, score_answers
@@ -107,7 +107,11 @@ def evaluate(folder: str | Path) -> None:
         "dimensions": scores.dimensions.tolist(),
         "total": scores.total.tolist(),
     }
-    metadata = {"checklist": scores.checklist.fingerprint, "dimensions": ",".join(scores.checklist.dimensions)}
+    metadata = {
+        "checklist": scores.checklist.fingerprint,
+        "questions": ",".join(scores.checklist.question_ids),
+        "dimensions": ",".join(scores.checklist.dimensions),
+    }
     write_table(run.evaluation_table, columns, EVALUATION, metadata)
     write_json(run.summary, summary_of(scores, recipe))
     shutil.rmtree(parts)
@@ -129,9 +133,10 @@ def summary_of(scores: Scores, recipe: Recipe) -> dict[str, Any]:
 
 def read_evaluation(run: Run) -> tuple[list[dict[str, Any]], Scores, dict[str, Any]]:
     """evaluation.parquet's rows, their Scores, and summary.json. Raises MpoError where evaluate has not run."""
-    checklist = load_reward(read_recipe(run.recipe)).checklist
     if not run.evaluation_table.is_file() or not run.summary.is_file():
         raise MpoError(f"{run.evaluation_table} is missing; run `mpo evaluate {run.folder}` first")
-    rows = read_table(run.evaluation_table, made_by="evaluate").to_pylist()
+    table = read_table(run.evaluation_table, made_by="evaluate")
+    checklist = scored_checklist(read_recipe(run.recipe), table, run.evaluation_table)
+    rows = table.to_pylist()
     p_yes = np.array([row["p_yes"] for row in rows])
     return rows, score_answers(p_yes, checklist), json.loads(run.summary.read_text("utf-8"))

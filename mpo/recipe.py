@@ -56,6 +56,7 @@ class Judging(Section):
     name: str
     checklist: str
     questions: Literal["all", "answerable"] | tuple[str, ...] = "all"
+    options: dict[str, Any] = Field(default_factory=dict)  # of the judge, such as model: Qwen/Qwen2.5-VL-3B-Instruct
 
     @field_validator("questions", mode="before")
     @classmethod

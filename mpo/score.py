@@ -11,7 +11,7 @@ from mpo import MpoError
 from mpo.progress import track
 from mpo.recipe import Recipe, read_recipe
 from mpo.store import Run, read_table, sha256, write_table
-from reward import Scores, VisionReward, score_answers
+from reward import Checklist, Scores, VisionReward, load_checklist, load_judge, score_answers
 from reward.errors import MediaError
 
 CHUNK = 256  # pictures between two writes
@@ -30,7 +30,20 @@ SCORES = pa.schema(
 
 def load_reward(recipe: Recipe) -> VisionReward:
     """The recipe's judge and checklist."""
-    return VisionReward(recipe.judge.name, recipe.judge.checklist, questions=recipe.judge.questions)
+    judging = recipe.judge
+    return VisionReward(load_judge(judging.name, **judging.options), judging.checklist, questions=judging.questions)
+
+
+def scored_checklist(recipe: Recipe, table: pa.Table, path: Path) -> Checklist:
+    """The checklist that a table was scored with. Loads no judge.
+
+    Raises MpoError where the checklist has changed since.
+    """
+    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    checklist = load_checklist(recipe.judge.checklist).only(metadata["questions"].split(","))
+    if metadata["checklist"] != checklist.fingerprint:
+        raise MpoError(f"{path} was made with another checklist; delete it and run its stage again")
+    return checklist
 
 
 def score_files(

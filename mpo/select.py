@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from mpo import MpoError
 from mpo.recipe import Select, read_recipe
-from mpo.score import load_reward
+from mpo.score import scored_checklist
 from mpo.store import Run, read_table, write_json, write_table
 from reward import Checklist, Scores, score_answers
 
@@ -136,12 +136,8 @@ def choose(settings: Select, scores: Scores, prompt_ids: np.ndarray, *, seed: in
 
 def read_scores(run: Run) -> tuple[Scores, np.ndarray]:
     """scores.parquet as Scores of N rows, and the candidates' prompt ids (N,)."""
-    checklist = load_reward(read_recipe(run.recipe)).checklist
     table = read_table(run.scores, made_by="score")
-    if (table.schema.metadata or {}).get(b"checklist") != checklist.fingerprint.encode():
-        raise MpoError(
-            f"{run.scores} was made with another checklist; delete it and run `mpo score {run.folder}` again"
-        )
+    checklist = scored_checklist(read_recipe(run.recipe), table, run.scores)
     p_yes = np.array(table.column("p_yes").to_pylist()).reshape(table.num_rows, -1)
     prompt_ids = read_table(run.candidates_table, made_by="generate").column("prompt_id").to_numpy()
     return score_answers(p_yes, checklist), prompt_ids

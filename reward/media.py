@@ -19,6 +19,7 @@ from reward.errors import MediaError
 
 Layout = Literal["CHW", "HWC"]
 MediaLike = Any  # see the module's docstring; torch is not imported for its type alone
+MediaBatch = Any  # a sequence of MediaLike, or one array or tensor of them with a batch axis in front
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from reward.cache import AnswerCache, answer_key
 from reward.checklist import PROMPT_FIELD, Checklist, Question, load_checklist
 from reward.errors import ChecklistError, JudgeError, JudgeUnavailableError, MediaError, RewardError
 from reward.judges import Judge, load_judge
-from reward.media import Layout, Medial, MediaLike, digest, read_media
+from reward.media import Layout, MediaBatch, Medial, MediaLike, digest, read_media
 
 Grain = Literal["dimension", "subdimension", "question"]
 
@@ -142,7 +142,7 @@ class VisionReward:
 
     def score(
         self,
-        media: Sequence[MediaLike],
+        media: MediaBatch,
         prompts: str | Sequence[str],
         *,
         layout: Layout = "CHW",
@@ -174,12 +174,13 @@ class VisionReward:
                 advance()
 
             keys: dict[int, bytes] = {}
+            judge = self.judge.fingerprint if self.cache else ""
             for row, (item, prompt) in enumerate(zip(media, prompts, strict=True)):
                 try:
                     if self._asks_prompt and not prompt.strip():
                         raise JudgeError(f"question {self._asks_prompt[0]!r} asks about the prompt, which is empty")
                     if self.cache:
-                        keys[row] = self._key(digest(item, layout=layout, fps=fps), prompt)
+                        keys[row] = self._key(digest(item, layout=layout, fps=fps), prompt, judge)
                 except RewardError as error:
                     fail(row, error)
             kept = self.cache.get(list(keys.values())) if self.cache else {}
@@ -242,17 +243,16 @@ class VisionReward:
 
         def reward_function(images: Any, prompts: Sequence[str], metadata: Any = None, **_: Any) -> tuple:
             layout: Layout = "HWC" if isinstance(images, np.ndarray) else "CHW"
-            items: Sequence[MediaLike] = images  # iterating an array or a tensor gives its items
-            scores = self.score(items, list(prompts), layout=layout, on_error=on_error)
+            scores = self.score(images, list(prompts), layout=layout, on_error=on_error)
             dimensions = scores.dimensions.astype(np.float32).T
             return scores.total.astype(np.float32), dict(zip(self.checklist.dimensions, dimensions, strict=True))
 
         return reward_function
 
-    def _key(self, content: str, prompt: str) -> bytes:
+    def _key(self, content: str, prompt: str, judge: str) -> bytes:
         medium = self.checklist.medium
         words = f"{medium}:{self.checklist.questions_fingerprint}"
-        return answer_key(content, prompt if self._asks_prompt else "", words, self.judge.fingerprint)
+        return answer_key(content, prompt if self._asks_prompt else "", words, judge)
 
     def _judge(
         self, batch: dict[int, Medial], prompts: Sequence[str], fail: Callable[[int, RewardError], None]

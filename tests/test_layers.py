@@ -9,14 +9,19 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
+OPTIONAL = {"reward/tune.py": {"datasets", "trl"}}  # module -> what only an extra installs
+
+
 def imported(package: str) -> set[str]:
     names = set()
     for file in (ROOT / package).rglob("*.py"):
+        optional = OPTIONAL.get(file.relative_to(ROOT).as_posix(), set())
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.Import):
                 names |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 names.add((node.module or "").split(".")[0])
+        names -= optional
     return names
 
 

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,11 +16,22 @@ JUDGES = ("measured", "vlm", "cogvlm2", "server")
 class Judge(Protocol):
     """What every judge offers."""
 
-    mediums: tuple[Medium, ...]  # what it can look at
-    sampling: Sampling  # which frames of a clip it wants
-    batch_size: int  # items that it likes to be given at once
+    @property
+    def mediums(self) -> Sequence[Medium]:
+        """What it can look at."""
+        ...
 
-    @cached_property
+    @property
+    def sampling(self) -> Sampling:
+        """Which frames of a clip it wants."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """How many items it likes to be given at once."""
+        ...
+
+    @property
     def fingerprint(self) -> str:
         """Changes whenever an answer could."""
         ...

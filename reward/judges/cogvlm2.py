@@ -8,7 +8,6 @@ of yes and no, where that code compares one generated word with "yes" and takes 
 import hashlib
 import logging
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -75,12 +74,13 @@ class CogVLM2Judge(AnswersAnything):
             raise JudgeError(
                 f"model={model!r} has no build_conversation_input_ids and so is no CogVLM2; use the vlm judge"
             )
-        self.name, self.mode = model, mode
+        self.name = model
+        self.mode: Mode = mode
         self.mediums: tuple[Medium, ...] = (medium,)
         self.template_version = TEMPLATE_VERSION[medium]
         self.yes, self.no = yes_no_tokens(self.tokenizer)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Digest over the name, the loaded revision, the arithmetic and a sample of every weight."""
         revision = getattr(self.model.config, "_commit_hash", None)

@@ -9,7 +9,6 @@ import hashlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -80,7 +79,7 @@ class MeasuredJudge:
     sampling = Sampling(max_frames=1)
     batch_size = 1
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """`measured:digest` over the source of everything that an answer depends on."""
         sources = "".join(inspect.getsource(module) for module in (measures, depiction)) + repr(RULES)

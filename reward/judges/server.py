@@ -12,7 +12,6 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -98,7 +97,7 @@ class ServerJudge(AnswersAnything):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """The model's name as served, the template and the frames: what stands behind the name, no client can see."""
         return f"server:{self.model}:{self.template}:{self.sampling.max_frames}"

@@ -9,7 +9,6 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -99,7 +98,7 @@ class VLMJudge(AnswersAnything):
         self.mediums: tuple[Medium, ...] = ("image", "video") if takes_clips else ("image",)
         self.yes, self.no = yes_no_tokens(tokenizer)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Digest over configuration, chat template, question template, frames and a sample of every weight."""
         chat_template = getattr(self.processor, "chat_template", None)

@@ -1,12 +1,16 @@
 import json
 from collections import Counter
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from reward import ChecklistError, load_checklist
+from reward import Checklist, ChecklistError, load_checklist, save_checklist
 
 # arXiv 2412.21059, table of the hierarchy and the published weight.json: sub-dimension -> number of questions, in order.
 PUBLISHED = {
@@ -94,3 +98,73 @@ def test_unreadable_checklists_are_refused(tmp_path):
     (tmp_path / "broken.yaml").write_text("a: [")
     with pytest.raises(ChecklistError, match="not YAML"):
         load_checklist(tmp_path / "broken.yaml")
+
+
+def test_consistency_reports_a_stricter_yes_beside_a_laxer_no():
+    checklist = load_checklist("image").only(
+        {"alignment", "clarity_1", "clarity_2", "clarity_3", "has_body", "body_1", "body_2"}
+    )
+    assert checklist.question_ids == (
+        "alignment",
+        "has_body",
+        "clarity_1",
+        "clarity_2",
+        "clarity_3",
+        "body_1",
+        "body_2",
+    )
+    p_yes = np.array(
+        [
+            [0.1, 0.9, 0.2, 0.6, 0.9, 0.3, 0.8],  # consistent
+            [0.1, 0.9, 0.9, 0.2, 0.4, 0.9, 0.1],  # perfectly sharp, yet neither sharp nor free of blur; bodies too
+            [0.1, 0.1, 0.1, 0.1, 0.1, 0.9, 0.1],  # no body: its questions do not apply
+        ]
+    )
+    found = [
+        (each.row, each.stricter_id, each.laxer_id, each.p_stricter, each.p_laxer)
+        for each in checklist.consistency(p_yes)
+    ]
+    assert found == [
+        (1, "clarity_1", "clarity_2", 0.9, 0.2), (1, "clarity_1", "clarity_3", 0.9, 0.4), (1, "body_1", "body_2", 0.9, 0.1),
+    ]  # fmt: skip
+
+
+@given(arrays(np.float64, (1, 64), elements=st.floats(0, 1)))
+def test_levels_in_order_are_consistent(p_yes):
+    checklist = load_checklist("video")
+    start = 0
+    for sub in checklist.subdimensions:  # the stricter, the less likely
+        stop = start + len(sub.questions)
+        p_yes[0, start:stop] = np.sort(p_yes[0, start:stop])
+        start = stop
+    assert checklist.consistency(p_yes) == []
+
+
+def test_video_has_the_papers_hierarchy():
+    checklist = load_checklist("video")
+    questions = Counter(sub.dimension for sub in checklist.subdimensions for _ in sub.questions)
+    subdimensions = Counter(sub.dimension for sub in checklist.subdimensions)
+    paper = {
+        "alignment": (1, 4), "composition": (1, 2), "quality": (4, 14), "fidelity": (3, 9), "safety": (1, 4),
+        "stability": (5, 12), "dynamic": (2, 8), "physics": (1, 4), "preservation": (2, 7),
+    }  # fmt: skip
+    assert {d: (subdimensions[d], questions[d]) for d in checklist.dimensions} == paper
+    assert (checklist.weights > 0).sum() == 29
+
+
+def test_other_weights_and_back_through_a_file(tmp_path):
+    checklist = load_checklist("video").weighted({"clear_1": 0.5, "alignment_1": 2.0}, name="own")
+    assert checklist.divisor == 1.0
+    assert dict(zip(checklist.question_ids, checklist.weights, strict=True))["clear_1"] == 0.5
+    assert checklist.weights.sum() == 2.5
+    assert checklist.questions_fingerprint == load_checklist("video").questions_fingerprint
+    save_checklist(checklist, tmp_path / "own.yaml")
+    assert load_checklist(tmp_path / "own.yaml") == checklist
+    with pytest.raises(ChecklistError, match="sharpness"):
+        checklist.weighted({"sharpness": 1.0}, name="own")
+
+
+def test_the_schema_beside_the_checklists_is_that_of_the_types():
+    file = resources.files("reward.checklists").joinpath("schema.json")
+    expected = json.dumps(Checklist.model_json_schema(), indent=1) + "\n"
+    assert file.read_text("utf-8") == expected, f"write this to {file}:\n{expected}"

@@ -1,14 +1,18 @@
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from reward import ChecklistError, JudgeError, MediaError, VisionReward, load_checklist, load_judge, score_answers
+from reward import ChecklistError, Clip, JudgeError, MediaError, VisionReward, load_checklist, load_judge, score_answers
+from reward.judges import AnswersAnything
+from reward.media import Sampling
 
 CHECKLIST = load_checklist("image")
 Q = len(CHECKLIST.questions)
@@ -68,7 +72,7 @@ def test_vision_reward_scores_files_and_pictures(tmp_path):
 def test_a_judge_never_guesses():
     with pytest.raises(JudgeError, match="face_1"):
         VisionReward("measured", "image")
-    with pytest.raises(JudgeError, match="judges: measured"):
+    with pytest.raises(JudgeError, match="judges: measured, vlm"):
         load_judge("oracle")
     with pytest.raises(ChecklistError, match="answerable"):
         VisionReward("measured", "image", questions="some")
@@ -82,7 +86,7 @@ def test_bad_pictures_are_named(tmp_path):
     for name in ("cut.png", "text.png", "absent.png"):
         with pytest.raises(MediaError, match=name):
             reward.score([tmp_path / name], [""])
-    with pytest.raises(ValueError, match="1 pictures but 2 prompts"):
+    with pytest.raises(ValueError, match="1 items but 2 prompts"):
         reward.score([tmp_path / "whole.png"], ["", ""])
 
 
@@ -90,3 +94,125 @@ def test_importing_reward_leaves_the_heavy_libraries_out():
     heavy = "{'diffusers', 'torch', 'transformers', 'mpo'}"
     code = f"import reward, sys; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class RedJudge(AnswersAnything):
+    """P(yes) is a picture's, or a clip's mean, red."""
+
+    mediums = ("image", "video")
+    sampling = Sampling(max_frames=4)
+    fingerprint = "red"
+    batch_size = 2
+
+    def answer(self, media, prompts, questions):
+        pixels = [m.frames if isinstance(m, Clip) else np.asarray(m) for m in media]
+        return np.array([[p[..., 0].mean() / 255] * len(questions) for p in pixels])
+
+
+def test_compare_says_which_by_how_much_and_why():
+    reward = VisionReward(RedJudge(), "image", questions=["alignment", "clarity_1", "clarity_2", "symmetry_1"])
+    a, b = Image.new("RGB", (8, 8), (204, 0, 0)), Image.new("RGB", (8, 8), (51, 0, 0))
+    found = reward.compare(a, b, "a cat")
+    weight = {q.id: q.weight for q in reward.checklist}
+    assert found.preferred == "a"
+    assert found.margin == pytest.approx(
+        0.6 * weight["alignment"] + 2 * (weight["clarity_1"] + weight["clarity_2"] + weight["symmetry_1"])
+    )
+    assert found.dimension_margins["quality"] == pytest.approx(2 * (weight["clarity_1"] + weight["clarity_2"]))
+    assert sum(found.dimension_margins.values()) == pytest.approx(found.margin)
+    assert [each.question.id for each in found.contributions] == ["alignment", "symmetry_1", "clarity_2", "clarity_1"]
+    assert sum(each.difference for each in found.contributions) == pytest.approx(found.margin)
+    assert reward.compare(b, a, "a cat").preferred == "b"
+    tie = reward.compare(a, a, "a cat")
+    assert (tie.preferred, tie.margin, tie.contributions) == ("tie", 0.0, ())
+
+
+def test_explain_adds_up_to_the_score():
+    reward = VisionReward(RedJudge(), "video")
+    clip = np.full((6, 3, 8, 8), 0.75)
+    parts = reward.explain(clip, "a cat")
+    assert sum(part.difference for part in parts) == pytest.approx(reward.score([clip], "a cat").total[0])
+    assert len(parts) == 29
+    assert [abs(part.difference) for part in parts] == sorted((abs(part.difference) for part in parts), reverse=True)
+    assert {part.dimension for part in parts} <= set(reward.checklist.dimensions)
+
+
+def test_the_video_score_is_a_mean():
+    reward = VisionReward(RedJudge(), "video")
+    scores = reward.score(np.ones((2, 5, 3, 8, 8)), ["a", "b"])
+    np.testing.assert_allclose(scores.total, reward.checklist.weights.sum() / 29)
+    np.testing.assert_allclose(scores.dimensions.sum(axis=1), scores.total)
+
+
+def test_tensors_are_batches_of_pictures():
+    reward = VisionReward(RedJudge(), "image")
+    images = torch.zeros(3, 3, 8, 8)
+    images[1, 0] = 1.0
+    scores = reward.score(images, "a cat")
+    assert scores.p_yes[:, 5].tolist() == [0.0, 1.0, 0.0]
+    np.testing.assert_array_equal(reward.score(images.permute(0, 2, 3, 1), "a cat", layout="HWC").p_yes, scores.p_yes)
+
+
+def test_a_failed_item_is_recorded_and_the_others_scored(tmp_path):
+    (tmp_path / "bad.png").write_text("x")
+    good = Image.new("RGB", (8, 8), (255, 0, 0))
+    reward = VisionReward(RedJudge(), "image")
+    seen = []
+    scores = reward.score(
+        [good, tmp_path / "bad.png", good, np.full((3, 8, 8), np.nan), good],
+        ["a", "b", "  ", "c", "d"],
+        on_error="record",
+        on_item=lambda: seen.append(1),
+    )
+    assert sorted(scores.failures) == [1, 2, 3]
+    assert "bad.png" in scores.failures[1]
+    assert "'alignment' asks about the prompt, which is empty" in scores.failures[2]
+    assert "NaN" in scores.failures[3]
+    assert np.isnan(scores.total).tolist() == [False, True, True, True, False]
+    assert np.isnan(scores.dimensions[1]).all()
+    assert len(seen) == 5
+    with pytest.raises(MediaError, match=r"item 1: .*bad\.png"):
+        reward.score([good, tmp_path / "bad.png"], "a")
+
+
+def test_prompts_reach_the_judge_as_they_are():
+    class Echo(RedJudge):
+        def answer(self, media, prompts, questions):
+            asked.extend(question.ask(prompt) for prompt in prompts for question in questions)
+            return super().answer(media, prompts, questions)
+
+    asked: list[str] = []
+    prompt = 'a "cat" {in} [[prompt]] {prompt} \\ %s'
+    VisionReward(Echo(), "image", questions=["alignment"]).score([Image.new("RGB", (8, 8))], prompt)
+    assert asked == [load_checklist("image").questions[0].text.replace("{prompt}", prompt, 1)]
+
+
+@pytest.mark.parametrize("kind", ["tensor", "array", "pil"])
+def test_the_reward_function_of_other_trainers(kind):
+    """As ddpo-pytorch calls it (tensor NCHW in [0, 1], or uint8 NHWC arrays; tuples), and flow_grpo (`only_strict`)."""
+    images: Any = torch.zeros(3, 3, 8, 8)
+    images[1, 0] = 1.0
+    if kind != "tensor":
+        images = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    if kind == "pil":
+        images = [Image.fromarray(image) for image in images]
+    function = VisionReward(RedJudge(), "image").as_reward_function()
+    scores, info = function(images, ("a", "b", "c"), ({}, {}, {}), only_strict=True)
+    assert scores.dtype == np.float32
+    assert scores.shape == (3,)
+    assert scores.argmax() == 1
+    assert set(info) == set(load_checklist("image").dimensions)
+    np.testing.assert_allclose(sum(info.values()), scores, atol=1e-5)
+    clips, _ = VisionReward(RedJudge(), "video").as_reward_function()(torch.ones(2, 4, 3, 8, 8), ["a", "b"], [{}, {}])
+    assert clips.shape == (2,)
+
+
+def test_a_checklist_and_a_judge_must_fit():
+    with pytest.raises(JudgeError, match="takes images only"):
+        VisionReward("measured", "video")
+    with pytest.raises(ChecklistError, match="sharpness_9"):
+        VisionReward(RedJudge(), "image", questions=["sharpness_9"])
+    with pytest.raises(ValueError, match="2 items but 1 prompts"):
+        VisionReward(RedJudge(), "image").score([None, None], ["a"])
+    with pytest.raises(ChecklistError, match="grain='dimenson'"):
+        VisionReward(RedJudge(), "image").score([Image.new("RGB", (8, 8))], "a").by("dimenson")  # type: ignore[arg-type]

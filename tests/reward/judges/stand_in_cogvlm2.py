@@ -1,3 +1,4 @@
+# type: ignore
 """Modelling code as it lies beside a checkpoint: CogVLM2's interface, on a very small transformer of our own.
 
 Kept from CogVLM2: `build_conversation_input_ids` with its templates, token types that send picture tokens through an

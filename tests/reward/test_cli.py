@@ -1,0 +1,166 @@
+import csv
+import io
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from reward import load_checklist
+from reward.cli import main
+from tests.reward.judges.stand_in_server import StandInServer
+
+PROMPT = "a red circle on a white background"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """`run(*words)` -> (exit code, standard output, standard error)."""
+
+    def command(*words) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["reward", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        captured = capsys.readouterr()
+        code = stopped.value.code
+        return code if isinstance(code, int) else 0, captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    for name, colours in {
+        "red.png": ((240, 240, 240), (200, 20, 20)),
+        "dark.png": ((20, 20, 20), (40, 40, 60)),
+    }.items():
+        image = Image.new("RGB", (128, 96), colours[0])
+        ImageDraw.Draw(image).ellipse((30, 20, 90, 80), fill=colours[1])
+        image.save(tmp_path / name)
+    (tmp_path / "bad.png").write_text("x")
+    return tmp_path
+
+
+def test_score_prints_a_row_each(run, pictures):
+    code, out, err = run("score", pictures / "red.png", pictures / "dark.png", "-p", PROMPT)
+    assert code == 0
+    assert "red.png" in out
+    assert "composition" in out
+    assert "34 questions of checklist 'image' are left out" in err
+
+
+def test_what_fails_is_named_the_rest_is_scored_and_the_code_says_so(run, pictures):
+    code, out, err = run("score", pictures / "red.png", pictures / "bad.png", "-p", PROMPT, "--csv")
+    assert code == 1
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert float(row["total"]) > 0
+    assert "bad.png' cannot be decoded" in err
+    assert "1 could not be scored" in err
+
+
+def test_json_carries_answers_and_failures(run, pictures):
+    code, out, _ = run("score", pictures / "red.png", pictures / "absent.png", "-p", PROMPT, "--json")
+    found = json.loads(out)
+    assert code == 1
+    (row,) = found["scores"]
+    assert row["total"] == pytest.approx(sum(v for k, v in row.items() if k not in ("file", "total")))
+    assert len(found["p_yes"][row["file"]]) == len(found["questions"]) == 26
+    assert "does not exist" in found["failures"][str(pictures / "absent.png")]
+
+
+def test_prompts_from_a_file(run, pictures):
+    lines = [{"file": "red.png", "prompt": PROMPT}, {"file": "dark.png", "prompt": "a blue star on the sea"}]
+    (pictures / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    code, out, _ = run("score", "--prompts", pictures / "list.jsonl", "--csv", "--cache", pictures / "cache")
+    assert code == 0
+    assert len(out.splitlines()) == 3
+    assert (pictures / "cache" / "answers.sqlite").exists()
+    assert run("score", "--prompts", pictures / "list.jsonl", "--csv", "--cache", pictures / "cache")[1] == out
+    (pictures / "list.jsonl").write_text('{"file": "red.png"}')
+    code, _, err = run("score", "--prompts", pictures / "list.jsonl")
+    assert code == 2
+    assert "line 1: 'prompt'" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["score"], "give files"),
+        (["score", "x.png", "--judge", "oracle"], "judge='oracle' is unknown"),
+        (["score", "x.png", "--checklist", "nowhere.yaml"], "nowhere.yaml"),
+        (["score", "x.png", "--questions", "clarity_9"], "clarity_9"),
+        (["score", "x.png", "--judge", "vlm"], r"needs the options ['model']"),
+        (["score", "x.png", "--judge", "vlm", "-o", "model"], "'model' is not KEY=VALUE"),
+        (["score", "x.png", "--judge", "cogvlm2", "-o", "model=x"], "trust_remote_code"),
+        (["score", "x.png", "--checklist", "video"], "is about videos"),
+        (["fit", "x.jsonl", "--output", "y.yaml"], "x.jsonl cannot be read"),
+        (["agree", "x.jsonl", "--format", "csv"], "formats: jsonl"),
+        (["serve-check", "http://127.0.0.1:9/v1"], "does not answer"),
+    ],
+)
+def test_a_mistake_is_one_line(run, words, message):
+    code, out, err = run(*words)
+    assert code == 2
+    assert message in err
+    assert err.startswith("reward: ")
+    assert len(err.splitlines()) == 1
+    assert not out
+
+
+def test_compare_and_explain(run, pictures):
+    code, out, _ = run("compare", pictures / "dark.png", pictures / "red.png", "-p", PROMPT)
+    assert code == 0
+    assert "red.png is better" in out
+    assert PROMPT in out
+    found = json.loads(run("compare", pictures / "red.png", pictures / "red.png", "-p", PROMPT, "--json")[1])
+    assert (found["preferred"], found["margin"]) == ("tie", 0.0)
+    code, out, _ = run("explain", pictures / "red.png", "-p", PROMPT)
+    assert code == 0
+    assert "+2.354" in out
+
+
+def test_fit_and_agree(run, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(24):
+        for name, level in (("a", int(rng.integers(10, 120))), ("b", int(rng.integers(10, 120)))):
+            noise = rng.integers(0, level, (48, 48, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(tmp_path / f"{i}{name}.png")
+        brighter = (
+            np.asarray(Image.open(tmp_path / f"{i}a.png")).max() > np.asarray(Image.open(tmp_path / f"{i}b.png")).max()
+        )
+        rows.append({"prompt": f"{i}", "a": f"{i}a.png", "b": f"{i}b.png", "preferred": "a" if brighter else "b"})
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    ids = "color_brightness_1,color_brightness_2,richness_4,clarity_1"
+    code, out, _ = run("fit", tmp_path / "pairs.jsonl", "--output", tmp_path / "own.yaml", "--questions", ids)
+    assert code == 0
+    assert "24 pairs, 0 of them ties" in out
+    fitted = load_checklist(tmp_path / "own.yaml")
+    assert fitted.name == "own"
+    assert fitted.weights.max() > 0
+    code, out, _ = run("agree", tmp_path / "pairs.jsonl", "--checklist", tmp_path / "own.yaml", "--json")
+    assert code == 0
+    total = json.loads(out)[0]
+    assert (total["name"], total["num_pairs"]) == ("total", 24)
+    assert "accuracy (diff)" in run("agree", tmp_path / "pairs.jsonl", "--questions", ids)[1]
+
+
+def test_serve_check(run):
+    with StandInServer() as server:
+        code, out, _ = run("serve-check", server.url)
+    assert code == 0
+    assert "serves tiny; asked for logprobs of the yes and no tokens by id" in out
+    assert out.count("P(yes)") == 2
+    with StandInServer(by_id=False, always="no_logprobs") as server:
+        code, _, err = run("serve-check", server.url)
+    assert code == 2
+    assert "no logprobs" in err
+
+
+def test_help_and_version(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    for command in ("score", "compare", "explain", "fit", "agree", "tune", "serve-check"):
+        assert command in out
+    assert run("--version")[1].strip()
