@@ -74,15 +74,26 @@ def test_a_judge_learns_and_is_found_again_in_its_folder(tmp_path):
     judge = VLMJudge(tmp_path / "base", dtype="float32", batch_size=8)
     light = Question(id="light", text="Is the picture light?")
     checklist = Checklist(
-        name="one", version=1, medium="image", subdimensions=(SubDimension(name="s", dimension="d", questions=(light,)),)
+        name="one",
+        version=1,
+        medium="image",
+        subdimensions=(SubDimension(name="s", dimension="d", questions=(light,)),),
     )
     items = [
-        Annotation(each.prompt, each.media, {"light": each.answers["color_brightness_1"]}, each.group) for each in annotations(80)
+        Annotation(each.prompt, each.media, {"light": each.answers["color_brightness_1"]}, each.group)
+        for each in annotations(80)
     ]
     untuned = judge.fingerprint
     before = judgement_accuracy(judge, items[40:], checklist)
     settings = TuneSettings(
-        num_steps=40, batch_size=16, micro_batch_size=8, learning_rate=3e-3, warmup_steps=5, rank=8, alpha=8, save_steps=10_000
+        num_steps=40,
+        batch_size=16,
+        micro_batch_size=8,
+        learning_rate=3e-3,
+        warmup_steps=5,
+        rank=8,
+        alpha=8,
+        save_steps=10_000,
     )
     log = tune(judge, items[:40], checklist, tmp_path / "tuned", settings)
     after = judgement_accuracy(judge, items[40:], checklist)

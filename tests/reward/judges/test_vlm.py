@@ -12,7 +12,7 @@ from reward.judges import vlm
 from reward.judges.packing import _block_mask, _lay_out
 from reward.judges.vlm import VLMJudge
 from reward.judges.yes_no import answer_mass, p_yes, yes_no_tokens
-from tests.reward.judges.small_vlms import BUILDERS, tokenizer
+from tests.reward.judges.small_vlms import BUILDERS, qwen2_5_vl, tokenizer
 
 PROMPTS = ["a red cat", 'two "dogs" {x} [[prompt]] in {prompt}']
 IMAGE = load_checklist("image").questions[:10]
@@ -95,6 +95,17 @@ def test_half_precision_stays_near(media):
     half = VLMJudge(model.to(torch.bfloat16), processor=processor)
     np.testing.assert_allclose(half.answer(media["image"], PROMPTS, IMAGE), expected, atol=0.05)
     assert half.mode == "packed"
+
+
+def test_windowed_attention_is_asked_in_a_batch(media):
+    """Its layers keep only the last few keys: what is packed behind would push the picture out."""
+    window = {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}
+    model, processor = qwen2_5_vl("eager", text=window)
+    expected = VLMJudge(model, processor=processor, mode="sequential").answer(media["image"], PROMPTS, IMAGE)
+    for batch_size in (1, 2):
+        judge = VLMJudge(model, processor=processor, batch_size=batch_size)
+        np.testing.assert_allclose(judge.answer(media["image"], PROMPTS, IMAGE), expected, atol=1e-4)
+        assert judge.mode == "batched"
 
 
 def test_auto_distrusts_a_model_that_answers_otherwise(media, monkeypatch, caplog):
