@@ -5,7 +5,7 @@ Source of the hierarchy: VisionReward, arXiv 2412.21059, section 2 and its publi
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -166,11 +166,20 @@ class Checklist(BaseModel):
             )
         return _validated({**self.model_dump(exclude={"subdimensions"}), "subdimensions": kept}, source=self.name)
 
-    def weighted(self, weights: Mapping[str, float], *, name: str, version: int = 1) -> "Checklist":
-        """This checklist with other weights, by question id; a question that is not named gets 0.
+    def weighted(
+        self, weights: Mapping[str, float] | Sequence[float] | np.ndarray, *, name: str, version: int = 1
+    ) -> "Checklist":
+        """This checklist with other weights: (Q,) in order, or by question id, where one that is not named gets 0.
 
-        The weights are taken as they are: intercept 0, divisor 1.
+        The weights are taken as they are: intercept 0, divisor 1. Raises ChecklistError for a wrong length, an unknown
+        question, and a weight that is negative or on a gate.
         """
+        if not isinstance(weights, Mapping):
+            if len(weights) != len(self.questions):
+                raise ChecklistError(
+                    f"{len(weights)} weights for the {len(self.questions)} questions of checklist {self.name!r}; give one for each, gates included (0)"
+                )
+            weights = dict(zip(self.question_ids, map(float, weights), strict=True))
         unknown = sorted(set(weights) - set(self.question_ids))
         if unknown:
             raise ChecklistError(f"weights name questions {unknown} that checklist {self.name!r} has not; remove them")

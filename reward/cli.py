@@ -44,7 +44,7 @@ Cache = Annotated[
 ]
 Prompt = Annotated[str, typer.Option("--prompt", "-p", help="The text that the items were made from.")]
 Format = Annotated[
-    str, typer.Option("--format", help="jsonl, visionrewarddb-video, genai-bench, hpdv2, imagerewarddb or pickapic.")
+    str, typer.Option("--format", help="jsonl, visionrewarddb, genai-bench, hpdv2, imagerewarddb or pickapic.")
 ]
 Root = Annotated[Path | None, typer.Option("--root", help="Folder of relative paths. Default: the file's own.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
@@ -226,11 +226,17 @@ def agree(
     cache: Cache = None,
     as_json: Json = False,
 ) -> None:
-    """Measure how well a reward agrees with people: accuracy (ties dropped) and tau (ties counted), by dimension."""
+    """Measure how well a reward agrees with people: accuracy (ties dropped) and tau (ties counted), by dimension.
+
+    With --format annotations: how often its judge answers each question as people do.
+    """
     from dataclasses import asdict
 
     from reward.pairs import agreements
 
+    if format == "annotations":
+        _judgements(preferences, root, load_reward(judge, option or [], checklist, questions, cache), as_json)
+        return
     pairs = _judged(preferences, format, root, judge, option, checklist, questions, cache)
     found = agreements(pairs)
     if as_json:
@@ -270,14 +276,15 @@ def tune(
     taught = read_annotations(annotations, loaded.medium, root=root, checklist=loaded)
     examined = read_annotations(heldout, loaded.medium, root=root, checklist=loaded) if heldout else []
     try:
-        from reward.tune import TuneSettings, judgement_accuracy
+        from reward.tune import TuneSettings
         from reward.tune import tune as tune_judge
     except ImportError as error:
         raise RewardError(f"{error.name} is not installed; tuning needs: pip install 'mpo[tune]'") from error
+    from reward.agreement import judgements
     from reward.judges.vlm import VLMJudge
 
     judge = VLMJudge(model, dtype=dtype)
-    before = judgement_accuracy(judge, examined, loaded) if examined else {}
+    before = judgements(judge, examined, loaded)
     settings = TuneSettings(
         num_steps=num_steps, batch_size=batch_size, micro_batch_size=micro_batch_size, learning_rate=learning_rate, rank=rank,
         bf16=bf16, gradient_checkpointing=gradient_checkpointing, seed=seed,
@@ -285,10 +292,18 @@ def tune(
     log = tune_judge(judge, taught, loaded, output, settings)
     if log:
         typer.echo(f"loss {log[0]['loss']:.3f} at first, {log[-1]['loss']:.3f} at last")
-    if examined:
-        after = judgement_accuracy(judge, examined, loaded)
-        rows = [[i, str(count), f"{before[i][0]:.3f}", f"{share:.3f}"] for i, (share, count) in after.items()]
-        _table(["question", "answers", "balanced accuracy before", "after"], rows)
+    after = judgements(judge, examined, loaded)
+    rows = [
+        [
+            then.question_id,
+            str(then.num_yes),
+            str(then.num_no),
+            f"{then.balanced_accuracy:.3f}",
+            f"{now.balanced_accuracy:.3f}",
+        ]
+        for then, now in zip(before, after, strict=True)
+    ]
+    _table(["question", "yes", "no", "balanced accuracy before", "after"], rows)
     typer.echo(str(output))
 
 
@@ -340,6 +355,22 @@ def _items(files: Sequence[Path], prompt: str, prompts: Path | None) -> tuple[li
                     f'{prompts}, line {number}: {error}; each line is {{"file": …, "prompt": …}}'
                 ) from error
     return media, texts
+
+
+def _judgements(path: Path, root: Path | None, reward: Any, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from reward.agreement import judgements
+    from reward.preferences import read_annotations
+
+    checklist = reward.checklist
+    annotations = read_annotations(path, checklist.medium, root=root)
+    found = judgements(reward.judge, annotations, checklist)
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in found], indent=1))
+        return
+    rows = [[each.question_id, str(each.num_yes), str(each.num_no), f"{each.balanced_accuracy:.3f}"] for each in found]
+    _table(["question", "yes", "no", "balanced accuracy"], rows)
 
 
 def _judged(

@@ -72,11 +72,18 @@ def fit_on_pairs(pairs: JudgedPairs, **options: Any) -> FittedWeights:
 def agreements(pairs: JudgedPairs, **options: Any) -> list[Agreement]:
     """Of the total with people, and of each dimension's score.
 
-    A dimension is held against what people said of that dimension where the file tells, else of the whole.
+    A dimension is held against what people said of that dimension where the file tells, else of the whole. Raises
+    RewardError for a dimension in the file that the checklist has not.
     """
+    known = pairs.a.checklist.dimensions
+    unknown = sorted({name for each in pairs.preferences for name in each.dimensions} - set(known))
+    if unknown:
+        raise RewardError(
+            f"people judged the dimensions {unknown}, which checklist {pairs.a.checklist.name!r} has not; it has: {', '.join(known)}"
+        )
     found = [agreement("total", pairs.a.total - pairs.b.total, pairs.preferred, pairs.groups, **options)]
     margins = pairs.a.dimensions - pairs.b.dimensions
-    for name, margin in zip(pairs.a.checklist.dimensions, margins.T, strict=True):
+    for name, margin in zip(known, margins.T, strict=True):
         told = [each.dimensions.get(name) for each in pairs.preferences]
         if any(value is not None for value in told):
             rows = [i for i, value in enumerate(told) if value is not None]

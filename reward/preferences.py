@@ -73,10 +73,14 @@ def _own(row: Mapping[str, Any], root: Path) -> Iterator[Preference]:
     yield Preference(row["prompt"], a, b, _choice(row["preferred"]), row["prompt"], dimensions)
 
 
-def _visionrewarddb_video(row: Mapping[str, Any], root: Path) -> Iterator[Preference]:
-    """VisionRewardDB-Video, regression and test: prompt, standard_answer (video1, video2, tie), video1_path, video2_path."""
-    preferred = {"video1": 1.0, "video2": 0.0, "tie": 0.5}[row["standard_answer"]]
-    a, b = _media(row["video1_path"], root), _media(row["video2_path"], root)
+def _visionrewarddb(row: Mapping[str, Any], root: Path) -> Iterator[Preference]:
+    """VisionRewardDB-Video, regression and test: prompt, standard_answer (video1, video2, tie), video1_path, video2_path.
+
+    The same with "image" for "video" is taken too.
+    """
+    kind = "video" if "video1_path" in row else "image"
+    preferred = {f"{kind}1": 1.0, f"{kind}2": 0.0, "tie": 0.5}[row["standard_answer"]]
+    a, b = _media(row[f"{kind}1_path"], root), _media(row[f"{kind}2_path"], root)
     yield Preference(row["prompt"], a, b, preferred, row["prompt"])
 
 
@@ -122,7 +126,7 @@ def _by_prompt(rows: Iterator[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]
 
 PREFERENCE_FORMATS: dict[str, Callable[[Mapping[str, Any], Path], Iterator[Preference]]] = {
     "jsonl": _own,
-    "visionrewarddb-video": _visionrewarddb_video,
+    "visionrewarddb": _visionrewarddb,
     "genai-bench": _genai_bench,
     "hpdv2": _hpdv2,
     "imagerewarddb": _imagerewarddb,

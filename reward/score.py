@@ -47,6 +47,15 @@ class Scores:
         checklist = self.checklist
         return (self.answers @ checklist.weights + checklist.intercept) / checklist.divisor
 
+    def dimension(self, name: str) -> np.ndarray:
+        """(N,) of one dimension by name. Raises ChecklistError for an unknown one."""
+        names = self.checklist.dimensions
+        if name not in names:
+            raise ChecklistError(
+                f"dimension={name!r} is not in checklist {self.checklist.name!r}; it has: {', '.join(names)}"
+            )
+        return self.dimensions[:, names.index(name)]
+
     @property
     def contributions(self) -> np.ndarray:
         """(N, Q): what each answer adds to the total."""

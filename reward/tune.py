@@ -5,7 +5,7 @@ alone, behind the very words that `VLMJudge` asks, so that what is trained is wh
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,30 +175,3 @@ def tune(
     judge.processor.save_pretrained(str(output))
     judge.model.eval()
     return [entry for entry in trainer.state.log_history if "loss" in entry]
-
-
-def judgement_accuracy(
-    judge: VLMJudge, annotations: Sequence[Annotation], checklist: Checklist
-) -> Mapping[str, tuple[float, int]]:
-    """Question id -> (balanced accuracy, number of answers): the mean of the shares of yes and of no called right."""
-    asked = checklist.only(
-        {i for annotation in annotations for i in annotation.answers} | _gates(checklist, annotations)
-    )
-    right: dict[str, dict[bool, list[bool]]] = defaultdict(lambda: {True: [], False: []})
-    for start in range(0, len(annotations), judge.batch_size):
-        batch = annotations[start : start + judge.batch_size]
-        media = [read_media(a.media, checklist.medium, sampling=judge.sampling) for a in batch]
-        p_yes = judge.answer(media, [a.prompt for a in batch], asked.questions)
-        for annotation, row in zip(batch, p_yes, strict=True):
-            said = dict(zip(asked.question_ids, row >= 0.5, strict=True))
-            for question_id, answer in annotation.answers.items():
-                right[question_id][answer].append(bool(said[question_id] == answer))
-    return {
-        question_id: (float(np.mean([np.mean(side) for side in sides.values() if side])), sum(map(len, sides.values())))
-        for question_id, sides in sorted(right.items())
-    }
-
-
-def _gates(checklist: Checklist, annotations: Sequence[Annotation]) -> set[str]:
-    answered = {i for annotation in annotations for i in annotation.answers}
-    return {q.gate_id for q in checklist if q.id in answered and q.gate_id}

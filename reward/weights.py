@@ -117,9 +117,7 @@ def fit_weights(
     weights[weighted] = fit(x, preferred, l2=best, method=method, scale=scale)
     resampled = _bootstrap(x, preferred, group, best, scale, num_bootstrap, seed)
     low[weighted], high[weighted] = np.quantile(resampled, [0.025, 0.975], axis=0)
-    fitted = checklist.weighted(
-        dict(zip(checklist.question_ids, weights, strict=True)), name=name or f"{checklist.name}-fitted"
-    )
+    fitted = checklist.weighted(weights, name=name or f"{checklist.name}-fitted")
     return FittedWeights(
         checklist=fitted,
         weights=weights,

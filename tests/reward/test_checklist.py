@@ -162,6 +162,10 @@ def test_other_weights_and_back_through_a_file(tmp_path):
     assert load_checklist(tmp_path / "own.yaml") == checklist
     with pytest.raises(ChecklistError, match="sharpness"):
         checklist.weighted({"sharpness": 1.0}, name="own")
+    with pytest.raises(ChecklistError, match="3 weights for the 64 questions"):
+        checklist.weighted([1.0, 2.0, 3.0], name="own")
+    with pytest.raises(ChecklistError, match="greater than or equal to 0"):
+        checklist.weighted([-1.0] * 64, name="own")
 
 
 def test_the_schema_beside_the_checklists_is_that_of_the_types():

@@ -146,6 +146,19 @@ def test_fit_and_agree(run, tmp_path):
     assert "accuracy (diff)" in run("agree", tmp_path / "pairs.jsonl", "--questions", ids)[1]
 
 
+def test_a_judge_against_people_s_answers(run, pictures):
+    rows = [
+        {"media": "red.png", "prompt": PROMPT, "answers": {"color_brightness_1": True, "face_1": False}},
+        {"media": "dark.png", "prompt": PROMPT, "answers": {"color_brightness_1": False}},
+    ]
+    (pictures / "answers.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    code, out, _ = run("agree", pictures / "answers.jsonl", "--format", "annotations", "--json")
+    assert code == 0
+    assert json.loads(out) == [  # what the judge cannot answer is not asked
+        {"question_id": "color_brightness_1", "balanced_accuracy": 1.0, "num_yes": 1, "num_no": 1}
+    ]
+
+
 def test_serve_check(run):
     with StandInServer() as server:
         code, out, _ = run("serve-check", server.url)

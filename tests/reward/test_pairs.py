@@ -48,3 +48,11 @@ def test_agreement_and_weights_from_judged_pairs():
     fitted = fit_on_pairs(pairs, num_bootstrap=5)
     assert fitted.weights[0] > 0
     assert fitted.cv_accuracy == 1.0
+
+
+def test_a_dimension_that_the_checklist_has_not_is_said():
+    items = reds(2)
+    preferences = [Preference(p, items[0], items[1], 1.0, p, {"qualty": 1.0}) for p in ("p", "q")]
+    pairs = judge_pairs(VisionReward(CountingJudge(), "image"), preferences)
+    with pytest.raises(RewardError, match=r"'qualty'.*it has: alignment"):
+        agreements(pairs)

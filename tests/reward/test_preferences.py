@@ -48,7 +48,7 @@ def test_visionrewarddb_video(tmp_path):
         for i, answer in enumerate(["video1", "video2", "tie"])
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "test.parquet")
-    found = read_preferences(tmp_path / "test.parquet", "visionrewarddb-video")
+    found = read_preferences(tmp_path / "test.parquet", "visionrewarddb")
     assert [each.preferred for each in found] == [1.0, 0.0, 0.5]
     assert found[0].b == tmp_path / "2.mp4"
 

@@ -142,6 +142,9 @@ def test_the_video_score_is_a_mean():
     scores = reward.score(np.ones((2, 5, 3, 8, 8)), ["a", "b"])
     np.testing.assert_allclose(scores.total, reward.checklist.weights.sum() / 29)
     np.testing.assert_allclose(scores.dimensions.sum(axis=1), scores.total)
+    np.testing.assert_array_equal(scores.dimension("physics"), scores.dimensions[:, 7])
+    with pytest.raises(ChecklistError, match="dimension='phisics' is not in checklist 'video'; it has: alignment"):
+        scores.dimension("phisics")
 
 
 def test_tensors_are_batches_of_pictures():

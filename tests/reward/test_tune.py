@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from reward import Checklist, Question, load_checklist
+from reward.agreement import judgements
 from reward.checklist import SubDimension
 from reward.errors import RewardError
 from reward.judges.vlm import VLMJudge
 from reward.preferences import Annotation
-from reward.tune import AnswerCollator, TuneSettings, balanced_examples, judgement_accuracy, tune
+from reward.tune import AnswerCollator, TuneSettings, balanced_examples, tune
 from tests.reward.judges.small_vlms import BUILDERS
 
 FAMILIES = ["qwen2_5_vl", "qwen3_vl", "smolvlm", "internvl", "llava_onevision"]
@@ -84,7 +85,7 @@ def test_a_judge_learns_and_is_found_again_in_its_folder(tmp_path):
         for each in annotations(80)
     ]
     untuned = judge.fingerprint
-    before = judgement_accuracy(judge, items[40:], checklist)
+    (before,) = judgements(judge, items[40:], checklist)
     settings = TuneSettings(
         num_steps=40,
         batch_size=16,
@@ -96,9 +97,9 @@ def test_a_judge_learns_and_is_found_again_in_its_folder(tmp_path):
         save_steps=10_000,
     )
     log = tune(judge, items[:40], checklist, tmp_path / "tuned", settings)
-    after = judgement_accuracy(judge, items[40:], checklist)
-    assert before["light"] == (0.5, 40)
-    assert after["light"][0] > 0.95
+    (after,) = judgements(judge, items[40:], checklist)
+    assert (before.balanced_accuracy, before.num_yes, before.num_no) == (0.5, 20, 20)
+    assert after.balanced_accuracy > 0.95
     assert log[-1]["loss"] < log[0]["loss"]
     found = VLMJudge(tmp_path / "tuned", dtype="float32", batch_size=8)
     assert found.fingerprint != untuned

@@ -1,3 +1,4 @@
+import importlib.util
 import logging
 
 import numpy as np
@@ -143,6 +144,14 @@ def test_loads_from_a_folder_and_scores(qwen, media, tmp_path):
     np.testing.assert_allclose(scores.p_yes, direct.answer(media["image"], PROMPTS, IMAGE), atol=1e-4)
     alignment = scores.answers[:, 0]
     assert ((alignment > 0) & (alignment < 1)).all()  # VQAScore: a number, not +1 or -1
+    half = load_judge(
+        "vlm", model=str(tmp_path / "judge"), dtype="bfloat16", device_map="cpu", attn_implementation="eager"
+    )
+    assert half.model.dtype == torch.bfloat16  # type: ignore[attr-defined]
+    assert half.model.config.get_text_config()._attn_implementation == "eager"  # type: ignore[attr-defined]
+    if importlib.util.find_spec("bitsandbytes") is None:  # passed on: transformers says what is missing
+        with pytest.raises(JudgeError, match="bitsandbytes"):
+            load_judge("vlm", model=str(tmp_path / "judge"), quantization="4bit")
 
 
 def test_the_fingerprint_follows_weights_words_and_frames(qwen):
