@@ -139,6 +139,9 @@ def tune(
         )
     columns = {name: [getattr(e, name) for e in examples] for name in ("item", "question_id", "answer")}
     targets = settings.target_modules
+    # transformers 5.23 gave the setting another name.
+    renamed = "activation_checkpointing" in SFTConfig.__dataclass_fields__
+    checkpointing = {("activation" if renamed else "gradient") + "_checkpointing": settings.gradient_checkpointing}
     trainer = SFTTrainer(
         model=judge.model,
         args=SFTConfig(
@@ -153,7 +156,7 @@ def tune(
             save_steps=settings.save_steps,
             seed=settings.seed,
             bf16=settings.bf16,
-            gradient_checkpointing=settings.gradient_checkpointing,
+            **checkpointing,
             max_length=None,  # a cut would part pictures from their tokens
             remove_unused_columns=False,
             dataset_kwargs={"skip_prepare_dataset": True},

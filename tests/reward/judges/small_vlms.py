@@ -1,5 +1,6 @@
 """Real vision-language classes of transformers in very small sizes, from config, with real processors."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,9 +16,9 @@ SPECIAL = [
 ]  # fmt: skip
 
 
-def tokenizer(**extra: str) -> PreTrainedTokenizerFast:
-    """Byte-level BPE, as GPT-2's and Qwen's, learnt on the checklists' own words."""
-    words = [q.text for name in ("image", "video") for q in load_checklist(name)]
+def tokenizer(words: Sequence[str] | None = None, **extra: str) -> PreTrainedTokenizerFast:
+    """Byte-level BPE, as GPT-2's and Qwen's, learnt on some words; None = the checklists' own."""
+    words = words or [q.text for name in ("image", "video") for q in load_checklist(name)]
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -55,7 +56,12 @@ def text_config(vocab_size: int, **fields: Any) -> dict[str, Any]:
 
 
 def qwen2_5_vl(
-    attention: str, *, text: dict | None = None, vision: dict | None = None, max_pixels: int = 28 * 28 * 40
+    attention: str,
+    *,
+    text: dict | None = None,
+    vision: dict | None = None,
+    max_pixels: int = 28 * 28 * 40,
+    words: PreTrainedTokenizerFast | None = None,
 ) -> tuple[Any, Any]:
     from transformers import (
         Qwen2_5_VLConfig,
@@ -65,7 +71,7 @@ def qwen2_5_vl(
         Qwen2VLVideoProcessor,
     )
 
-    words = tokenizer()
+    words = words or tokenizer()
     ids = dict(zip(SPECIAL, range(len(SPECIAL)), strict=True))
     config = Qwen2_5_VLConfig(
         text_config=text_config(
