@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from reward import Checklist, Question
-from reward.agreement import judgements
+from reward import Checklist, Question, VisionReward
 from reward.checklist import SubDimension
 from reward.judges.vlm import TEMPLATE, VLMJudge
+from reward.pairs import judgements
 from reward.preferences import Annotation
 from reward.tune import TuneSettings, tune
 from tests.reward.judges.small_vlms import qwen2_5_vl, tokenizer
@@ -82,7 +82,7 @@ def draw(rng: np.random.Generator) -> tuple[Image.Image, dict[str, bool]]:
     def about(rgb: tuple[int, int, int], by: int) -> tuple[int, ...]:
         return tuple(int(np.clip(value + rng.integers(-by, by + 1), 0, 255)) for value in rgb)
 
-    picture = Image.new("RGB", (SIDE, SIDE), about((185,) * 3 if light else (70,) * 3, 15))
+    picture = Image.new("RGB", (SIDE, SIDE), about((185, 185, 185) if light else (70, 70, 70), 15))
     radius = 6.5 if big else 3.5
     x, y = (7.5 if left else 20.5) + rng.uniform(-1, 1), (7.5 if top else 20.5) + rng.uniform(-1, 1)
     box = (x - radius, y - radius, x + radius, y + radius)
@@ -107,11 +107,12 @@ def main() -> None:
         base, tuned = Path(folder) / "base", Path(folder) / "tuned"
         build_base(base, seed=seed)
         judge = VLMJudge(base, dtype="float32", batch_size=32)
-        before = judgements(judge, held_out, checklist())
+        before, _ = judgements(VisionReward(judge, checklist()), held_out)
         start = time.perf_counter()
         log = tune(judge, taught, checklist(), tuned, SETTINGS)
         taken_s = time.perf_counter() - start
-        after = judgements(VLMJudge(tuned, dtype="float32", batch_size=32), held_out, checklist())
+        found = VLMJudge(tuned, dtype="float32", batch_size=32)
+        after, _ = judgements(VisionReward(found, checklist()), held_out)
     print(f"{SETTINGS.num_steps} steps in {taken_s:.0f} s; loss", *(f"{entry['loss']:.3f}" for entry in log))
     print("balanced accuracy on 300 pictures that were not taught: before, after")
     for then, now in zip(before, after, strict=True):

@@ -3,7 +3,7 @@
     python -m benchmarks.weights
 
 Answers are simulated: each picture has a quality, and a better one passes stricter levels more often. People prefer by
-the published weights, with noise such that no weights could predict more than about 83 % of their choices.
+the published weights, with noise such that no weights could predict more than about 82 % of their choices.
 """
 
 from collections.abc import Sequence

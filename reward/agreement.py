@@ -12,11 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reward.checklist import Checklist
 from reward.errors import RewardError
-from reward.judges import Judge
-from reward.media import read_media
-from reward.preferences import Annotation
 
 
 @dataclass(frozen=True)
@@ -113,39 +109,3 @@ def _share(right: np.ndarray, group: np.ndarray, num_bootstrap: int, rng: np.ran
     shares = correct[drawn].sum(axis=1) / count[drawn].sum(axis=1)
     low, high = np.quantile(shares, [0.025, 0.975])
     return Interval(float(right.mean()), float(low), float(high))
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """Of a judge's answers to one question with people's."""
-
-    question_id: str
-    balanced_accuracy: float  # the mean of the shares of yes and of no that it calls as people do
-    num_yes: int  # of people
-    num_no: int
-
-
-def judgements(judge: Judge, annotations: Sequence[Annotation], checklist: Checklist) -> list[Judgement]:
-    """How a judge answers each question that people have answered. Raises MediaError or JudgeError, naming the item."""
-    answered = {question_id for annotation in annotations for question_id in annotation.answers}
-    asked = [question for question in checklist if question.id in answered]
-    judge.require(asked)
-    right: dict[str, dict[bool, list[bool]]] = {question.id: {True: [], False: []} for question in asked}
-    for start in range(0, len(annotations), judge.batch_size):
-        batch = annotations[start : start + judge.batch_size]
-        media = [read_media(each.media, checklist.medium, sampling=judge.sampling) for each in batch]
-        p_yes = judge.answer(media, [each.prompt for each in batch], asked)
-        for annotation, row in zip(batch, p_yes, strict=True):
-            for question, p in zip(asked, row, strict=True):
-                if question.id in annotation.answers:
-                    answer = annotation.answers[question.id]
-                    right[question.id][answer].append(bool((p >= 0.5) == answer))
-    return [
-        Judgement(
-            question_id=question_id,
-            balanced_accuracy=float(np.mean([np.mean(side) for side in sides.values() if side])),
-            num_yes=len(sides[True]),
-            num_no=len(sides[False]),
-        )
-        for question_id, sides in right.items()
-    ]

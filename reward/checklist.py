@@ -32,7 +32,7 @@ class Question(BaseModel):
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     text: str = Field(min_length=1)
-    weight: float = Field(default=0.0, ge=0.0)  # a better level may not lower the score
+    weight: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)  # a better level may not lower the score
     gate: bool = False  # a gate carries no weight: it says whether other questions apply
     gate_id: str | None = None  # None = applies always
     continuous: bool = False  # its probability itself counts, not the +1/-1 answer (as VQAScore, arXiv 2404.01291)
@@ -79,8 +79,10 @@ class Checklist(BaseModel):
     name: str
     version: int
     medium: Medium
-    intercept: float = 0.0
-    divisor: float = Field(default=1.0, gt=0.0)  # the weighted sum is divided by it: 29 makes a mean of 29 questions
+    intercept: float = Field(default=0.0, allow_inf_nan=False)
+    divisor: float = Field(
+        default=1.0, gt=0.0, allow_inf_nan=False
+    )  # the weighted sum is divided by it: 29 makes a mean of 29 questions
     subdimensions: tuple[SubDimension, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -251,7 +253,8 @@ def load_checklist(name: str | Path) -> Checklist:
     try:
         fields = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ChecklistError(f"checklist {source} is not YAML: {error}; mend the file") from error
+        reason = " ".join(str(error).split())
+        raise ChecklistError(f"checklist {source} is not YAML: {reason}; mend the file") from error
     if not isinstance(fields, Mapping):
         raise ChecklistError(f"checklist {source} holds no mapping; it needs name, version, medium and subdimensions")
     return _validated(fields, source=source)

@@ -111,22 +111,20 @@ def score(
     scores = reward.score(media, texts, on_error="record", progress=sys.stderr.isatty())
     names = reward.checklist.dimensions
     rows = [
-        {
-            "file": str(item),
-            "total": float(scores.total[i]),
-            **dict(zip(names, scores.dimensions[i].tolist(), strict=True)),
-        }
-        for i, item in enumerate(media)
+        {"file": str(media[i]), "total": float(scores.total[i])}
+        | dict(zip(names, scores.dimensions[i].tolist(), strict=True))
+        for i in range(len(media))
         if i not in scores.failures
     ]
     if as_json:
-        answers = {str(item): scores.p_yes[i].tolist() for i, item in enumerate(media) if i not in scores.failures}
-        failures = {str(media[i]): reason for i, reason in scores.failures.items()}
+        kept = [i for i in range(len(media)) if i not in scores.failures]
+        rows = [
+            row | {"prompt": texts[i], "p_yes": scores.p_yes[i].tolist()} for i, row in zip(kept, rows, strict=True)
+        ]
+        failures = [{"file": str(media[i]), "prompt": texts[i], "why": why} for i, why in scores.failures.items()]
         judged = {"judge": reward.judge.fingerprint, "checklist": reward.checklist.fingerprint}
-        ids = reward.checklist.question_ids
-        typer.echo(
-            json.dumps({**judged, "scores": rows, "questions": ids, "p_yes": answers, "failures": failures}, indent=1)
-        )
+        questions_asked = {"dimensions": names, "questions": reward.checklist.question_ids}
+        typer.echo(json.dumps({**judged, **questions_asked, "scores": rows, "failures": failures}, indent=1))
     elif as_csv:
         writer = csv.DictWriter(sys.stdout, ["file", "total", *names], lineterminator="\n")
         writer.writeheader()
@@ -235,7 +233,8 @@ def agree(
     from reward.pairs import agreements
 
     if format == "annotations":
-        _judgements(preferences, root, load_reward(judge, option or [], checklist, questions, cache), as_json)
+        reward = load_reward(judge, option or [], checklist, questions, cache)
+        _judgements(preferences, root, checklist, reward, as_json)
         return
     pairs = _judged(preferences, format, root, judge, option, checklist, questions, cache)
     found = agreements(pairs)
@@ -280,11 +279,13 @@ def tune(
         from reward.tune import tune as tune_judge
     except ImportError as error:
         raise RewardError(f"{error.name} is not installed; tuning needs: pip install 'mpo[tune]'") from error
-    from reward.agreement import judgements
+    from reward import VisionReward
     from reward.judges.vlm import VLMJudge
+    from reward.pairs import judgements
 
     judge = VLMJudge(model, dtype=dtype)
-    before = judgements(judge, examined, loaded)
+    reward = VisionReward(judge, loaded)
+    before, failures = judgements(reward, examined)
     settings = TuneSettings(
         num_steps=num_steps, batch_size=batch_size, micro_batch_size=micro_batch_size, learning_rate=learning_rate, rank=rank,
         bf16=bf16, gradient_checkpointing=gradient_checkpointing, seed=seed,
@@ -292,7 +293,7 @@ def tune(
     log = tune_judge(judge, taught, loaded, output, settings)
     if log:
         typer.echo(f"loss {log[0]['loss']:.3f} at first, {log[-1]['loss']:.3f} at last")
-    after = judgements(judge, examined, loaded)
+    after, _ = judgements(reward, examined)
     rows = [
         [
             then.question_id,
@@ -305,6 +306,7 @@ def tune(
     ]
     _table(["question", "yes", "no", "balanced accuracy before", "after"], rows)
     typer.echo(str(output))
+    _fail_if(failures)
 
 
 @app.command("serve-check")
@@ -350,6 +352,8 @@ def _items(files: Sequence[Path], prompt: str, prompts: Path | None) -> tuple[li
                 row = json.loads(line)
                 media.append(prompts.parent / row["file"])
                 texts.append(row["prompt"])
+                if not isinstance(row["prompt"], str):
+                    raise ValueError(f"prompt is {row['prompt']!r}")
             except (ValueError, KeyError, TypeError) as error:
                 raise RewardError(
                     f'{prompts}, line {number}: {error}; each line is {{"file": …, "prompt": …}}'
@@ -357,20 +361,23 @@ def _items(files: Sequence[Path], prompt: str, prompts: Path | None) -> tuple[li
     return media, texts
 
 
-def _judgements(path: Path, root: Path | None, reward: Any, as_json: bool) -> None:
+def _judgements(path: Path, root: Path | None, checklist: str, reward: Any, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from reward.agreement import judgements
+    from reward import load_checklist
+    from reward.pairs import judgements
     from reward.preferences import read_annotations
 
-    checklist = reward.checklist
-    annotations = read_annotations(path, checklist.medium, root=root)
-    found = judgements(reward.judge, annotations, checklist)
+    whole = load_checklist(checklist)
+    annotations = read_annotations(path, whole.medium, root=root, checklist=whole)
+    found, failures = judgements(reward, annotations, progress=sys.stderr.isatty())
     if as_json:
         typer.echo(json.dumps([asdict(each) for each in found], indent=1))
+        _fail_if(failures)
         return
     rows = [[each.question_id, str(each.num_yes), str(each.num_no), f"{each.balanced_accuracy:.3f}"] for each in found]
     _table(["question", "yes", "no", "balanced accuracy"], rows)
+    _fail_if(failures)
 
 
 def _judged(

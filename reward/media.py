@@ -58,14 +58,14 @@ def read_media(
 
 
 def read_image(source: MediaLike, layout: Layout = "CHW") -> Image.Image:
-    """An RGB picture, turned upright by its EXIF orientation. Raises MediaError, naming it."""
+    """An RGB picture, turned upright by its EXIF orientation, transparency laid on white. Raises MediaError, naming it."""
     name = _name(source, "picture")
     try:
         if isinstance(source, Image.Image):
-            image = source.convert("RGB")
+            image = _rgb(source, name)
         elif isinstance(source, (str, Path, bytes)):
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
-                image = ImageOps.exif_transpose(opened).convert("RGB")
+                image = _rgb(opened, name)
         else:
             image = Image.fromarray(_pixels(source, layout, name, axes=3))
     except FileNotFoundError as error:
@@ -79,23 +79,39 @@ def read_image(source: MediaLike, layout: Layout = "CHW") -> Image.Image:
     return image
 
 
+def _rgb(image: Image.Image, name: str) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise MediaError(
+            f"{name} has pixels of mode {image.mode!r}, whose range is unknown; convert it to 8 or 16 bits"
+        )
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
 def read_clip(source: MediaLike, layout: Layout = "CHW", *, sampling: Sampling, fps: float = 8.0) -> Clip:
     """The frames that `sampling` takes, with their times. Raises MediaError, naming the clip."""
     name = _name(source, "clip")
-    if isinstance(source, Clip):
-        taken = sample_times(source.times_s, sampling)
-        return Clip(source.frames[taken], source.times_s[taken])
     if isinstance(source, (str, Path, bytes)):
         return _decode(source, name, sampling)
-    if isinstance(source, (list, tuple)) and all(isinstance(frame, Image.Image) for frame in source):
+    if isinstance(source, Clip):
+        frames, times_s = source.frames, source.times_s
+    elif not fps > 0:
+        raise MediaError(f"fps={fps} of {name} is not above 0; give its frames a second")
+    elif isinstance(source, (list, tuple)) and all(isinstance(frame, Image.Image) for frame in source):
         if len({frame.size for frame in source}) > 1:
             raise MediaError(f"{name} has frames of different sizes; make them one size")
         frames = np.stack([np.asarray(read_image(frame)) for frame in source]) if source else np.zeros((0, 1, 1, 3))
+        times_s = np.arange(len(frames)) / fps
     else:
         frames = _pixels(source, layout, name, axes=4)
+        times_s = np.arange(len(frames)) / fps
     if not len(frames):
         raise MediaError(f"{name} has no frame; replace it")
-    times_s = np.arange(len(frames)) / fps
     taken = sample_times(times_s, sampling)
     return Clip(np.ascontiguousarray(frames[taken], dtype=np.uint8), times_s[taken])
 
@@ -117,7 +133,7 @@ def sample_times(times_s: np.ndarray, sampling: Sampling) -> np.ndarray:
 def digest(source: MediaLike, *, layout: Layout = "CHW", fps: float = 8.0) -> str:
     """sha256 of a file's bytes, or of pixels with all that says how to read them. Decodes nothing.
 
-    Raises MediaError for a file that does not exist.
+    Raises MediaError for a file that cannot be read, and a picture that cannot be decoded.
     """
     if isinstance(source, (str, Path)):
         try:
@@ -138,7 +154,7 @@ def digest(source: MediaLike, *, layout: Layout = "CHW", fps: float = 8.0) -> st
     else:
         parts = [source, np.array(fps)]
     for part in parts:
-        array = np.asarray(part.convert("RGB")) if isinstance(part, Image.Image) else _array(part)
+        array = np.asarray(read_image(part)) if isinstance(part, Image.Image) else _array(part, _name(source, "item"))
         sha.update(f"{array.dtype}{array.shape}{layout}".encode())
         sha.update(np.ascontiguousarray(array).data)
     return sha.hexdigest()
@@ -170,7 +186,7 @@ def _decode(source: str | Path | bytes, name: str, sampling: Sampling) -> Clip:
                     frames[frame.pts] = frame.to_ndarray(format="rgb24")
                 if len(frames) == len(set(wanted)):
                     break
-    except (OSError, ValueError) as error:  # PyAV's errors derive from both
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, MediaError):
             raise
         raise MediaError(f"{name} cannot be decoded ({error}); replace it") from error
@@ -179,16 +195,19 @@ def _decode(source: str | Path | bytes, name: str, sampling: Sampling) -> Clip:
     return Clip(np.stack([frames[pts] for pts in wanted]), np.array([float(pts * base) for pts in wanted]))
 
 
-def _array(source: MediaLike) -> np.ndarray:
+def _array(source: MediaLike, name: str) -> np.ndarray:
     if hasattr(source, "detach"):  # a torch tensor; NumPy knows no bfloat16
         source = source.detach().cpu()
         return (source.float() if "bfloat16" in str(source.dtype) else source).numpy()
-    return np.asarray(source)
+    try:
+        return np.asarray(source)
+    except ValueError as error:
+        raise MediaError(f"{name} is no array ({error}); give frames of one shape") from error
 
 
 def _pixels(source: MediaLike, layout: Layout, name: str, *, axes: int) -> np.ndarray:
     """(…, H, W, 3) uint8, checked."""
-    array = _array(source)
+    array = _array(source, name)
     channel_axis = axes - 3 if layout == "CHW" else axes - 1
     expected = {3: "", 4: "F, "}[axes] + ", ".join(layout)
     if array.ndim != axes or array.shape[channel_axis] != 3:

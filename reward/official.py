@@ -32,7 +32,7 @@ WITHOUT_WEIGHT = ("background_3", "lighting_distinction_3")  # weight.json leave
 
 
 def load_official(name: str, folder: Path | None = None) -> Checklist:
-    """`official:image` (30 questions), `official:image-full` (59) or `official:video` (29).
+    """`official:image` (30 published questions), `official:image-full` (59) or `official:video` (29).
 
     folder: holds VisionReward_Image/ and VisionReward_Video/; None = fetched once into the user's cache folder.
     Published lines and this project's own stand in the same order, so each line takes the id, sub-dimension and gate

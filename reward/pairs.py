@@ -1,4 +1,4 @@
-"""Preferences put before a reward: both items of every pair scored, each item once."""
+"""What people said put before a reward: pairs to learn weights from or to agree on, answers to judge alike."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 
 from reward.agreement import Agreement, agreement
 from reward.errors import RewardError
-from reward.preferences import Preference
+from reward.preferences import Annotation, Preference
 from reward.score import Scores, VisionReward
 from reward.weights import FittedWeights, fit_weights
 
@@ -93,3 +93,42 @@ def agreements(pairs: JudgedPairs, **options: Any) -> list[Agreement]:
         else:
             found.append(agreement(name, margin, pairs.preferred, pairs.groups, **options))
     return found
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Of a judge's answers to one question with people's."""
+
+    question_id: str
+    balanced_accuracy: float  # the mean of the shares of yes and of no that it calls as people do
+    num_yes: int  # of people
+    num_no: int
+
+
+def judgements(
+    reward: VisionReward, annotations: Sequence[Annotation], **scoring: Any
+) -> tuple[list[Judgement], list[str]]:
+    """How a judge answers each question of its checklist that people have answered; and why items failed.
+
+    scoring: `progress` of `VisionReward.score`.
+    """
+    answered = {question_id for each in annotations for question_id in each.answers}
+    gates = {q.gate_id for q in reward.checklist if q.id in answered and q.gate_id}
+    asked = [q.id for q in reward.checklist if q.id in answered | gates]
+    if not asked:
+        return [], []
+    examined = VisionReward(reward.judge, reward.checklist.only(asked), cache=reward.cache)
+    media, prompts = [each.media for each in annotations], [each.prompt for each in annotations]
+    scores = examined.score(media, prompts, on_error="record", **scoring)
+    found = []
+    for column, question_id in enumerate(asked):
+        told = {i: each.answers[question_id] for i, each in enumerate(annotations) if question_id in each.answers}
+        told = {i: answer for i, answer in told.items() if i not in scores.failures}
+        sides = [
+            [(scores.p_yes[i, column] >= 0.5) == side for i, answer in told.items() if answer == side]
+            for side in (True, False)
+        ]
+        if told:
+            share = float(np.mean([np.mean(side) for side in sides if side]))
+            found.append(Judgement(question_id, share, len(sides[0]), len(sides[1])))
+    return found, list(scores.failures.values())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from reward.cache import AnswerCache, answer_key
 from reward.checklist import PROMPT_FIELD, Checklist, Question, load_checklist
@@ -44,8 +45,7 @@ class Scores:
     @property
     def total(self) -> np.ndarray:
         """(N,)"""
-        checklist = self.checklist
-        return (self.answers @ checklist.weights + checklist.intercept) / checklist.divisor
+        return self.contributions.sum(axis=1) + self.checklist.intercept / self.checklist.divisor
 
     def dimension(self, name: str) -> np.ndarray:
         """(N,) of one dimension by name. Raises ChecklistError for an unknown one."""
@@ -64,7 +64,9 @@ class Scores:
     def by(self, grain: Grain) -> np.ndarray:
         """(N, K): the contributions summed within each group of a grain (dimension, subdimension, question)."""
         _, members = self.checklist.groups(grain)
-        return self.contributions @ members.T.astype(np.float64)
+        # No matrix product: BLAS adds up a row in another order at another place, and equal answers must score equal.
+        sums = [self.contributions[:, of].sum(axis=1) for of in members]
+        return np.stack(sums, axis=1)
 
 
 def score_answers(p_yes: np.ndarray, checklist: Checklist) -> Scores:
@@ -120,7 +122,7 @@ class VisionReward:
         checklist: str | Path | Checklist = "image",
         *,
         questions: str | Sequence[str] = "all",
-        cache: str | Path | None = None,
+        cache: str | Path | AnswerCache | None = None,
     ):
         """`questions`: "all", "answerable" (those that the judge says it can answer) or a list of question ids.
 
@@ -146,7 +148,7 @@ class VisionReward:
         else:
             self.checklist = whole.only(questions)
         self.judge.require(self.checklist.questions)
-        self.cache = AnswerCache(cache) if cache is not None else None
+        self.cache = AnswerCache(cache) if isinstance(cache, (str, Path)) else cache
         self._asks_prompt = [q.id for q in self.checklist if PROMPT_FIELD in q.text]
 
     def score(
@@ -156,7 +158,6 @@ class VisionReward:
         *,
         layout: Layout = "CHW",
         fps: float = 8.0,
-        batch_size: int | None = None,
         on_error: Literal["raise", "record"] = "raise",
         on_item: Callable[[], object] | None = None,
         progress: bool = False,
@@ -164,11 +165,15 @@ class VisionReward:
         """N pictures or clips and their prompts (one for all, or one each) -> Scores of N rows.
 
         media: files, PIL images (lists of them as clips), arrays or tensors; `layout` and range: see `reward.media`.
-        fps: frames a second of clips that come as frames. batch_size: items decoded and judged at once; None = as the
-        judge likes. on_item is called after each item; `progress` draws a bar instead.
+        fps: frames a second of clips that come as frames. on_item is called after each item; `progress` draws a bar.
         Raises MediaError or JudgeError naming the item; with on_error="record" that row is NaN, its reason in
         `Scores.failures`, and the others are scored.
         """
+        if isinstance(media, (str, Path, bytes, Image.Image)):
+            raise RewardError("media is one item; give a list of them")
+        if on_error not in ("raise", "record"):
+            raise RewardError(f"on_error={on_error!r} is unknown; use 'raise' or 'record'")
+        media = media if hasattr(media, "__len__") else list(media)
         prompts = [prompts] * len(media) if isinstance(prompts, str) else list(prompts)
         if len(media) != len(prompts):
             raise ValueError(f"{len(media)} items but {len(prompts)} prompts; give one prompt for each item")
@@ -186,8 +191,12 @@ class VisionReward:
             judge = self.judge.fingerprint if self.cache else ""
             for row, (item, prompt) in enumerate(zip(media, prompts, strict=True)):
                 try:
+                    if not isinstance(prompt, str):
+                        raise JudgeError(f"its prompt is {prompt!r}; give a text")
                     if self._asks_prompt and not prompt.strip():
-                        raise JudgeError(f"question {self._asks_prompt[0]!r} asks about the prompt, which is empty")
+                        raise JudgeError(
+                            f"question {self._asks_prompt[0]!r} asks about the prompt, which is empty; give one, or leave the question out"
+                        )
                     if self.cache:
                         keys[row] = self._key(digest(item, layout=layout, fps=fps), prompt, judge)
                 except RewardError as error:
@@ -201,7 +210,7 @@ class VisionReward:
                 elif row not in failures:
                     waiting.append(row)
 
-            size = batch_size or self.judge.batch_size
+            size = self.judge.batch_size
             for start in range(0, len(waiting), size):
                 batch: dict[int, Medial] = {}
                 for row in waiting[start : start + size]:
@@ -223,12 +232,14 @@ class VisionReward:
         answers[scored] = scores.answers
         return Scores(self.checklist, p_yes, answers, failures)
 
-    def compare(self, a: MediaLike, b: MediaLike, prompt: str, **reading: Any) -> Comparison:
+    def compare(
+        self, a: MediaLike, b: MediaLike, prompt: str, *, layout: Layout = "CHW", fps: float = 8.0
+    ) -> Comparison:
         """Which of two pictures or clips is better under a prompt, by how much, and through which answers.
 
-        reading: `layout`, `fps` as in `score`. Raises as `score` does.
+        Raises as `score` does.
         """
-        scores = self.score([a, b], [prompt, prompt], **reading)
+        scores = self.score([a, b], [prompt, prompt], layout=layout, fps=fps)
         # The sign of the sum of weight x difference, as the published comparison has it, not of two rounded totals.
         gaps = self.checklist.weights * (scores.answers[0] - scores.answers[1]) / self.checklist.divisor
         margin = float(gaps.sum())
@@ -237,9 +248,11 @@ class VisionReward:
         preferred: Literal["a", "b", "tie"] = "tie" if margin == 0 else "a" if margin > 0 else "b"
         return Comparison(preferred, margin, margins, self._contributions(gaps, *scores.answers))
 
-    def explain(self, item: MediaLike, prompt: str, **reading: Any) -> tuple[Contribution, ...]:
+    def explain(
+        self, item: MediaLike, prompt: str, *, layout: Layout = "CHW", fps: float = 8.0
+    ) -> tuple[Contribution, ...]:
         """What each answer adds to an item's score, the largest part first. `compare` does the same for two."""
-        scores = self.score([item], [prompt], **reading)
+        scores = self.score([item], [prompt], layout=layout, fps=fps)
         return self._contributions(scores.contributions[0], scores.answers[0], None)
 
     def as_reward_function(self, *, on_error: Literal["raise", "record"] = "raise") -> Callable[..., tuple]:
@@ -261,7 +274,7 @@ class VisionReward:
     def _key(self, content: str, prompt: str, judge: str) -> bytes:
         medium = self.checklist.medium
         words = f"{medium}:{self.checklist.questions_fingerprint}"
-        return answer_key(content, prompt if self._asks_prompt else "", words, judge)
+        return answer_key(content, prompt, words, judge)
 
     def _judge(
         self, batch: dict[int, Medial], prompts: Sequence[str], fail: Callable[[int, RewardError], None]

@@ -141,7 +141,9 @@ def tune(
     targets = settings.target_modules
     # transformers 5.23 gave the setting another name.
     renamed = "activation_checkpointing" in SFTConfig.__dataclass_fields__
-    checkpointing = {("activation" if renamed else "gradient") + "_checkpointing": settings.gradient_checkpointing}
+    checkpointing: dict[str, Any] = {
+        ("activation" if renamed else "gradient") + "_checkpointing": settings.gradient_checkpointing
+    }
     trainer = SFTTrainer(
         model=judge.model,
         args=SFTConfig(

@@ -137,6 +137,8 @@ def _checked(
 ) -> tuple[np.ndarray, np.ndarray]:
     a, b, preferred = (np.asarray(each, dtype=np.float64) for each in (a, b, preferred))
     expected = (len(preferred), len(checklist.questions))
+    if not len(preferred):
+        raise RewardError("there are no preferences to learn from; give some")
     if a.shape != expected or b.shape != expected:
         raise RewardError(
             f"answers have shapes {a.shape} and {b.shape}; {len(preferred)} preferences on checklist {checklist.name!r} need {expected}"

@@ -66,6 +66,13 @@ class AnswersAnything:
         pass
 
 
+def at_least_one(**values: int) -> None:
+    """Raises JudgeError naming the first value that is below 1."""
+    for name, value in values.items():
+        if value < 1:
+            raise JudgeError(f"{name}={value} is below 1; give a count")
+
+
 def load_judge(name: str, **options: Any) -> Judge:
     """A judge by name: `measured`, `vlm`, `cogvlm2` or `server`; options are those of its class.
 

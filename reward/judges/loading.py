@@ -42,11 +42,17 @@ def first_line(error: Exception) -> str:
 
 
 def weights_digest(model: Any) -> str:
-    """Digest over 256 values of every weight, spread evenly: tells tuned from untuned in a fraction of a full pass."""
+    """Digest over 256 values of every weight, spread evenly: tells tuned from untuned in a fraction of a full pass.
+
+    Weights that are offloaded, and so not at hand, count by the place that the model was loaded from.
+    """
     sha = hashlib.sha256(str(model.dtype).encode())
     for name, value in model.state_dict().items():
+        sha.update(f"{name}{tuple(value.shape)}".encode())
+        if value.device.type == "meta":
+            sha.update(f"{model.config._name_or_path}{getattr(model.config, '_commit_hash', None)}".encode())
+            continue
         flat = value.detach().flatten()
         sample = flat[:: max(1, len(flat) // 256)].cpu()
-        sha.update(f"{name}{tuple(value.shape)}".encode())
         sha.update((sample.float() if sample.is_floating_point() else sample).numpy().tobytes())
     return sha.hexdigest()

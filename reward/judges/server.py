@@ -7,8 +7,10 @@ servers for their likeliest tokens. A clip is sent as its frames.
 
 import base64
 import io
+import logging
 import math
 import os
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,14 +22,18 @@ from PIL import Image
 
 from reward.checklist import Medium, Question
 from reward.errors import JudgeError, JudgeUnavailableError
-from reward.judges import AnswersAnything
+from reward.judges import AnswersAnything, at_least_one
 from reward.media import Medial, Sampling
 
 TEMPLATE = "{question} Answer yes or no."
 SPELLINGS = {word: [space + case for space in ("", " ") for case in (word, word.capitalize(), word.upper())] for word in ("yes", "no")}  # fmt: skip
 TOP_LOGPROBS = 20  # the most that the protocol allows
 MIN_MASS = 1e-3  # as reward.judges.yes_no
+REST_S = 60.0  # how long an endpoint that did not answer is left alone while others do
 MAX_ERROR = 0.01  # of p_yes, where only one of yes and no is among the likeliest tokens
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class ServerJudge(AnswersAnything):
         urls = [base_urls] if isinstance(base_urls, str) else list(base_urls)
         if not urls:
             raise JudgeError("base_urls is empty; give at least one, such as http://localhost:8000/v1")
+        at_least_one(concurrency=concurrency, num_frames=num_frames, batch_size=batch_size)
         self.template, self.concurrency, self.batch_size = template, concurrency, batch_size
         self.sampling = Sampling(max_frames=num_frames)
         clients = [
@@ -78,13 +85,24 @@ class ServerJudge(AnswersAnything):
             )
             for url in urls
         ]
-        try:
-            self.model = _model_of(urls, [_models(client) for client in clients], model)
-            self.endpoints = [_examine(client, self.model) for client in clients]
-        except JudgeError:
-            for client in clients:
+        self.endpoints: list[Endpoint] = []
+        self._rests_until_s: dict[str, float] = {}  # endpoints that did not answer, and when to try them again
+        failure: JudgeUnavailableError | None = None
+        for url, client in zip(urls, clients, strict=True):
+            try:
+                model = _model_of(url, _models(client), model)
+                self.endpoints.append(_examine(client, model))
+            except JudgeError as error:
                 client.close()
-            raise
+                if not isinstance(error, JudgeUnavailableError):
+                    self.close()
+                    raise
+                failure = error
+                logger.warning("%s; going on without it", error)
+        if failure and not self.endpoints:
+            raise failure
+        assert model is not None
+        self.model = model
 
     def close(self) -> None:
         """Closes the connections. `with ServerJudge(…) as judge` does so at its end."""
@@ -124,11 +142,15 @@ class ServerJudge(AnswersAnything):
         return p_yes
 
     def _ask(self, content: list[dict[str, Any]], *, first: int) -> float:
+        """From the item's own endpoint, or where that does not answer from another; it then rests for a while."""
+        turn = [self.endpoints[(first + i) % len(self.endpoints)] for i in range(len(self.endpoints))]
+        turn.sort(key=lambda endpoint: self._rests_until_s.get(endpoint.url, 0.0) > time.monotonic())
         failure: JudgeUnavailableError | None = None
-        for i in range(len(self.endpoints)):
+        for endpoint in turn:
             try:
-                return _p_yes(self.endpoints[(first + i) % len(self.endpoints)], self.model, content)
+                return _p_yes(endpoint, self.model, content)
             except JudgeUnavailableError as error:
+                self._rests_until_s[endpoint.url] = time.monotonic() + REST_S
                 failure = error
         assert failure is not None
         raise failure
@@ -138,14 +160,13 @@ def _key_of_environment() -> str:
     return os.environ.get("OPENAI_API_KEY", "none")  # the client refuses an empty one; most local servers want none
 
 
-def _model_of(urls: Sequence[str], served: Sequence[Sequence[str]], model: str | None) -> str:
+def _model_of(url: str, served: Sequence[str], model: str | None) -> str:
     if model is None:
-        if len(served[0]) != 1:
-            raise JudgeError(f"{urls[0]} serves {len(served[0])} models; give model=, one of: {', '.join(served[0])}")
-        model = served[0][0]
-    for url, names in zip(urls, served, strict=True):
-        if model not in names:
-            raise JudgeError(f"{url} does not serve model={model!r}; it serves: {', '.join(names)}")
+        if len(served) != 1:
+            raise JudgeError(f"{url} serves {len(served)} models; give model=, one of: {', '.join(served)}")
+        return served[0]
+    if model not in served:
+        raise JudgeError(f"{url} does not serve model={model!r}; it serves: {', '.join(served)}")
     return model
 
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -20,7 +20,7 @@ from transformers.video_utils import VideoMetadata
 
 from reward.checklist import Medium, Question
 from reward.errors import JudgeError
-from reward.judges import AnswersAnything
+from reward.judges import AnswersAnything, at_least_one
 from reward.judges.loading import LOADING_ERRORS, TOLERANCE, first_line, loading_options, weights_digest
 from reward.judges.packing import Suffixes, batched_logits, can_pack, packed_logits, prefill
 from reward.judges.yes_no import p_yes, yes_log_odds, yes_no_tokens
@@ -66,10 +66,13 @@ class VLMJudge(AnswersAnything):
             raise JudgeError(f"mode={mode!r} is unknown; modes: {', '.join(get_args(Mode))}")
         if "{question}" not in template:
             raise JudgeError(f"template={template!r} has no place for the question; put {{question}} into it")
-        if isinstance(model, PreTrainedModel):
+        at_least_one(batch_size=batch_size, max_packed_tokens=max_packed_tokens, num_frames=num_frames)
+        if not isinstance(model, (str, os.PathLike)):
             if processor is None:
                 raise JudgeError("a loaded model needs its processor: VLMJudge(model, processor=…)")
-            self.model, self.processor = model.eval(), processor
+            whole: Any = model  # of a PEFT model, the network that the adapter has been put into
+            self.model = (whole.get_base_model() if hasattr(whole, "get_base_model") else whole).eval()
+            self.processor = processor
         else:
             options = loading_options(
                 device_map, quantization, dtype=dtype, attn_implementation=attn_implementation, revision=revision
@@ -100,12 +103,20 @@ class VLMJudge(AnswersAnything):
 
     @property
     def fingerprint(self) -> str:
-        """Digest over configuration, chat template, question template, frames and a sample of every weight."""
-        chat_template = getattr(self.processor, "chat_template", None)
+        """Digest over configuration, processors, vocabulary, templates, frames and a sample of every weight."""
         config = self.model.config.to_diff_dict()
         for volatile in ("_name_or_path", "architectures", "transformers_version", "dtype"):
             config.pop(volatile, None)
-        parts = (json.dumps(config, sort_keys=True, default=str), chat_template, self.template, self.sampling)
+        eyes = [getattr(self.processor, name, None) for name in ("image_processor", "video_processor")]
+        settings = [config, *(eye.to_dict() for eye in eyes if eye is not None)]
+        words = sorted(self.processor.tokenizer.get_vocab().items())
+        parts = (
+            json.dumps(settings, sort_keys=True, default=str),
+            getattr(self.processor, "chat_template", None),
+            words,
+            self.template,
+            self.sampling,
+        )
         sha = hashlib.sha256(repr(parts).encode() + weights_digest(self.model).encode())
         return f"vlm:{sha.hexdigest()[:16]}"
 
@@ -120,18 +131,23 @@ class VLMJudge(AnswersAnything):
     def answer(self, media: Sequence[Medial], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
         """(N, Q) float64: see `Judge.answer`."""
         self.require_prompts(prompts)
-        rows = []
-        for start in range(0, len(media), self.batch_size):
-            batch = slice(start, start + self.batch_size)
-            asked = [
-                [self._text(item, q.ask(p)) for q in questions]
-                for item, p in zip(media[batch], prompts[batch], strict=True)
-            ]
+        p = np.empty((len(media), len(questions)))
+        for rows in self._batches(media):
+            batch = [media[row] for row in rows]
+            asked = [[self._text(media[row], question.ask(prompts[row])) for question in questions] for row in rows]
             if self.mode == "auto":
-                self.mode = self._try_modes(media[start], [asked[0][0], asked[0][-1]])
-            logits = self._logits(media[batch], asked, self.mode)
-            rows.append(p_yes(logits, self.yes, self.no, [q.id for q in questions]).double().cpu().numpy())
-        return np.concatenate(rows) if rows else np.zeros((0, len(questions)))
+                self.mode = self._try_modes(batch[0], [asked[0][0], asked[0][-1]])
+            logits = self._logits(batch, asked, self.mode)
+            p[rows] = p_yes(logits, self.yes, self.no, [q.id for q in questions]).double().cpu().numpy()
+        return p
+
+    def _batches(self, media: Sequence[Medial]) -> Iterator[list[int]]:
+        """Rows that can be looked at together: processors cannot be given clips of different lengths at once."""
+        rows_of: dict[Any, list[int]] = {}
+        for row, item in enumerate(media):
+            rows_of.setdefault(item.frames.shape if isinstance(item, Clip) else None, []).append(row)
+        for rows in rows_of.values():
+            yield from (rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size))
 
     @torch.inference_mode()
     def _logits(self, media: Sequence[Medial], asked: Sequence[Sequence[str]], mode: Mode) -> Tensor:
@@ -177,7 +193,8 @@ class VLMJudge(AnswersAnything):
         if isinstance(media[0], Image.Image):
             pictures = {"images": [[item] for item in media]}
         else:
-            clips = [item for item in media if isinstance(item, Clip)]
+            least = getattr(self.processor.video_processor, "temporal_patch_size", None) or 1
+            clips = [_at_least(item, least) for item in media if isinstance(item, Clip)]
             pictures = {
                 "videos": [[clip.frames] for clip in clips],
                 "video_metadata": [[_metadata(clip)] for clip in clips],
@@ -186,14 +203,19 @@ class VLMJudge(AnswersAnything):
         starts_itself = self.processor.tokenizer.bos_token is not None and texts[0].startswith(
             self.processor.tokenizer.bos_token
         )
-        inputs = self.processor(
-            text=list(texts),
-            **pictures,
-            return_tensors="pt",
-            padding=True,
-            padding_side="left",
-            add_special_tokens=not starts_itself,
-        )
+        try:
+            inputs = self.processor(
+                text=list(texts),
+                **pictures,
+                return_tensors="pt",
+                padding=True,
+                padding_side="left",
+                add_special_tokens=not starts_itself,
+            )
+        except (IndexError, TypeError, ValueError) as error:
+            raise JudgeError(
+                f"{type(self.processor).__name__} does not take the item ({first_line(error)}); change its size or length"
+            ) from error
         # Some processors hand back what the model does not take, such as the sampled frames' metadata.
         tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
         return {
@@ -205,7 +227,12 @@ class VLMJudge(AnswersAnything):
         kind = "image" if isinstance(item, Image.Image) else "video"
         words = self.template.replace("{question}", question)
         message = {"role": "user", "content": [{"type": kind}, {"type": "text", "text": words}]}
-        return self.processor.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+        try:
+            return self.processor.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+        except (TypeError, ValueError) as error:
+            raise JudgeError(
+                f"{type(self.processor).__name__} cannot put a question ({first_line(error)}); use a model with a chat template"
+            ) from error
 
     def _try_modes(self, item: Medial, texts: Sequence[str]) -> Mode:
         """The fastest mode that says of one item what the sequential one says."""
@@ -230,6 +257,15 @@ class VLMJudge(AnswersAnything):
             type(self.model).__name__,
         )
         return "sequential"
+
+
+def _at_least(clip: Clip, count: int) -> Clip:
+    """A clip of fewer frames than a processor takes at a time goes on with its last one."""
+    missing = count - len(clip.frames)
+    if missing <= 0:
+        return clip
+    later_s = clip.times_s[-1] + np.arange(1, missing + 1) / clip.fps
+    return Clip(np.concatenate([clip.frames, clip.frames[-1:].repeat(missing, 0)]), np.append(clip.times_s, later_s))
 
 
 def _metadata(clip: Clip) -> VideoMetadata:

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from reward import JudgeError, VisionReward, load_checklist
+from reward import Checklist, JudgeError, Question, VisionReward, load_checklist
 from reward.cache import AnswerCache, answer_key
+from reward.checklist import SubDimension
 from reward.judges import AnswersAnything
 from reward.media import Sampling
 
@@ -59,12 +60,16 @@ def test_new_weights_cost_no_judging_and_new_words_do(tmp_path):
     assert judge.num_asked == 6
 
 
-def test_prompts_matter_only_where_they_are_asked_about(tmp_path):
-    judge = CountingJudge()
-    reward = VisionReward(judge, "image", questions=["clarity_1"], cache=tmp_path)
-    reward.score(pictures(3), "a cat")
-    reward.score(pictures(3), "a dog")
-    assert judge.num_asked == 3
+def test_the_prompt_counts_even_where_no_question_names_it(tmp_path):
+    """A judge may go by the prompt all the same, as the measured one does for its alignment."""
+    question = Question(id="alignment", text="Does it show what was asked for?", continuous=True)
+    sub = SubDimension(name="s", dimension="d", questions=(question,))
+    checklist = Checklist(name="own", version=1, medium="image", subdimensions=(sub,))
+    picture = Image.new("RGB", (64, 64), "white")
+    ImageDraw.Draw(picture).ellipse((16, 16, 48, 48), fill=(200, 20, 20))
+    reward = VisionReward("measured", checklist, cache=tmp_path)
+    assert reward.score([picture], "a red circle on a white background").p_yes[0, 0] > 0.9
+    assert reward.score([picture], "a blue square on a white background").p_yes[0, 0] < 0.5
 
 
 def test_failures_are_not_kept(tmp_path):

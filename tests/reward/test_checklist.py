@@ -70,6 +70,7 @@ def test_only_keeps_order_and_changes_the_fingerprint():
     ("change", "message"),
     [
         ({"weight": -1.0}, "weight"),
+        ({"weight": float("inf")}, "weight"),
         ({"wieght": 1.0}, "wieght"),
         ({"id": "Bad Id"}, "id"),
         ({"gate": True, "weight": 1.0}, "gate"),

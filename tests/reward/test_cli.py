@@ -64,9 +64,24 @@ def test_json_carries_answers_and_failures(run, pictures):
     found = json.loads(out)
     assert code == 1
     (row,) = found["scores"]
-    assert row["total"] == pytest.approx(sum(v for k, v in row.items() if k not in ("file", "total")))
-    assert len(found["p_yes"][row["file"]]) == len(found["questions"]) == 26
-    assert "does not exist" in found["failures"][str(pictures / "absent.png")]
+    assert row["total"] == pytest.approx(sum(row[name] for name in found["dimensions"]))
+    assert len(row["p_yes"]) == len(found["questions"]) == 26
+    assert row["prompt"] == PROMPT
+    (failure,) = found["failures"]
+    assert failure["file"] == str(pictures / "absent.png")
+    assert "does not exist" in failure["why"]
+
+
+def test_a_file_may_come_twice(run, pictures):
+    lines = [{"file": "red.png", "prompt": prompt} for prompt in (PROMPT, "a blue star on the sea")]
+    (pictures / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = json.loads(run("score", "--prompts", pictures / "list.jsonl", "--json")[1])
+    first, second = found["scores"]
+    assert first["p_yes"] != second["p_yes"]
+    (pictures / "list.jsonl").write_text('{"file": "red.png", "prompt": null}')
+    code, _, err = run("score", "--prompts", pictures / "list.jsonl")
+    assert code == 2
+    assert "line 1: prompt is None" in err
 
 
 def test_prompts_from_a_file(run, pictures):
@@ -90,6 +105,7 @@ def test_prompts_from_a_file(run, pictures):
         (["score", "x.png", "--judge", "oracle"], "judge='oracle' is unknown"),
         (["score", "x.png", "--checklist", "nowhere.yaml"], "nowhere.yaml"),
         (["score", "x.png", "--questions", "clarity_9"], "clarity_9"),
+        (["score", "x.png", "--checklist", __file__], "is not YAML"),
         (["score", "x.png", "--judge", "vlm"], r"needs the options ['model']"),
         (["score", "x.png", "--judge", "vlm", "-o", "model"], "'model' is not KEY=VALUE"),
         (["score", "x.png", "--judge", "cogvlm2", "-o", "model=x"], "trust_remote_code"),
@@ -157,6 +173,23 @@ def test_a_judge_against_people_s_answers(run, pictures):
     assert json.loads(out) == [  # what the judge cannot answer is not asked
         {"question_id": "color_brightness_1", "balanced_accuracy": 1.0, "num_yes": 1, "num_no": 1}
     ]
+
+
+def test_people_s_answers_to_a_checklist_of_one_s_own(run, pictures):
+    (pictures / "own.yaml").write_text(
+        "{name: own, version: 1, medium: image, subdimensions: [{name: s, dimension: d, questions: ["
+        "{id: color_brightness_1, text: 'Bright?', weight: 1}, {id: mine, text: 'Mine?', weight: 1}]}]}"
+    )
+    rows = [
+        {"media": "red.png", "answers": {"color_brightness_1": True, "mine": True}},
+        {"media": "bad.png", "answers": {"mine": True}},
+    ]
+    (pictures / "answers.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ["--checklist", pictures / "own.yaml", "--format", "annotations", "--json"]
+    code, out, err = run("agree", pictures / "answers.jsonl", *words)
+    assert [each["question_id"] for each in json.loads(out)] == ["color_brightness_1"]
+    assert code == 1  # bad.png
+    assert "1 questions of checklist" in err
 
 
 def test_serve_check(run):

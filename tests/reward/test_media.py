@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +49,23 @@ def test_a_photograph_is_turned_upright(tmp_path):
     exif[0x0112] = 6  # turned by 90 degrees
     image.save(tmp_path / "turned.jpg", exif=exif)
     assert read_image(tmp_path / "turned.jpg").size == (20, 40)
+    with Image.open(tmp_path / "turned.jpg") as lazy:
+        assert read_image(lazy).size == (20, 40)
+        assert digest(lazy) == digest(read_image(tmp_path / "turned.jpg"))
+
+
+def test_sixteen_bits_are_scaled_and_transparency_is_white(tmp_path):
+    ramp = np.linspace(0, 65535, 256).round().astype(np.uint16).reshape(16, 16)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "deep.png"))[..., 0].flatten(), np.arange(256))
+    clear = Image.new("RGBA", (4, 4), (200, 0, 0, 0))
+    clear.putpixel((0, 0), (200, 0, 0, 255))
+    pixels = np.asarray(read_image(clear))
+    assert pixels[0, 0].tolist() == [200, 0, 0]
+    assert (pixels[1:] == 255).all()
+    for mode in ("I", "F"):
+        with pytest.raises(MediaError, match=f"mode '{mode}'"):
+            read_image(Image.new(mode, (4, 4)))
 
 
 def test_every_way_in_gives_the_same_clip():
@@ -110,6 +129,8 @@ def test_sampling_is_in_order_and_within_bounds(num_frames, fps, max_frames, rat
         ([Image.new("RGB", (4, 4)), Image.new("RGB", (5, 4))], "video", "different sizes"),
         (b"no picture", "image", "cannot be decoded"),
         (b"no clip", "video", "cannot be decoded"),
+        (Clip(np.zeros((0, 4, 4, 3), np.uint8), np.zeros(0)), "video", "no frame"),
+        ([np.zeros((3, 4, 4)), np.zeros((3, 5, 4))], "video", "give frames of one shape"),
         ("absent.png", "image", "'absent.png' does not exist"),
         ("absent.mp4", "video", "'absent.mp4' does not exist"),
     ],
@@ -151,3 +172,34 @@ def test_digests_tell_contents_apart(tmp_path):
     assert digest(pixels, layout="HWC") != digest(pixels)
     with pytest.raises(MediaError, match="absent"):
         digest(tmp_path / "absent")
+
+
+def test_a_lazy_picture_that_breaks_off_is_a_media_error_for_the_cache_too(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:3000])
+    with Image.open(tmp_path / "cut.png") as lazy, pytest.raises(MediaError, match="cannot be decoded"):
+        digest(lazy)
+
+
+def test_clips_broken_anywhere_are_media_errors(tmp_path):
+    """PyAV has errors that derive from neither OSError nor ValueError."""
+    write_clip(tmp_path / "whole.mkv", 20, fps=10)
+    whole = (tmp_path / "whole.mkv").read_bytes()
+    unknown = whole.replace(b"V_MPEG4/ISO/ASP", b"V_UNKNOWN/CODEC")
+    assert unknown != whole
+    with pytest.raises(MediaError):
+        read_clip(unknown, sampling=EVERY)
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        broken = bytearray(whole)
+        for place in rng.integers(0, len(broken), 20):
+            broken[place] = int(rng.integers(256))
+        with contextlib.suppress(MediaError):
+            read_clip(bytes(broken), sampling=EVERY)
+
+
+@pytest.mark.parametrize("fps", [0.0, -1.0, float("nan")])
+def test_frames_a_second_are_above_zero(fps):
+    with pytest.raises(MediaError, match="fps="):
+        read_clip(np.zeros((2, 3, 4, 4), np.uint8), sampling=EVERY, fps=fps)

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from reward import ChecklistError, Clip, JudgeError, MediaError, VisionReward, load_checklist, load_judge, score_answers
+from reward import (
+    ChecklistError,
+    Clip,
+    JudgeError,
+    MediaError,
+    RewardError,
+    VisionReward,
+    load_checklist,
+    load_judge,
+    score_answers,
+)
 from reward.judges import AnswersAnything
 from reward.media import Sampling
 
@@ -219,3 +230,30 @@ def test_a_checklist_and_a_judge_must_fit():
         VisionReward(RedJudge(), "image").score([None, None], ["a"])
     with pytest.raises(ChecklistError, match="grain='dimenson'"):
         VisionReward(RedJudge(), "image").score([Image.new("RGB", (8, 8))], "a").by("dimenson")  # type: ignore[arg-type]
+
+
+@given(st.integers(1, 40), st.integers(0, 1000))
+def test_equal_answers_score_equal_wherever_they_stand(count, seed):
+    """Dominance compares dimensions with >=: one last digit would part what is equal."""
+    rng = np.random.default_rng(seed)
+    p_yes = rng.random((count + 3, Q))
+    p_yes[[0, (count + 3) // 2, -1]] = p_yes[0]
+    scores = score_answers(p_yes, CHECKLIST)
+    for values in (scores.total, *(scores.by(grain) for grain in ("dimension", "subdimension", "question"))):
+        np.testing.assert_array_equal(values[0], values[(count + 3) // 2])
+        np.testing.assert_array_equal(values[0], values[-1])
+    np.testing.assert_array_equal(scores.total[0], score_answers(p_yes[:1], CHECKLIST).total[0])
+
+
+def test_what_is_no_list_of_items_is_said():
+    reward = VisionReward(RedJudge(), "image")
+    image = Image.new("RGB", (8, 8))
+    for one in ("a.png", Path("a.png"), image, b"x"):
+        with pytest.raises(RewardError, match="give a list"):
+            reward.score(one, "a")
+    with pytest.raises(RewardError, match="on_error='ignore'"):
+        reward.score([image], "a", on_error="ignore")  # type: ignore[arg-type]
+    assert reward.score((image for _ in range(2)), "a").total.shape == (2,)
+    assert reward.score([], []).total.shape == (0,)
+    scores = reward.score([image, image], ["a", None], on_error="record")  # type: ignore[list-item]
+    assert "prompt is None" in scores.failures[1]

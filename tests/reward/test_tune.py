@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from reward import Checklist, Question, load_checklist
-from reward.agreement import judgements
+from reward import Checklist, Question, VisionReward, load_checklist
 from reward.checklist import SubDimension
 from reward.errors import RewardError
 from reward.judges.vlm import VLMJudge
+from reward.pairs import judgements
 from reward.preferences import Annotation
 from reward.tune import AnswerCollator, TuneSettings, balanced_examples, tune
 from tests.reward.judges.small_vlms import BUILDERS
@@ -85,7 +85,7 @@ def test_a_judge_learns_and_is_found_again_in_its_folder(tmp_path):
         for each in annotations(80)
     ]
     untuned = judge.fingerprint
-    (before,) = judgements(judge, items[40:], checklist)
+    (before,), _ = judgements(VisionReward(judge, checklist), items[40:])
     settings = TuneSettings(
         num_steps=40,
         batch_size=16,
@@ -97,7 +97,8 @@ def test_a_judge_learns_and_is_found_again_in_its_folder(tmp_path):
         save_steps=10_000,
     )
     log = tune(judge, items[:40], checklist, tmp_path / "tuned", settings)
-    (after,) = judgements(judge, items[40:], checklist)
+    (after,), failures = judgements(VisionReward(judge, checklist), items[40:])
+    assert not failures
     assert (before.balanced_accuracy, before.num_yes, before.num_no) == (0.5, 20, 20)
     assert after.balanced_accuracy > 0.95
     assert log[-1]["loss"] < log[0]["loss"]

@@ -114,6 +114,7 @@ def test_more_pairs_help_less_and_less():
         (lambda a, b, p: (np.where(np.arange(60)[:, None] == 7, np.nan, a), b, p), "pair 7"),
         (lambda a, b, p: (a, b, np.where(np.arange(60) == 3, 0.7, p)), r"preferred\[3\]=0.7"),
         (lambda a, b, p: (a[:3], b[:3], p[:3]), "too few"),
+        (lambda a, b, p: (a[:0], b[:0], p[:0]), "no preferences"),
     ],
 )
 def test_what_cannot_be_fitted_is_said(change, message):

@@ -108,6 +108,7 @@ def test_several_endpoints_share_items_and_stand_in_for_each_other(pictures, con
         assert len(set(one.pictures_by_place())) == 3  # items 0 and 2, and the examination
         assert len(set(two.pictures_by_place())) == 2  # item 1, and the examination
         one.always = 500
+        one.requests.clear()
         np.testing.assert_allclose(judge.answer(pictures, PROMPTS, QUESTIONS), expected(pictures), atol=1e-6)
 
 
@@ -130,3 +131,27 @@ def test_what_is_served_is_checked():
             ServerJudge(server.url, template="Well?")
     with pytest.raises(JudgeError, match="base_urls is empty"):
         ServerJudge([])
+
+
+def test_an_endpoint_that_is_down_is_gone_without(pictures, connect, caplog):
+    with StandInServer() as server:
+        judge = connect(["http://127.0.0.1:9/v1", server.url], max_retries=0)
+        assert [endpoint.url for endpoint in judge.endpoints] == [server.url]
+        assert "going on without it" in caplog.text
+        np.testing.assert_allclose(judge.answer(pictures, PROMPTS, QUESTIONS), expected(pictures), atol=1e-6)
+    with pytest.raises(JudgeUnavailableError):
+        connect(["http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1"], max_retries=0)
+
+
+def test_an_endpoint_that_fails_rests(pictures, connect):
+    with StandInServer() as one, StandInServer() as two:
+        judge = connect([one.url, two.url], max_retries=0, concurrency=1)
+        one.always = 500
+        one.requests.clear()
+        judge.answer(pictures, PROMPTS, QUESTIONS)
+        assert len(one.requests) == 1
+
+
+def test_counts_are_counts():
+    with pytest.raises(JudgeError, match="concurrency=0"):
+        ServerJudge("http://127.0.0.1:9/v1", concurrency=0)

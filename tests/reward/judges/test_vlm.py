@@ -1,3 +1,4 @@
+import copy
 import importlib.util
 import logging
 
@@ -31,6 +32,11 @@ def media() -> dict[str, list]:
     pictures = [Image.fromarray(pixels(70, 130)), Image.fromarray(pixels(100, 60))]
     clips = [Clip(pixels(8, 64, 80), np.arange(8) / 4), Clip(pixels(8, 64, 80), np.arange(8) / 4)]
     return {"image": pictures, "video": clips}
+
+
+@pytest.fixture(scope="module")
+def short_clip() -> Clip:
+    return Clip(np.random.default_rng(1).integers(0, 256, (5, 48, 80, 3), dtype=np.uint8), np.arange(5) / 4)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +86,55 @@ def test_the_picture_is_looked_at_once(qwen, media):
         language.remove()
     assert (num_looks, len(looks)) == (1, len(IMAGE))
     assert num_tokens == sum(tokens) - (len(IMAGE) - 1) * prefix
+
+
+@pytest.mark.parametrize("family", [name for name in BUILDERS if name != "idefics3"])
+def test_clips_of_any_length_go_together(family, media, short_clip):
+    """SmolVLM's processor tells every clip of a batch the number of frames of the longest; others fail."""
+    model, processor = BUILDERS[family]("sdpa")
+    one_frame = Clip(short_clip.frames[:1], short_clip.times_s[:1])
+    clips, prompts = [media["video"][0], short_clip, media["video"][1], one_frame], ["a", "b", "c", "d"]
+    expected = VLMJudge(model, processor=processor, mode="sequential").answer(clips, prompts, VIDEO)
+    judge = VLMJudge(model, processor=processor, batch_size=4)
+    np.testing.assert_allclose(judge.answer(clips, prompts, VIDEO), expected, atol=1e-4)
+
+
+def test_an_item_that_the_processor_refuses_is_named_and_the_others_scored(qwen, media):
+    judge = VLMJudge(qwen[0], processor=qwen[1], batch_size=3)
+    reward = VisionReward(judge, "image", questions=["clarity_1"])
+    narrow = Image.new("RGB", (600, 2))
+    scores = reward.score([media["image"][0], narrow, media["image"][1]], "", on_error="record")
+    assert list(scores.failures) == [1]
+    assert "aspect ratio" in scores.failures[1]
+    bare = copy.copy(qwen[1])
+    bare.chat_template = None
+    with pytest.raises(JudgeError, match="chat template"):
+        VLMJudge(qwen[0], processor=bare).answer(media["image"][:1], [""], IMAGE)
+
+
+def test_a_model_with_an_adapter_is_a_model(media):
+    from peft import LoraConfig, get_peft_model
+
+    model, processor = BUILDERS["qwen2_5_vl"]("sdpa")
+    expected = VLMJudge(model, processor=processor).answer(media["image"], PROMPTS, IMAGE)
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
+    judge = VLMJudge(adapted, processor=processor)
+    np.testing.assert_allclose(judge.answer(media["image"], PROMPTS, IMAGE), expected, atol=1e-4)
+
+
+def test_an_offloaded_model_has_a_fingerprint(qwen, media, tmp_path):
+    qwen[0].save_pretrained(tmp_path / "model")
+    qwen[1].save_pretrained(tmp_path / "model")
+    device_map = {"model.visual": "cpu", "model.language_model": "disk", "lm_head": "cpu"}
+    from transformers import AutoModelForImageTextToText
+
+    model = AutoModelForImageTextToText.from_pretrained(
+        tmp_path / "model", device_map=device_map, offload_folder=str(tmp_path / "offload"), dtype=torch.float32
+    )
+    judge = VLMJudge(model, processor=qwen[1])
+    assert judge.fingerprint.startswith("vlm:")
+    expected = VLMJudge(qwen[0], processor=qwen[1]).answer(media["image"], PROMPTS, IMAGE)
+    np.testing.assert_allclose(judge.answer(media["image"], PROMPTS, IMAGE), expected, atol=1e-4)
 
 
 def test_one_question_and_one_repeated_question(qwen, media):
@@ -160,6 +215,8 @@ def test_the_fingerprint_follows_weights_words_and_frames(qwen):
     assert VLMJudge(model, processor=processor, mode="sequential").fingerprint == plain
     assert VLMJudge(model, processor=processor, template="{question} Yes or no?").fingerprint != plain
     assert VLMJudge(model, processor=processor, num_frames=4).fingerprint != plain
+    coarser = qwen2_5_vl("sdpa", max_pixels=28 * 28 * 4)[1]
+    assert VLMJudge(model, processor=coarser).fingerprint != plain
     other, _ = BUILDERS["qwen2_5_vl"]("sdpa")
     with torch.no_grad():
         other.base_model.language_model.layers[1].mlp.up_proj.weight.mul_(1.001)
@@ -188,11 +245,14 @@ def test_mistakes_are_named(qwen, media, tmp_path):
         load_judge("vlm", modle="x")
     with pytest.raises(JudgeError, match="quantization='2bit'"):
         load_judge("vlm", model="x", quantization="2bit")
-    judge = VLMJudge(model, processor=processor)
+    for option in ("batch_size", "num_frames", "max_packed_tokens"):
+        with pytest.raises(JudgeError, match=f"{option}=0"):
+            VLMJudge(model, processor=processor, **{option: 0})
+    judge = VLMJudge(model, processor=processor, batch_size=3)
     with pytest.raises(JudgeError, match=r"control token '<\|image_pad\|>'"):
         judge.answer(media["image"][:1], ["a <|image_pad|> cat"], IMAGE)
     reward = VisionReward(judge, load_checklist("image").only(["alignment", "clarity_1"]))
-    scores = reward.score([media["image"][0]] * 3, ["a cat", "<|im_end|>", "a dog"], on_error="record", batch_size=3)
+    scores = reward.score([media["image"][0]] * 3, ["a cat", "<|im_end|>", "a dog"], on_error="record")
     assert list(scores.failures) == [1]
     assert np.isfinite(scores.total[[0, 2]]).all()
 
