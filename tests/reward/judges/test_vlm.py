@@ -1,6 +1,7 @@
 import copy
 import importlib.util
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -246,8 +247,9 @@ def test_mistakes_are_named(qwen, media, tmp_path):
     with pytest.raises(JudgeError, match="quantization='2bit'"):
         load_judge("vlm", model="x", quantization="2bit")
     for option in ("batch_size", "num_frames", "max_packed_tokens"):
+        none: dict[str, Any] = {option: 0}
         with pytest.raises(JudgeError, match=f"{option}=0"):
-            VLMJudge(model, processor=processor, **{option: 0})
+            VLMJudge(model, processor=processor, **none)
     judge = VLMJudge(model, processor=processor, batch_size=3)
     with pytest.raises(JudgeError, match=r"control token '<\|image_pad\|>'"):
         judge.answer(media["image"][:1], ["a <|image_pad|> cat"], IMAGE)
