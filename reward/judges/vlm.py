@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
+from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.video_utils import VideoMetadata
 
 from reward.checklist import Medium, Question
@@ -37,7 +37,7 @@ class VLMJudge(AnswersAnything):
 
     def __init__(
         self,
-        model: str | os.PathLike | PreTrainedModel,
+        model: str | os.PathLike | torch.nn.Module,
         *,
         processor: Any = None,
         mode: Mode = "auto",
