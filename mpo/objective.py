@@ -1,11 +1,13 @@
 """Losses: tensors in, per-pair losses out. No model, no device, no randomness."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, relu
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,40 @@ def denoising_error(prediction: Float[Tensor, "B ..."], target: Float[Tensor, "B
     return (prediction.to(dtype) - target.to(dtype)).square().flatten(1).mean(dim=1)
 
 
+@dataclass(frozen=True)
+class Objective:
+    """One of the below with its settings fixed."""
+
+    needs_reference: bool
+    loss: Callable[..., PreferenceLoss]  # (policy_chosen, policy_rejected[, reference_chosen, reference_rejected])
+
+
+def find_objective(name: str, *, beta: float, label_smoothing: float = 0.0) -> Objective:
+    """By name: "dpo", "ipo", "hinge" or "mapo". Raises KeyError for another."""
+    return {
+        "dpo": Objective(True, partial(diffusion_dpo, beta=beta, label_smoothing=label_smoothing)),
+        "ipo": Objective(True, partial(diffusion_ipo, beta=beta)),
+        "hinge": Objective(True, partial(diffusion_hinge, beta=beta)),
+        "mapo": Objective(False, partial(mapo, beta=beta)),
+    }[name]
+
+
+def implicit_rewards(
+    policy_chosen: Float[Tensor, " B"],
+    policy_rejected: Float[Tensor, " B"],
+    reference_chosen: Float[Tensor, " B"],
+    reference_rejected: Float[Tensor, " B"],
+    *,
+    beta: float,
+) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+    """(chosen, rejected): -beta/2 (e_policy - e_ref), the inside of Diffusion-DPO's sigmoid (arXiv 2311.12908, eq. 14).
+
+    The errors are means over all but the batch axis, and a pair shares noise and timestep. The paper's T w(lambda) is
+    taken into beta, as in its code.
+    """
+    return -beta / 2 * (policy_chosen - reference_chosen), -beta / 2 * (policy_rejected - reference_rejected)
+
+
 def diffusion_dpo(
     policy_chosen: Float[Tensor, " B"],
     policy_rejected: Float[Tensor, " B"],
@@ -39,13 +75,75 @@ def diffusion_dpo(
     reference_rejected: Float[Tensor, " B"],
     *,
     beta: float,
+    label_smoothing: float = 0.0,
 ) -> PreferenceLoss:
-    """Diffusion-DPO on denoising errors of B pairs (arXiv 2311.12908, eq. 14).
+    """Diffusion-DPO on denoising errors of B pairs: -logsigmoid(margin of the implicit rewards).
 
-    loss = -logsigmoid(-beta/2 [(e_policy(w) - e_policy(l)) - (e_ref(w) - e_ref(l))]), the errors being means over
-    all but the batch axis and a pair sharing noise and timestep. Equal policy and reference give log 2; swapping
-    chosen and rejected flips the margin's sign.
+    Equal policy and reference give log 2; swapping chosen and rejected flips the margin's sign. label_smoothing: the
+    chance in [0, 1/2) that a pair's label is wrong (conservative DPO, E. Mitchell 2023, eq. 3).
     """
-    chosen = -beta / 2 * (policy_chosen - reference_chosen)
-    rejected = -beta / 2 * (policy_rejected - reference_rejected)
-    return PreferenceLoss(-logsigmoid(chosen - rejected), chosen, rejected)
+    errors = policy_chosen, policy_rejected, reference_chosen, reference_rejected
+    chosen, rejected = implicit_rewards(*errors, beta=beta)
+    margin = chosen - rejected
+    loss = -(1 - label_smoothing) * logsigmoid(margin) - label_smoothing * logsigmoid(-margin)
+    return PreferenceLoss(loss, chosen, rejected)
+
+
+def diffusion_ipo(
+    policy_chosen: Float[Tensor, " B"],
+    policy_rejected: Float[Tensor, " B"],
+    reference_chosen: Float[Tensor, " B"],
+    reference_rejected: Float[Tensor, " B"],
+    *,
+    beta: float,
+) -> PreferenceLoss:
+    """IPO (arXiv 2310.12036, eq. 17) on denoising errors: the log-ratios' gap is drawn to 1 / (2 beta), not beyond.
+
+    Multiplied by beta squared, so that its size does not hang on beta: (margin - 1/2)^2, 1/4 before the first step.
+    """
+    errors = policy_chosen, policy_rejected, reference_chosen, reference_rejected
+    chosen, rejected = implicit_rewards(*errors, beta=beta)
+    return PreferenceLoss((chosen - rejected - 0.5).square(), chosen, rejected)
+
+
+def diffusion_hinge(
+    policy_chosen: Float[Tensor, " B"],
+    policy_rejected: Float[Tensor, " B"],
+    reference_chosen: Float[Tensor, " B"],
+    reference_rejected: Float[Tensor, " B"],
+    *,
+    beta: float,
+) -> PreferenceLoss:
+    """The hinge of SLiC (arXiv 2305.10425) on denoising errors: max(0, 1 - margin)."""
+    errors = policy_chosen, policy_rejected, reference_chosen, reference_rejected
+    chosen, rejected = implicit_rewards(*errors, beta=beta)
+    return PreferenceLoss(relu(1 - (chosen - rejected)), chosen, rejected)
+
+
+def mapo(
+    policy_chosen: Float[Tensor, " B"], policy_rejected: Float[Tensor, " B"], *, beta: float, scale: float = 1000.0
+) -> PreferenceLoss:
+    """MaPO (arXiv 2406.06424): e(w) - beta logsigmoid(scale [phi(e(w)) - phi(e(l))]), phi(e) = (e/2) / (exp(e/2) - 1).
+
+    Needs no reference. beta: weight of the preference beside the error of the chosen (0.1 in the paper's code);
+    scale: the number of training timesteps there. Equal errors give e + beta log 2.
+    """
+    chosen, rejected = scale * _phi(policy_chosen), scale * _phi(policy_rejected)
+    return PreferenceLoss(policy_chosen - beta * logsigmoid(chosen - rejected), chosen, rejected)
+
+
+def _phi(error: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """X / (exp(x) - 1) at x = error / 2: falls from 1 at no error."""
+    x = error / 2
+    safe = torch.where(x.abs() < 1e-6, torch.ones_like(x), x)
+    return torch.where(x.abs() < 1e-6, 1 - x / 2, safe / torch.expm1(safe))
+
+
+def with_sft(outcome: PreferenceLoss, policy_chosen: Float[Tensor, " B"], weight: float) -> PreferenceLoss:
+    """Adds weight x the chosen's denoising error: holds the model to the pictures that it is to prefer."""
+    return PreferenceLoss(outcome.loss + weight * policy_chosen, outcome.chosen_reward, outcome.rejected_reward)
+
+
+def min_snr_weight(snr: Float[Tensor, " B"], *, gamma: float, prediction_type: str) -> Float[Tensor, " B"]:
+    """Min-SNR weights of denoising errors (arXiv 2303.09556, eq. 8): min(snr, gamma) / snr, or / (snr + 1) for v."""
+    return snr.clamp(max=gamma) / (snr + 1 if prediction_type == "v_prediction" else snr)

@@ -85,7 +85,18 @@ class Train(Section):
     """Diffusion-DPO on a LoRA."""
 
     seed: int = 0
-    beta: Positive  # on errors averaged over all but the batch axis (arXiv 2311.12908, eq. 14)
+    objective: Literal["dpo", "ipo", "hinge", "mapo"] = "dpo"  # mpo/objective.py says what each is
+    beta: Positive  # on errors averaged over all but the batch axis (arXiv 2311.12908, eq. 14); mapo: about 0.1
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = (
+        0.0  # dpo only: the chance that a pair is the wrong way round
+    )
+    sft_weight: NonNegative = 0.0  # of the chosen's own denoising error beside the objective
+    timestep_sampling: Literal["uniform", "logit_normal"] = "uniform"
+    timestep_mean: float = 0.0  # logit_normal only (arXiv 2403.03206, section 3.1)
+    timestep_std: Positive = 1.0  # logit_normal only
+    timestep_range: tuple[float, float] = (0.0, 1.0)  # shares of the schedule, 0 = no noise; the others are not trained
+    error_weighting: Literal["none", "min_snr"] = "none"  # arXiv 2303.09556
+    snr_gamma: Positive = 5.0  # min_snr only; 5 is the paper's
     learning_rate: Positive
     num_steps: Count
     warmup_steps: Annotated[int, Field(ge=0)] = 0
@@ -101,10 +112,34 @@ class Train(Section):
     checkpoint_steps: Count  # interval
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
 
-    @field_validator("lora_targets", "trackers", mode="before")
+    @field_validator("lora_targets", "timestep_range", "trackers", mode="before")
     @classmethod
     def _sequence(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _settings_are_used(self) -> "Train":
+        unused = [
+            (self.label_smoothing and self.objective != "dpo", "label_smoothing", "objective 'dpo'"),
+            (
+                self.timestep_mean and self.timestep_sampling != "logit_normal",
+                "timestep_mean",
+                "timestep_sampling 'logit_normal'",
+            ),
+            (
+                self.timestep_std != 1 and self.timestep_sampling != "logit_normal",
+                "timestep_std",
+                "timestep_sampling 'logit_normal'",
+            ),
+            (self.snr_gamma != 5 and self.error_weighting != "min_snr", "snr_gamma", "error_weighting 'min_snr'"),
+        ]
+        for given, name, needed in unused:
+            if given:
+                raise ValueError(f"{name} is used by {needed} alone; set that, or remove {name}")
+        low, high = self.timestep_range
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"timestep_range={[low, high]} must rise within [0, 1]")
+        return self
 
     @model_validator(mode="after")
     def _batches_fit(self) -> "Train":

@@ -1,4 +1,4 @@
-"""Stage train: Diffusion-DPO of a LoRA on the encoded pairs.
+"""Stage train: preference optimisation of a LoRA on the encoded pairs.
 
 Everything random about a step comes from (seed, pair, how often the pair was seen), never from the process's
 history, so that a resumed run equals an uninterrupted one.
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers.optimization import get_scheduler
+from diffusers.training_utils import compute_snr
 from safetensors.torch import load_file, save_file
 
 from mpo import MpoError
@@ -26,7 +27,7 @@ from mpo.families import find_family
 from mpo.generate import derive_seed
 from mpo.lora import add_lora, load_lora, lora_off, lora_state
 from mpo.models import load_pipeline
-from mpo.objective import denoising_error, diffusion_dpo
+from mpo.objective import denoising_error, find_objective, min_snr_weight, with_sft
 from mpo.progress import track
 from mpo.recipe import Recipe, Train, read_recipe
 from mpo.store import Run, read_table, replacing
@@ -60,11 +61,25 @@ def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     return _permutations[key]
 
 
-def draw_noise(seed: int, draw: Draw, shape: torch.Size, num_train_timesteps: int) -> tuple[torch.Tensor, int]:
+def draw_noise(settings: Train, draw: Draw, shape: torch.Size, num_train_timesteps: int) -> tuple[torch.Tensor, int]:
     """The noise and timestep that both of a pair share, from (seed, pair, repetition) alone."""
-    generator = torch.Generator().manual_seed(derive_seed(seed, draw.pair, draw.repetition))
-    timestep = int(torch.randint(0, num_train_timesteps, (), generator=generator))
+    generator = torch.Generator().manual_seed(derive_seed(settings.seed, draw.pair, draw.repetition))
+    first, last = (round(share * num_train_timesteps) for share in settings.timestep_range)
+    last = max(last, first + 1)
+    if settings.timestep_sampling == "uniform":
+        timestep = int(torch.randint(first, last, (), generator=generator))
+    else:  # a share of the range, its logit normally distributed
+        logit = settings.timestep_mean + settings.timestep_std * torch.randn((), generator=generator)
+        timestep = min(int(first + torch.sigmoid(logit) * (last - first)), last - 1)
     return torch.randn(shape, generator=generator), timestep
+
+
+def error_weights(scheduler: Any, timesteps: torch.Tensor, settings: Train) -> torch.Tensor:
+    """(B,) weights of denoising errors at their timesteps."""
+    if settings.error_weighting == "none":
+        return torch.ones_like(timesteps, dtype=torch.float32)
+    snr = compute_snr(scheduler, timesteps)
+    return min_snr_weight(snr, gamma=settings.snr_gamma, prediction_type=scheduler.config.prediction_type)
 
 
 def train(folder: str | Path) -> None:
@@ -100,6 +115,7 @@ def train(folder: str | Path) -> None:
             f"train.batch_size={settings.batch_size} is no multiple of {micro} pairs x {accelerator.num_processes} processes; change train.batch_size or train.micro_batch_size"
         )
     num_micro = settings.batch_size // (micro * accelerator.num_processes)
+    objective = find_objective(settings.objective, beta=settings.beta, label_smoothing=settings.label_smoothing)
     num_train_timesteps = pipeline.scheduler.config.num_train_timesteps
 
     # Resume: the newest checkpoint, and the metrics up to it.
@@ -128,21 +144,26 @@ def train(folder: str | Path) -> None:
                     k: torch.cat([v, v]).to(accelerator.device)
                     for k, v in encoded.conditioning([row["prompt_id"] for row in rows]).items()
                 }
-                drawn = [draw_noise(settings.seed, draw, latents.shape[1:], num_train_timesteps) for draw in draws]
+                drawn = [draw_noise(settings, draw, latents.shape[1:], num_train_timesteps) for draw in draws]
                 noise = torch.stack([noise for noise, _ in drawn]).repeat(2, 1, 1, 1).to(latents)
                 timesteps = torch.tensor([t for _, t in drawn], device=latents.device).repeat(2)
                 noisy, target = family.add_noise(pipeline, latents, noise, timesteps)
+                weights = error_weights(pipeline.scheduler, timesteps, settings)
 
                 # Policy and reference errors: one network, the LoRA on and off.
                 last = k + 1 == num_micro
                 with nullcontext() if last else accelerator.no_sync(pipeline.unet):
                     with accelerator.autocast():
-                        with lora_off(denoiser):
-                            reference = denoising_error(
-                                family.predict(pipeline, noisy, timesteps, conditioning), target
-                            )
-                        policy = denoising_error(family.predict(pipeline, noisy, timesteps, conditioning), target)
-                    outcome = diffusion_dpo(*policy.chunk(2), *reference.chunk(2), beta=settings.beta)
+                        errors: tuple[torch.Tensor, ...] = ()
+                        if objective.needs_reference:
+                            with lora_off(denoiser):
+                                prediction = family.predict(pipeline, noisy, timesteps, conditioning)
+                            errors = (weights * denoising_error(prediction, target)).chunk(2)
+                        prediction = family.predict(pipeline, noisy, timesteps, conditioning)
+                        policy = weights * denoising_error(prediction, target)
+                    outcome = objective.loss(*policy.chunk(2), *errors)
+                    if settings.sft_weight:
+                        outcome = with_sft(outcome, policy.chunk(2)[0], settings.sft_weight)
                     loss = outcome.loss.mean()
                     _require_finite(loss.detach(), "loss", step, rows)
                     accelerator.backward(loss / num_micro)

@@ -1,11 +1,14 @@
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from mpo import MpoError
 from mpo.encode import EncodedPairs
@@ -13,7 +16,7 @@ from mpo.families import find_family
 from mpo.lora import add_lora, load_lora, lora_off, lora_state
 from mpo.models import load_pipeline
 from mpo.objective import denoising_error, diffusion_dpo
-from mpo.recipe import parse_recipe, read_recipe
+from mpo.recipe import Train, dump_recipe, parse_recipe, read_recipe
 from mpo.run import run_recipe, run_stage
 from mpo.store import Run, read_table
 from mpo.train import draw_noise, stream, train
@@ -34,12 +37,83 @@ def test_every_epoch_passes_every_pair_once(seed, num_pairs, epoch):
 
 def test_noise_depends_on_seed_pair_and_repetition_alone():
     draws = stream(0, 5, 0, 10)
-    noises = [draw_noise(0, draw, torch.Size([4, 2, 2]), 1000) for draw in draws]
-    again = draw_noise(0, draws[3], torch.Size([4, 2, 2]), 1000)
+    noises = [draw_noise(settings_of(), draw, torch.Size([4, 2, 2]), 1000) for draw in draws]
+    again = draw_noise(settings_of(), draws[3], torch.Size([4, 2, 2]), 1000)
     torch.testing.assert_close(again[0], noises[3][0], rtol=0, atol=0)
     assert again[1] == noises[3][1]
     assert len({float(noise.sum()) for noise, _ in noises}) == 10
-    assert draw_noise(1, draws[3], torch.Size([4, 2, 2]), 1000)[1] != again[1]
+    assert draw_noise(settings_of(seed=1), draws[3], torch.Size([4, 2, 2]), 1000)[1] != again[1]
+
+
+def settings_of(**changes: Any) -> Train:
+    fields = {
+        "beta": 1.0,
+        "learning_rate": 1e-3,
+        "num_steps": 1,
+        "batch_size": 1,
+        "rank": 1,
+        "alpha": 1.0,
+        "checkpoint_steps": 1,
+    }
+    return Train.model_validate(fields | changes)
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "logit_normal"])
+@given(low=st.floats(0, 0.9), width=st.floats(0.01, 1))
+def test_timesteps_stay_within_their_range(sampling, low, width):
+    high = min(low + width, 1.0)
+    settings = settings_of(timestep_sampling=sampling, timestep_range=[low, high])
+    steps = [draw_noise(settings, draw, torch.Size([1]), 1000)[1] for draw in stream(0, 5, 0, 20)]
+    assert min(steps) >= round(1000 * low) or min(steps) == 999
+    assert max(steps) < max(round(1000 * high), round(1000 * low) + 1)
+
+
+def test_logit_normal_timesteps_have_its_median_and_spread():
+    settings = settings_of(timestep_sampling="logit_normal", timestep_mean=-1.0, timestep_std=0.5)
+    steps = np.array([draw_noise(settings, draw, torch.Size([1]), 1000)[1] for draw in stream(0, 7, 0, 600)])
+    assert np.median(steps) == pytest.approx(1000 / (1 + np.e), abs=20)
+    inside = 1000 / (1 + np.exp(1 - 0.5 * np.array([-1, 1])))
+    assert ((steps > inside[0]) & (steps < inside[1])).mean() == pytest.approx(0.683, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objective": "ipo"}, {"objective": "hinge"}, {"objective": "mapo", "beta": 0.1}, {"label_smoothing": 0.1},
+        {"sft_weight": 0.5}, {"timestep_sampling": "logit_normal"}, {"error_weighting": "min_snr"},
+    ],
+    ids=lambda changes: next(iter(changes.items()))[1],
+)  # fmt: skip
+def test_each_objective_trains(changes, finished: Path, fields, tmp_path):
+    """On the pairs of a finished run: the first step's loss is the known one, and the LoRA moves."""
+    fields["train"] |= {"num_steps": 3, "checkpoint_steps": 3, "batch_size": 8, "micro_batch_size": 8, **changes}
+    run = Run(tmp_path / "run")
+    shutil.copytree(
+        finished, run.folder, ignore=shutil.ignore_patterns("checkpoints", "training.jsonl", "lora", "evaluation")
+    )
+    run.recipe.write_text(dump_recipe(parse_recipe(fields, source="small")), "utf-8")
+    train(run.folder)
+    log = [json.loads(line) for line in run.training_log.read_text().splitlines()]
+    first = log[0]
+    start = {"ipo": 0.25, "hinge": 1.0}.get(changes.get("objective", "dpo"), np.log(2))
+    if changes.get("objective") == "mapo":
+        assert first["loss"] > first["chosen_error"]
+    else:
+        assert first["loss"] == pytest.approx(start + changes.get("sft_weight", 0.0) * first["chosen_error"], abs=2e-3)
+    assert all(np.isfinite(list(entry.values())).all() for entry in log)
+    lora = load_file(run.checkpoints / "step-000003" / "lora.safetensors")
+    assert all(tensor.abs().max() > 0 for name, tensor in lora.items() if "lora_B" in name)
+
+
+def test_the_reference_is_not_asked_where_it_is_not_needed(finished: Path, fields, tmp_path, monkeypatch):
+    fields["train"] |= {"num_steps": 1, "checkpoint_steps": 1, "warmup_steps": 0, "objective": "mapo", "beta": 0.1}
+    run = Run(tmp_path / "run")
+    shutil.copytree(
+        finished, run.folder, ignore=shutil.ignore_patterns("checkpoints", "training.jsonl", "lora", "evaluation")
+    )
+    run.recipe.write_text(dump_recipe(parse_recipe(fields, source="small")), "utf-8")
+    monkeypatch.setattr("mpo.train.lora_off", lambda _: pytest.fail("MaPO has no reference"))
+    train(run.folder)
 
 
 def test_the_metrics_are_those_of_a_plain_transcription(finished: Path):
@@ -57,7 +131,7 @@ def test_the_metrics_are_those_of_a_plain_transcription(finished: Path):
         errors = {}
         for name in ("chosen_id", "rejected_id"):
             latents = encoded.latents([row[name]])
-            noise, timestep = draw_noise(settings.seed, draw, latents.shape[1:], 1000)
+            noise, timestep = draw_noise(settings, draw, latents.shape[1:], 1000)
             noisy, target = family.add_noise(pipeline, latents, noise[None], torch.tensor([timestep]))
             with torch.no_grad():
                 errors[name, "policy"] = denoising_error(
