@@ -36,7 +36,7 @@ class JudgedPairs:
 def judge_pairs(reward: VisionReward, preferences: Sequence[Preference], **scoring: Any) -> JudgedPairs:
     """Scores the items of all pairs; a pair with an item that fails is left out and the reason kept.
 
-    scoring: `progress`, `batch_size` … of `VisionReward.score`. Raises RewardError where no pair is left.
+    scoring: `progress` of `VisionReward.score`. Raises RewardError where no pair is left.
     """
     items: dict[Any, int] = {}
     media, prompts = [], []
