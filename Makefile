@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 QUICKSTART_OUTPUT ?= runs/quickstart
 
+.DELETE_ON_ERROR:
 .PHONY: quickstart test test-vllm lint types unit clean
 
 quickstart: $(VENV)/.installed
