@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-from diffusers import StableDiffusionPipeline
 from diffusers.utils import convert_state_dict_to_diffusers
 
 from mpo.evaluate import read_evaluation
@@ -26,7 +25,7 @@ def export(folder: str | Path) -> None:
     load_lora(denoiser, final_lora(run, recipe.train))
     card = model_card(run, recipe)
     with replacing(run.lora) as temporary:
-        StableDiffusionPipeline.save_lora_weights(
+        pipeline.save_lora_weights(
             temporary,
             unet_lora_layers=convert_state_dict_to_diffusers(lora_state(denoiser)),
             # Without it a loader takes alpha = rank, and the LoRA acts with another strength.
@@ -53,6 +52,14 @@ def _sort_header(file: Path) -> None:
     file.write_bytes(len(header).to_bytes(8, "little") + header + data[end:])
 
 
+METHODS = {
+    "dpo": "Diffusion-DPO (arXiv 2311.12908)",
+    "ipo": "IPO (arXiv 2310.12036) on denoising errors",
+    "hinge": "a hinge (arXiv 2305.10425) on denoising errors",
+    "mapo": "MaPO (arXiv 2406.06424)",
+}
+
+
 def model_card(run: Run, recipe: Recipe) -> str:
     """Markdown with the hub's YAML front matter: what it is, how it was made, how it did, what it is not."""
     _, scores, summary = read_evaluation(run)
@@ -65,18 +72,18 @@ def model_card(run: Run, recipe: Recipe) -> str:
     return f"""---
 {f"base_model: {base}" if base != "embedded" else "base_model_relation: adapter"}
 library_name: diffusers
-tags: [lora, text-to-image, diffusion-dpo, multi-dimensional-preference-optimisation]
+tags: [lora, text-to-image, {recipe.train.objective}, multi-dimensional-preference-optimisation]
 ---
 # {recipe.name}
 
-A LoRA of rank {recipe.train.rank} for `{base}`, trained with Diffusion-DPO (arXiv 2311.12908) on pairs of its own
+A LoRA of rank {recipe.train.rank} for `{base}`, trained with {METHODS[recipe.train.objective]} on pairs of its own
 samples, selected by `{recipe.select.strategy}` from the scores of the `{recipe.judge.name}` judge on the checklist
 `{scores.checklist.fingerprint}` (method: arXiv 2412.21059).
 
 ```python
-from diffusers import DiffusionPipeline
+{"import torch" + chr(10) if base == "embedded" else ""}from diffusers import DiffusionPipeline
 {"from mpo.models import EMBEDDED" + chr(10) if base == "embedded" else ""}
-pipeline = DiffusionPipeline.from_pretrained({"EMBEDDED" if base == "embedded" else repr(base)})
+pipeline = DiffusionPipeline.from_pretrained({"EMBEDDED).to(torch.float32" if base == "embedded" else repr(base)})
 pipeline.load_lora_weights("lora")  # this folder
 ```
 

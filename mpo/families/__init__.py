@@ -44,6 +44,7 @@ class Family(Protocol):
 
 FAMILIES = {
     "StableDiffusionPipeline": "mpo.families.stable_diffusion",
+    "StableDiffusionXLPipeline": "mpo.families.stable_diffusion_xl",
 }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import AutoencoderTiny, DDPMScheduler, StableDiffusionPipeline
+from diffusers import AutoencoderTiny, DDPMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 
 from mpo import MpoError
 from mpo.families import Conditioning
@@ -18,7 +18,11 @@ def encode_prompts(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) ->
 
 
 def encode_media(pipeline: StableDiffusionPipeline, pixels: torch.Tensor) -> torch.Tensor:
-    vae: Any = pipeline.vae  # its config is typed as a plain mapping
+    return encode_latents(pipeline.vae, pixels)
+
+
+def encode_latents(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """Pixels (B, C, H, W) in [0, 1] -> scaled latents (B, c, h, w)."""
     encoded = vae.encode(pixels.to(vae.device, vae.dtype) * 2 - 1)
     # The mode, not a draw: encoding a picture twice gives the same latents.
     latents = encoded.latents if isinstance(vae, AutoencoderTiny) else encoded.latent_dist.mode()
@@ -26,7 +30,10 @@ def encode_media(pipeline: StableDiffusionPipeline, pixels: torch.Tensor) -> tor
 
 
 def add_noise(
-    pipeline: StableDiffusionPipeline, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+    pipeline: StableDiffusionPipeline | StableDiffusionXLPipeline,
+    latents: torch.Tensor,
+    noise: torch.Tensor,
+    timesteps: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     # The pipeline's scheduler may be one that only samples; DDPM's arithmetic is the same for all of this family.
     scheduler: Any = DDPMScheduler.from_config(pipeline.scheduler.config)
@@ -48,5 +55,5 @@ def predict(
     return pipeline.unet(noisy, timesteps, encoder_hidden_states=conditioning["encoder_hidden_states"]).sample
 
 
-def lora_targets(pipeline: StableDiffusionPipeline) -> list[str]:
+def lora_targets(pipeline: StableDiffusionPipeline | StableDiffusionXLPipeline) -> list[str]:
     return ["to_q", "to_k", "to_v", "to_out.0"]

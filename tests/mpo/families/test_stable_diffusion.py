@@ -66,7 +66,7 @@ def test_unknown_families_and_predictions_are_named():
     class NovelPipeline:
         pass
 
-    with pytest.raises(MpoError, match=r"NovelPipeline.*StableDiffusionPipeline"):
+    with pytest.raises(MpoError, match=r"NovelPipeline.*StableDiffusionPipeline, StableDiffusionXLPipeline"):
         find_family(NovelPipeline())
     pipeline = build_pipeline("sample")
     with pytest.raises(MpoError, match="'sample'"):
