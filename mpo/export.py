@@ -49,6 +49,7 @@ def _sort_header(file: Path) -> None:
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
+    file.unlink()  # which only its owner may read; a new file gets the rights that files have here
     file.write_bytes(len(header).to_bytes(8, "little") + header + data[end:])
 
 

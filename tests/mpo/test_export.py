@@ -47,6 +47,11 @@ def test_the_file_is_plain_safetensors_with_its_alpha(finished):
         assert '"unet.lora_alpha": 8.0' in str(file.metadata())
 
 
+def test_the_file_can_be_read_by_whom_other_files_can(finished):
+    files = [finished / "lora" / name for name in ("pytorch_lora_weights.safetensors", "README.md")]
+    assert len({file.stat().st_mode for file in files}) == 1
+
+
 def test_the_card_says_how_it_was_made_and_what_it_is_not(finished):
     card = (finished / "lora" / "README.md").read_text()
     assert card.startswith("---\n")
