@@ -20,6 +20,7 @@ from reward.checklist import Medium, Question
 from reward.errors import JudgeError
 from reward.judges import AnswersAnything
 from reward.judges.loading import LOADING_ERRORS, TOLERANCE, first_line, loading_options, weights_digest
+from reward.judges.packing import shared_length
 from reward.judges.yes_no import p_yes, yes_log_odds, yes_no_tokens
 from reward.media import Clip, Medial, Sampling
 
@@ -111,9 +112,7 @@ class CogVLM2Judge(AnswersAnything):
         if mode == "sequential":
             return torch.stack([self.model(**inputs).logits[0, -1] for inputs in built])
         ids = [torch.stack([inputs["input_ids"][0], inputs["token_type_ids"][0]], dim=1).tolist() for inputs in built]
-        first, last = min(ids), max(ids)  # lists compare item by item: the two that differ soonest
-        shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
-        shared = min(shared, min(map(len, ids)) - 1)
+        shared = shared_length(ids)
         prefix = {name: value[:, :shared] if name != "images" else value for name, value in built[0].items()}
         seen: dict[str, Tensor] = {}
         hook = self.model.model.layers[0].register_forward_pre_hook(

@@ -31,6 +31,13 @@ class Prefix:
     next_position: Int[Tensor, " N"]  # of the first token that follows
 
 
+def shared_length(rows: Sequence[list]) -> int:
+    """How many entries all rows begin with in common; at least one is left to each row."""
+    first, last = min(rows), max(rows)  # lists compare item by item: the two that differ soonest
+    shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return min(shared, min(len(row) for row in rows) - 1)
+
+
 def prefill(model: Any, inputs: dict[str, Tensor]) -> Prefix:
     """One pass over the prefix, pictures included. inputs: as the processor makes them, cut before the questions."""
     seen: dict[str, Any] = {}

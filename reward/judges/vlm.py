@@ -22,7 +22,7 @@ from reward.checklist import Medium, Question
 from reward.errors import JudgeError
 from reward.judges import AnswersAnything, at_least_one
 from reward.judges.loading import LOADING_ERRORS, TOLERANCE, first_line, loading_options, weights_digest
-from reward.judges.packing import Suffixes, batched_logits, can_pack, packed_logits, prefill
+from reward.judges.packing import Suffixes, batched_logits, can_pack, packed_logits, prefill, shared_length
 from reward.judges.yes_no import p_yes, yes_log_odds, yes_no_tokens
 from reward.media import Clip, Medial, Sampling
 
@@ -172,10 +172,7 @@ class VLMJudge(AnswersAnything):
         """
         tokenizer = self.processor.tokenizer
         ids = [[tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts] for texts in asked]
-        every = [tokens for row in ids for tokens in row]
-        shortest, longest = min(every), max(every)  # lists compare item by item: the two that differ soonest
-        shared = next((i for i, (a, b) in enumerate(zip(shortest, longest, strict=False)) if a != b), len(shortest))
-        shared = min(shared, min(len(tokens) for tokens in every) - 1)
+        shared = shared_length([tokens for row in ids for tokens in row])
         suffixes = [[tokens[shared:] for tokens in row] for row in ids]
         # Each row carries a question of its own; all rows must end alike to be cut at one place.
         probe, probe_suffix = asked[0][0], suffixes[0][0]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from reward import Clip, JudgeError, Question, VisionReward, load_checklist, load_judge
 from reward.judges import vlm
-from reward.judges.packing import _block_mask, _lay_out
+from reward.judges.packing import _block_mask, _lay_out, shared_length
 from reward.judges.vlm import VLMJudge
 from reward.judges.yes_no import answer_mass, p_yes, yes_no_tokens
 from tests.reward.judges.small_vlms import BUILDERS, qwen2_5_vl, tokenizer
@@ -289,6 +289,15 @@ def test_p_yes_by_hand():
         p_yes(torch.log(torch.tensor([[1e-5, 1e-5, 1 - 2e-5]])), [0], [1], ["q"])
     with pytest.raises(JudgeError, match=r"'q'.*not answering"):
         p_yes(torch.full((1, 3), float("nan")), [0], [1], ["q"])
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=5))
+def test_what_rows_share(rows):
+    shared = shared_length(rows)
+    assert all(row[:shared] == rows[0][:shared] for row in rows)
+    assert shared < min(map(len, rows))
+    longer = shared + 1
+    assert longer == min(map(len, rows)) or any(row[:longer] != rows[0][:longer] for row in rows)
 
 
 @settings(deadline=None)
