@@ -134,6 +134,23 @@ def qwen3_vl(attention: str) -> tuple[Any, Any]:
     return _built(Qwen3VLForConditionalGeneration, config, attention), processor
 
 
+IDEFICS_SIZES: dict[str, Any] = {"size": {"longest_edge": 112}, "max_image_size": {"longest_edge": 56}}
+
+
+def _idefics_fields(words: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """What SmolVLM, which follows Idefics3, has in common with it."""
+    vision = {
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56,
+        "patch_size": 14,
+    }  # fmt: skip
+    return {
+        "text_config": text_config(len(words), model_type="llama"),
+        "vision_config": vision,
+        "image_token_id": SPECIAL.index("<image>"),
+        "scale_factor": 2,
+    }
+
+
 def smolvlm(attention: str) -> tuple[Any, Any]:
     from transformers import (
         SmolVLMConfig,
@@ -144,17 +161,9 @@ def smolvlm(attention: str) -> tuple[Any, Any]:
     )
 
     words = tokenizer()
-    config = SmolVLMConfig(
-        text_config=text_config(len(words), model_type="llama"),
-        vision_config={
-            "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56,
-            "patch_size": 14,
-        },
-        image_token_id=SPECIAL.index("<image>"), scale_factor=2,
-    )  # fmt: skip
-    sizes = {"size": {"longest_edge": 112}, "max_image_size": {"longest_edge": 56}}
+    config = SmolVLMConfig(**_idefics_fields(words))
     processor = SmolVLMProcessor(
-        SmolVLMImageProcessor(**sizes),
+        SmolVLMImageProcessor(**IDEFICS_SIZES),
         words,
         SmolVLMVideoProcessor(size={"longest_edge": 56}, max_image_size={"longest_edge": 56}),
         image_seq_len=4,
@@ -172,17 +181,9 @@ def idefics3(attention: str) -> tuple[Any, Any]:
     )
 
     words = tokenizer()
-    config = Idefics3Config(
-        text_config=text_config(len(words), model_type="llama"),
-        vision_config={
-            "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56,
-            "patch_size": 14,
-        },
-        image_token_id=SPECIAL.index("<image>"), scale_factor=2,
-    )  # fmt: skip
-    sizes = {"size": {"longest_edge": 112}, "max_image_size": {"longest_edge": 56}}
+    config = Idefics3Config(**_idefics_fields(words))
     processor = Idefics3Processor(
-        Idefics3ImageProcessor(**sizes), words, image_seq_len=4, chat_template=chat_template("<image>", "")
+        Idefics3ImageProcessor(**IDEFICS_SIZES), words, image_seq_len=4, chat_template=chat_template("<image>", "")
     )
     return _built(Idefics3ForConditionalGeneration, config, attention), processor
 

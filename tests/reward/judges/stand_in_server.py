@@ -7,7 +7,6 @@ import json
 import math
 import threading
 import time
-from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -135,9 +134,6 @@ class StandInServer:
 
     def pictures_by_place(self) -> list[str]:
         return [json.dumps(body["messages"][0]["content"][:-1]) for body in self.requests]
-
-    def count_of_questions(self) -> Counter:
-        return Counter(body["messages"][0]["content"][-1]["text"] for body in self.requests)
 
 
 def _pixels(content: list[dict[str, Any]]) -> np.ndarray:
