@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from diffusers.training_utils import cast_training_params
-from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 
 from mpo import MpoError
-from mpo.families import find_family
+from mpo.families import denoiser_of, find_family
 from mpo.recipe import Train
 
 
@@ -21,7 +22,7 @@ def add_lora(pipeline: Any, settings: Train) -> Any:
     The LoRA's own weights are float32 and the only ones that require gradients. A's draw depends on the seed alone.
     """
     targets = list(settings.lora_targets or find_family(pipeline).lora_targets(pipeline))
-    denoiser = pipeline.unet
+    denoiser = denoiser_of(pipeline)
     for component in pipeline.components.values():
         if isinstance(component, torch.nn.Module):
             component.requires_grad_(False)
@@ -33,7 +34,7 @@ def add_lora(pipeline: Any, settings: Train) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         try:
-            denoiser.add_adapter(config)
+            inject_adapter_in_model(config, denoiser)  # the networks of some families have no add_adapter of their own
         except ValueError as error:
             raise MpoError(
                 f"train.lora_targets={targets} cannot be adapted ({' '.join(str(error).split())}); name linear or convolution layers"
@@ -59,9 +60,13 @@ def load_lora(denoiser: Any, file: Path) -> None:
 @contextmanager
 def lora_off(denoiser: Any) -> Iterator[None]:
     """The reference: the same network without the LoRA, and without gradients."""
-    denoiser.disable_adapters()
+    layers = [module for module in denoiser.modules() if isinstance(module, BaseTunerLayer)]
+    # peft's own switch also flips requires_grad, which sharded parameters refuse and compiled graphs are rebuilt for.
+    for layer in layers:
+        layer._disable_adapters = True
     try:
         with torch.no_grad():
             yield
     finally:
-        denoiser.enable_adapters()
+        for layer in layers:
+            layer._disable_adapters = False

@@ -145,5 +145,18 @@ def with_sft(outcome: PreferenceLoss, policy_chosen: Float[Tensor, " B"], weight
 
 
 def min_snr_weight(snr: Float[Tensor, " B"], *, gamma: float, prediction_type: str) -> Float[Tensor, " B"]:
-    """Min-SNR weights of denoising errors (arXiv 2303.09556, eq. 8): min(snr, gamma) / snr, or / (snr + 1) for v."""
-    return snr.clamp(max=gamma) / (snr + 1 if prediction_type == "v_prediction" else snr)
+    """Min-SNR weights of denoising errors (arXiv 2303.09556, eq. 8): min(snr, gamma) times what turns them to errors in x_0.
+
+    That is 1 / snr for "epsilon" and 1 / (snr + 1) for "v_prediction". For "flow", x_0 = x_s - s v and
+    s = 1 / (1 + sqrt(snr)), so s^2.
+    """
+    capped = snr.clamp(max=gamma)
+    match prediction_type:
+        case "epsilon":
+            return capped / snr
+        case "v_prediction":
+            return capped / (snr + 1)
+        case "flow":
+            return capped / (1 + snr.sqrt()).square()
+        case other:
+            raise ValueError(f"prediction_type={other!r} has no min-SNR weight; use 'epsilon', 'v_prediction' or 'flow'")

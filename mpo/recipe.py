@@ -26,19 +26,60 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+def _tuples(value: Any) -> Any:
+    """YAML has lists where a frozen record has tuples."""
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
+
+
 class Model(Section):
     """The diffusion model that is tuned."""
 
     path: str  # "embedded", a folder, or a hub id
     revision: str | None = None  # None = the hub's default branch
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    sizes: tuple[tuple[Count, Count], ...] | None = None  # [width, height] in pixels; None = the pipeline's own size
+
+    _sequences = field_validator("sizes", mode="before")(_tuples)
+
+    @field_validator("sizes")
+    @classmethod
+    def _some(cls, value: Any) -> Any:
+        if value is not None and (not value or len(set(value)) < len(value)):
+            raise ValueError("give at least one size, each once, or null")
+        return value
+
+
+class PromptSource(Section):
+    """Prompts in a file or in a data set of the hub."""
+
+    path: str  # .txt (a prompt a line), .jsonl, .csv, .parquet, a folder of `datasets`, or a data set's hub id
+    column: str = "prompt"  # of all but .txt
+    split: str | None = None  # data sets only; None = "train"
+    revision: str | None = None  # hub only; None = the default branch
+    limit: Count | None = None  # the first so many; None = all
 
 
 class Prompts(Section):
-    """UTF-8 text files, one prompt a line; relative to the recipe's folder or to the working directory."""
+    """Three sets that share no prompt. A text alone is a source's path; files as for PromptSource.
 
-    train: str
-    heldout: str
+    Paths are relative to the shipped recipes' folder or to the working directory.
+    """
+
+    train: str | PromptSource | None = None  # None = those of the recipe's preferences
+    heldout: str | PromptSource
+    validation: str | PromptSource | None = None
+    max_similarity: Annotated[float, Field(gt=0, le=1)] | None = None  # cosine; drops training prompts above; None = all stay
+    similarity: str = "tfidf"  # or a text encoder's folder or hub id, such as sentence-transformers/all-MiniLM-L6-v2
+
+
+class Preferences(Section):
+    """Pictures that people (or others) have compared already, in place of candidates of our own."""
+
+    path: str  # a folder, a .jsonl, .csv or .parquet file, or a data set's hub id
+    layout: Literal["pickapic", "pairs", "folder"]  # mpo/preferences.py says what each is
+    split: str | None = None  # data sets only; None = "train"
+    revision: str | None = None  # hub only; None = the default branch
+    limit: Count | None = None  # the first so many pairs; None = all
 
 
 class Generate(Section):
@@ -58,16 +99,13 @@ class Judging(Section):
     questions: Literal["all", "answerable"] | tuple[str, ...] = "all"
     options: dict[str, Any] = Field(default_factory=dict)  # of the judge, such as model: Qwen/Qwen2.5-VL-3B-Instruct
 
-    @field_validator("questions", mode="before")
-    @classmethod
-    def _sequence(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
+    _sequences = field_validator("questions", mode="before")(_tuples)
 
 
 class Select(Section):
     """Which pairs to train on."""
 
-    strategy: str = "dominance"  # "dominance", "total" or "dimension:NAME"
+    strategy: str = "dominance"  # "dominance", "total", "dimension:NAME", or "given": the preferences as they came
     grain: Literal["dimension", "subdimension", "question"] = "dimension"  # dominance only
     margin: NonNegative  # by how much the chosen must lead, in the checklist's units; strictly more
     pairs_per_prompt: Count | None = None  # the widest first; None = all
@@ -76,8 +114,9 @@ class Select(Section):
     @field_validator("strategy")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in ("dominance", "total") and not (value.startswith("dimension:") and value != "dimension:"):
-            raise ValueError("use 'dominance', 'total' or 'dimension:NAME'")
+        named = value.startswith("dimension:") and value != "dimension:"
+        if value not in ("dominance", "total", "given") and not named:
+            raise ValueError("use 'dominance', 'total', 'dimension:NAME' or 'given'")
         return value
 
 
@@ -95,6 +134,8 @@ class Train(Section):
     timestep_mean: float = 0.0  # logit_normal only (arXiv 2403.03206, section 3.1)
     timestep_std: Positive = 1.0  # logit_normal only
     timestep_range: tuple[float, float] = (0.0, 1.0)  # shares of the schedule, 0 = no noise; the others are not trained
+    timestep_shift: Positive = 1.0  # flow models only; above 1 = more noise (arXiv 2403.03206, eq. 23)
+    num_draws: Count | None = None  # of noise and timestep for a pair, used in turn; None = a new one at each passing
     error_weighting: Literal["none", "min_snr"] = "none"  # arXiv 2303.09556
     snr_gamma: Positive = 5.0  # min_snr only; 5 is the paper's
     learning_rate: Positive
@@ -106,16 +147,22 @@ class Train(Section):
     rank: Count
     alpha: Positive
     lora_targets: tuple[str, ...] | None = None  # None = the family's attention projections
+    optimizer: str = "AdamW"  # a class of torch.optim, or "AdamW8bit" (bitsandbytes)
+    optimizer_options: dict[str, Any] = Field(default_factory=dict)  # such as betas: [0.9, 0.99]
     weight_decay: NonNegative = 0.0
     max_grad_norm: Positive = 1.0
+    max_error_ratio: Annotated[float, Field(gt=1)] = 3.0  # stop where the chosen's error grows to so many times the reference's
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None  # of the LoRA's running mean; None = no mean is kept
+    distilled_guidance: NonNegative | None = None  # models with guidance distilled in; None = generate.guidance_scale
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    gradient_checkpointing: bool = False  # less memory, about a third slower
+    attention: Literal["sdpa", "xformers"] = "sdpa"
+    compile: bool = False  # torch.compile, block by block
+    reference_cache: str | None = None  # a folder for the reference's errors, which other runs may share; None = not kept
     checkpoint_steps: Count  # interval
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
 
-    @field_validator("lora_targets", "timestep_range", "trackers", mode="before")
-    @classmethod
-    def _sequence(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
+    _sequences = field_validator("lora_targets", "timestep_range", "trackers", mode="before")(_tuples)
 
     @model_validator(mode="after")
     def _settings_are_used(self) -> "Train":
@@ -132,6 +179,7 @@ class Train(Section):
                 "timestep_sampling 'logit_normal'",
             ),
             (self.snr_gamma != 5 and self.error_weighting != "min_snr", "snr_gamma", "error_weighting 'min_snr'"),
+            (self.reference_cache and self.objective == "mapo", "reference_cache", "objectives with a reference"),
         ]
         for given, name, needed in unused:
             if given:
@@ -150,6 +198,18 @@ class Train(Section):
         if self.warmup_steps >= self.num_steps:
             raise ValueError(f"warmup_steps={self.warmup_steps} must be less than num_steps={self.num_steps}")
         return self
+
+
+class Validate(Section):
+    """Now and then, the mean score of pictures for the validation prompts; the best checkpoint is the result."""
+
+    interval_steps: Count
+    seed: int = 2
+    num_seeds: Count = 1  # pictures a prompt
+    num_inference_steps: Count
+    guidance_scale: NonNegative
+    batch_size: Count
+    patience: Count | None = None  # stop after so many validations without a new best; None = train to the end
 
 
 class Evaluate(Section):
@@ -171,11 +231,26 @@ class Recipe(Section):
     seed: int = 0
     model: Model
     prompts: Prompts
-    generate: Generate
+    generate: Generate | None = None  # None = the pairs come from `preferences`
+    preferences: Preferences | None = None
     judge: Judging
     select: Select
     train: Train
+    # `validate` is taken by pydantic.
+    validation: Validate | None = None  # None = the last checkpoint is the result
     evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "Recipe":
+        if (self.generate is None) == (self.preferences is None):
+            raise ValueError("give either a section 'generate' or a section 'preferences'")
+        if (self.preferences is None) == (self.prompts.train is None):
+            raise ValueError("prompts.train goes with a section 'generate'; with 'preferences', prompts are those of the pairs")
+        if self.select.strategy == "given" and self.preferences is None:
+            raise ValueError("select.strategy='given' needs a section 'preferences'; use 'dominance'")
+        if (self.validation is None) != (self.prompts.validation is None):
+            raise ValueError("prompts.validation and a section 'validation' go together; give both or neither")
+        return self
 
 
 def recipes_folder() -> Path:

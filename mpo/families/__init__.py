@@ -4,6 +4,7 @@ The family is found from the class of the pipeline that the model's folder or hu
 """
 
 import importlib
+import inspect
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -45,6 +46,11 @@ class Family(Protocol):
 FAMILIES = {
     "StableDiffusionPipeline": "mpo.families.stable_diffusion",
     "StableDiffusionXLPipeline": "mpo.families.stable_diffusion_xl",
+    "StableDiffusion3Pipeline": "mpo.families.stable_diffusion_3",
+    "FluxPipeline": "mpo.families.flux",
+    "SanaPipeline": "mpo.families.sana",
+    "PixArtSigmaPipeline": "mpo.families.pixart_sigma",
+    "QwenImagePipeline": "mpo.families.qwen_image",
 }
 
 
@@ -57,3 +63,28 @@ def family_of_class(class_name: str) -> Any:
     if class_name not in FAMILIES:
         raise MpoError(f"model pipeline class {class_name!r} belongs to no known family; known: {', '.join(FAMILIES)}")
     return importlib.import_module(FAMILIES[class_name])
+
+
+def denoiser_name(pipeline: Any) -> str:
+    """Under which name the pipeline holds the network that is tuned: "unet" or "transformer"."""
+    return "unet" if hasattr(pipeline, "unet") else "transformer"
+
+
+def denoiser_of(pipeline: Any) -> Any:
+    return getattr(pipeline, denoiser_name(pipeline))
+
+
+def encode_latents(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """Pixels (B, C, H, W) in [0, 1] -> latents (B, c, h, w), shifted and scaled as the denoiser sees them."""
+    encoded = vae.encode(pixels.to(vae.device, vae.dtype) * 2 - 1)
+    # The mode, not a draw: encoding a picture twice gives the same latents.
+    if hasattr(encoded, "latent_dist"):
+        latents = encoded.latent_dist.mode()
+    else:
+        latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent
+    return (latents - (getattr(vae.config, "shift_factor", None) or 0)) * vae.config.scaling_factor
+
+
+def call_default(pipeline: Any, argument: str) -> Any:
+    """What the pipeline's call takes for an argument that is not given."""
+    return inspect.signature(type(pipeline).__call__).parameters[argument].default

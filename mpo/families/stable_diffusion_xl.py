@@ -1,7 +1,6 @@
 """Stable Diffusion XL: `StableDiffusionXLPipeline`. Two text encoders, and the picture's size as a condition.
 
-Noise, targets and LoRA modules are those of Stable Diffusion. Pictures have the pipeline's own size: the time ids say
-that nothing was cropped or scaled, as the pipeline says by default.
+The time ids say that a picture was neither cropped nor scaled, as the pipeline says by default.
 """
 
 from collections.abc import Sequence
@@ -10,8 +9,9 @@ from typing import Any
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-from mpo.families import Conditioning
-from mpo.families.stable_diffusion import add_noise, encode_latents, lora_targets
+from mpo.families import Conditioning, encode_latents
+from mpo.families.stable_diffusion import lora_targets
+from mpo.noise import diffusion_noise as add_noise
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
 
@@ -21,13 +21,7 @@ def encode_prompts(pipeline: StableDiffusionXLPipeline, prompts: Sequence[str]) 
     embeddings, _, pooled, _ = pipeline.encode_prompt(
         texts, device=pipeline.device, num_images_per_prompt=1, do_classifier_free_guidance=False
     )
-    side = pipeline.default_sample_size * pipeline.vae_scale_factor
-    time_ids = torch.tensor([[side, side, 0, 0, side, side]], dtype=embeddings.dtype, device=embeddings.device)
-    return {
-        "encoder_hidden_states": embeddings,
-        "text_embeds": pooled,
-        "time_ids": time_ids.repeat(len(prompts), 1),
-    }
+    return {"encoder_hidden_states": embeddings, "text_embeds": pooled}
 
 
 def encode_media(pipeline: StableDiffusionXLPipeline, pixels: torch.Tensor) -> torch.Tensor:
@@ -43,9 +37,11 @@ def encode_media(pipeline: StableDiffusionXLPipeline, pixels: torch.Tensor) -> t
 def predict(
     pipeline: StableDiffusionXLPipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
 ) -> torch.Tensor:
+    height, width = (side * pipeline.vae_scale_factor for side in noisy.shape[-2:])
+    time_ids = noisy.new_tensor([[height, width, 0, 0, height, width]]).repeat(len(noisy), 1)
     return pipeline.unet(
         noisy,
         timesteps,
         encoder_hidden_states=conditioning["encoder_hidden_states"],
-        added_cond_kwargs={"text_embeds": conditioning["text_embeds"], "time_ids": conditioning["time_ids"]},
+        added_cond_kwargs={"text_embeds": conditioning["text_embeds"], "time_ids": time_ids},
     ).sample

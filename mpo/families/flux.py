@@ -1,0 +1,45 @@
+"""FLUX.1: `FluxPipeline`. A flow; latents go in 2x2 patches through the network, which may take distilled guidance.
+
+The families hand over latents (B, c, h, w); they are packed to patches just before the network, and back after it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import FluxPipeline
+
+from mpo.families import Conditioning, encode_latents
+from mpo.families.stable_diffusion_3 import lora_targets
+from mpo.noise import flow_noise as add_noise
+
+__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
+
+
+def encode_prompts(pipeline: FluxPipeline, prompts: Sequence[str]) -> Conditioning:
+    embeddings, pooled, _ = pipeline.encode_prompt(list(prompts), device=pipeline.device)
+    return {"encoder_hidden_states": embeddings, "pooled_projections": pooled}
+
+
+def encode_media(pipeline: FluxPipeline, pixels: torch.Tensor) -> torch.Tensor:
+    return encode_latents(pipeline.vae, pixels)
+
+
+def predict(
+    pipeline: FluxPipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
+) -> torch.Tensor:
+    """`conditioning["guidance"]` (B,) is taken by a network that has guidance distilled into it."""
+    batch, channels, height, width = noisy.shape
+    text = conditioning["encoder_hidden_states"]
+    patches = pipeline.transformer(
+        hidden_states=pipeline._pack_latents(noisy, batch, channels, height, width),
+        timestep=timesteps.to(noisy.dtype) / 1000,
+        guidance=conditioning.get("guidance"),
+        pooled_projections=conditioning["pooled_projections"],
+        encoder_hidden_states=text,
+        txt_ids=text.new_zeros(text.shape[1], 3),
+        img_ids=pipeline._prepare_latent_image_ids(batch, height // 2, width // 2, noisy.device, noisy.dtype),
+    ).sample
+    return pipeline._unpack_latents(
+        patches, height * pipeline.vae_scale_factor, width * pipeline.vae_scale_factor, pipeline.vae_scale_factor
+    )

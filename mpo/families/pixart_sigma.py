@@ -1,0 +1,40 @@
+"""PixArt-Sigma: `PixArtSigmaPipeline`. Epsilon; the network also says a variance, which training leaves alone."""
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import PixArtSigmaPipeline
+
+from mpo.families import Conditioning, call_default, encode_latents
+from mpo.families.stable_diffusion import lora_targets
+from mpo.noise import diffusion_noise as add_noise
+
+__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
+
+
+def encode_prompts(pipeline: PixArtSigmaPipeline, prompts: Sequence[str]) -> Conditioning:
+    embeddings, mask, _, _ = pipeline.encode_prompt(
+        list(prompts),
+        do_classifier_free_guidance=False,
+        device=pipeline.device,
+        clean_caption=call_default(pipeline, "clean_caption"),
+        max_sequence_length=call_default(pipeline, "max_sequence_length"),
+    )
+    return {"encoder_hidden_states": embeddings, "encoder_attention_mask": mask}
+
+
+def encode_media(pipeline: PixArtSigmaPipeline, pixels: torch.Tensor) -> torch.Tensor:
+    return encode_latents(pipeline.vae, pixels)
+
+
+def predict(
+    pipeline: PixArtSigmaPipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
+) -> torch.Tensor:
+    prediction = pipeline.transformer(
+        noisy,
+        encoder_hidden_states=conditioning["encoder_hidden_states"],
+        encoder_attention_mask=conditioning["encoder_attention_mask"],
+        timestep=timesteps,
+        added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+    ).sample
+    return prediction[:, : noisy.shape[1]]

@@ -1,0 +1,41 @@
+"""Sana: `SanaPipeline`. A flow on the latents of a deep-compression autoencoder; prompts go with an instruction."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import SanaPipeline
+
+from mpo.families import Conditioning, call_default, encode_latents
+from mpo.families.stable_diffusion import lora_targets
+from mpo.noise import flow_noise as add_noise
+
+__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
+
+
+def encode_prompts(pipeline: SanaPipeline, prompts: Sequence[str]) -> Conditioning:
+    embeddings, mask, _, _ = pipeline.encode_prompt(
+        list(prompts),
+        do_classifier_free_guidance=False,
+        device=pipeline.device,
+        clean_caption=call_default(pipeline, "clean_caption"),
+        max_sequence_length=call_default(pipeline, "max_sequence_length"),
+        complex_human_instruction=call_default(pipeline, "complex_human_instruction"),
+    )
+    return {"encoder_hidden_states": embeddings, "encoder_attention_mask": mask}
+
+
+def encode_media(pipeline: SanaPipeline, pixels: torch.Tensor) -> torch.Tensor:
+    return encode_latents(pipeline.vae, pixels)
+
+
+def predict(
+    pipeline: SanaPipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
+) -> torch.Tensor:
+    config: Any = pipeline.transformer.config
+    return pipeline.transformer(
+        noisy,
+        encoder_hidden_states=conditioning["encoder_hidden_states"],
+        encoder_attention_mask=conditioning["encoder_attention_mask"],
+        timestep=timesteps * config.timestep_scale,
+    ).sample
