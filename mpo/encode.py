@@ -1,27 +1,32 @@
 """Stage encode: latents and prompt embeddings of the selected pairs, computed once.
 
 Shards of safetensors, each whole or absent; training reads single rows from them without loading the rest.
+Latents are the autoencoder's mode, not a draw.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch.nn.utils.rnn import pad_sequence
 
 from mpo import MpoError
 from mpo.families import Conditioning, find_family
 from mpo.models import load_pipeline
+from mpo.processes import share
 from mpo.progress import track
 from mpo.recipe import read_recipe
 from mpo.store import Run, read_table, replacing
 from reward.media import read_image
 
 SHARD = 512  # rows in a file
-BATCH = 32  # rows through a model at a time
+BATCH = 32  # rows through a model at a time, at most
+BATCH_PIXELS = 2**22  # pictures of 1024x1024: four at a time
 
 
 def encode(folder: str | Path) -> None:
@@ -31,7 +36,7 @@ def encode(folder: str | Path) -> None:
     candidate_ids, prompt_ids = encoded_ids(run)
     work = [("latents", shard, candidate_ids[shard * SHARD :][:SHARD]) for shard in range(_num_shards(candidate_ids))]
     work += [("prompts", shard, prompt_ids[shard * SHARD :][:SHARD]) for shard in range(_num_shards(prompt_ids))]
-    missing = [(kind, shard, ids) for kind, shard, ids in work if not shard_file(run, kind, shard).exists()]
+    missing = [(kind, shard, ids) for kind, shard, ids in share(work) if not shard_file(run, kind, shard).exists()]
     if not missing:
         return
     files = {
@@ -39,36 +44,52 @@ def encode(folder: str | Path) -> None:
         for row in read_table(run.candidates_table, made_by="generate").to_pylist()
     }
     prompts = {row["prompt_id"]: row["prompt"] for row in read_table(run.prompts, made_by="run").to_pylist()}
-    pipeline = load_pipeline(recipe.model)
+    pipeline = load_pipeline(recipe.model, without=("denoiser",))
     family = find_family(pipeline)
 
-    def latents(ids: Sequence[int]) -> Conditioning:
-        pictures = np.stack([np.asarray(read_image(files[i])) for i in ids])
-        pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
-        return {"latents": family.encode_media(pipeline, pixels)}
+    def latents(ids: Sequence[int]) -> Iterator[Conditioning]:
+        for batch in picture_batches([files[i] for i in ids]):
+            pixels = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2).float() / 255
+            yield {"latents": family.encode_media(pipeline, pixels)}
 
-    def embeddings(ids: Sequence[int]) -> Conditioning:
-        return family.encode_prompts(pipeline, [prompts[i] for i in ids])
+    def embeddings(ids: Sequence[int]) -> Iterator[Conditioning]:
+        for start in range(0, len(ids), BATCH):
+            yield family.encode_prompts(pipeline, [prompts[i] for i in ids[start : start + BATCH]])
 
-    total = len(candidate_ids) + len(prompt_ids)
-    with track("encode", total=total, done=total - sum(len(ids) for _, _, ids in missing)) as advance:
+    with track("encode", total=sum(len(ids) for _, _, ids in missing)) as advance:
         for kind, shard, ids in missing:
-            _write_shard(shard_file(run, kind, shard), ids, latents if kind == "latents" else embeddings, advance)
+            batches = latents(ids) if kind == "latents" else embeddings(ids)
+            _write_shard(shard_file(run, kind, shard), ids, batches, advance)
+
+
+def picture_batches(files: Sequence[Path]) -> Iterator[list[np.ndarray]]:
+    """Pictures (H, W, 3) in order, neighbours of one size together, as many as fit through an autoencoder."""
+    batch: list[np.ndarray] = []
+    for file in files:
+        picture = np.asarray(read_image(file))
+        full = (len(batch) + 1) * picture.shape[0] * picture.shape[1] > BATCH_PIXELS or len(batch) == BATCH
+        if batch and (full or picture.shape != batch[0].shape):
+            yield batch
+            batch = []
+        batch.append(picture)
+    yield batch
 
 
 @torch.no_grad()
 def _write_shard(
-    file: Path, ids: Sequence[int], encode_batch: Callable[[Sequence[int]], Conditioning], advance: Callable[..., None]
+    file: Path, ids: Sequence[int], batches: Iterator[Conditioning], advance: Callable[..., None]
 ) -> None:
-    batches = []
-    for start in range(0, len(ids), BATCH):
-        batches.append({name: tensor.cpu() for name, tensor in encode_batch(ids[start : start + BATCH]).items()})
-        advance(len(ids[start : start + BATCH]))
-    tensors = {name: torch.cat([batch[name] for batch in batches]).contiguous() for name in batches[0]}
-    for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            row = int((~tensor.flatten(1).isfinite()).any(dim=1).nonzero()[0])
-            raise MpoError(f"encode: {name} of id {ids[row]} is not finite; set model.dtype=float32")
+    """A tensor for each row and name, "ID.NAME": rows may differ in shape."""
+    tensors: Conditioning = {}
+    remaining = iter(ids)
+    for batch in batches:
+        size = len(next(iter(batch.values())))
+        for row, i in enumerate(islice(remaining, size)):
+            for name, values in batch.items():
+                tensors[f"{i}.{name}"] = values[row].cpu().contiguous().clone()
+                if not values[row].isfinite().all():
+                    raise MpoError(f"encode: {name} of id {i} is not finite; set model.dtype=float32")
+        advance(size)
     with replacing(file) as temporary:
         save_file(tensors, temporary)
 
@@ -93,28 +114,33 @@ class EncodedPairs:
 
     def __init__(self, run: Run):
         candidate_ids, prompt_ids = encoded_ids(run)
-        self._row = {
-            "latents": {candidate: row for row, candidate in enumerate(candidate_ids)},
-            "prompts": {prompt: row for row, prompt in enumerate(prompt_ids)},
+        self._shard = {
+            "latents": {candidate: row // SHARD for row, candidate in enumerate(candidate_ids)},
+            "prompts": {prompt: row // SHARD for row, prompt in enumerate(prompt_ids)},
         }
-        for kind, rows in self._row.items():
-            for shard in range(_num_shards(list(rows))):
+        for kind, shards in self._shard.items():
+            for shard in sorted(set(shards.values())):
                 if not shard_file(run, kind, shard).exists():
                     raise MpoError(f"{shard_file(run, kind, shard)} is missing; run `mpo encode {run.folder}` first")
         self._open = lru_cache(maxsize=64)(
             lambda kind, shard: safe_open(str(shard_file(run, kind, shard)), framework="pt")
         )
+        first = next(iter(prompt_ids))
+        keys = self._open("prompts", self._shard["prompts"][first]).keys()
+        self._names = sorted(key.partition(".")[2] for key in keys if key.startswith(f"{first}."))
+
+    def shape(self, candidate_id: int) -> tuple[int, ...]:
+        """Of the candidate's latents: (c, h, w)."""
+        file = self._open("latents", self._shard["latents"][candidate_id])
+        return tuple(file.get_slice(f"{candidate_id}.latents").get_shape())
 
     def latents(self, candidate_ids: Sequence[int]) -> torch.Tensor:
-        """(B, c, h, w)"""
-        return self._rows("latents", candidate_ids)["latents"]
+        """(B, c, h, w) of candidates of one shape."""
+        return torch.stack(self._rows("latents", "latents", candidate_ids))
 
     def conditioning(self, prompt_ids: Sequence[int]) -> Conditioning:
-        return self._rows("prompts", prompt_ids)
+        """Each (B, ...); rows of different lengths are filled up with zeros, which their mask leaves out."""
+        return {name: pad_sequence(self._rows("prompts", name, prompt_ids), True) for name in self._names}
 
-    def _rows(self, kind: str, ids: Sequence[int]) -> Conditioning:
-        places = [divmod(self._row[kind][i], SHARD) for i in ids]
-        names = self._open(kind, places[0][0]).keys()
-        return {
-            name: torch.stack([self._open(kind, shard).get_slice(name)[row] for shard, row in places]) for name in names
-        }
+    def _rows(self, kind: str, name: str, ids: Sequence[int]) -> list[torch.Tensor]:
+        return [self._open(kind, self._shard[kind][i]).get_tensor(f"{i}.{name}") for i in ids]

@@ -9,13 +9,14 @@ import numpy as np
 import pyarrow as pa
 
 from mpo import MpoError
-from mpo.generate import Sample, derive_seed, draw_samples
+from mpo.checkpoint import final_lora
+from mpo.generate import Sample, derive_seed, draw_samples, size_of
 from mpo.lora import add_lora, load_lora
 from mpo.models import load_pipeline
+from mpo.processes import is_main, wait
 from mpo.recipe import Recipe, read_recipe
 from mpo.score import load_reward, score_files, scored_checklist
 from mpo.store import Run, read_table, write_json, write_table
-from mpo.train import final_lora
 from reward import Scores, score_answers
 
 EVALUATION = pa.schema(
@@ -64,7 +65,7 @@ def evaluate(folder: str | Path) -> None:
     settings = recipe.evaluate
     if run.evaluation_table.exists() and run.summary.exists():
         return
-    lora = final_lora(run, recipe.train)
+    lora = final_lora(run)
     prompts = read_table(run.heldout_prompts, made_by="run").to_pylist()
 
     def load(model: str) -> Any:
@@ -79,7 +80,8 @@ def evaluate(folder: str | Path) -> None:
         for row in prompts:
             for k in range(settings.num_seeds):
                 file = run.samples / model / f"{row['prompt_id']:06d}-{k:02d}.png"
-                samples.append(Sample(row["prompt"], derive_seed(settings.seed, row["prompt_id"], k), file))
+                seed = derive_seed(settings.seed, row["prompt_id"], k)
+                samples.append(Sample(row["prompt"], seed, file, size_of(recipe, row["prompt_id"])))
                 rows.append(
                     {
                         "prompt_id": row["prompt_id"],
@@ -101,6 +103,9 @@ def evaluate(folder: str | Path) -> None:
 
     parts = run.evaluation / "scores"
     scores = score_files(load_reward(recipe), files, texts, parts=parts, description="evaluate: score")
+    wait()  # all have read the parts, which are deleted below
+    if not is_main():
+        return
     columns = {name: [row[name] for row in rows] for name in ("prompt_id", "seed", "model", "file")}
     columns |= {
         "p_yes": scores.p_yes.tolist(),

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from diffusers.utils import convert_state_dict_to_diffusers
 
+from mpo.checkpoint import final_lora
 from mpo.evaluate import read_evaluation
 from mpo.lora import add_lora, load_lora, lora_state
 from mpo.models import load_pipeline
 from mpo.recipe import Recipe, dump_recipe, read_recipe
 from mpo.select import read_selection
 from mpo.store import Run, replacing
-from mpo.train import final_lora
 
 
 def export(folder: str | Path) -> None:
@@ -22,7 +22,7 @@ def export(folder: str | Path) -> None:
     recipe = read_recipe(run.recipe)
     pipeline = load_pipeline(recipe.model)
     denoiser = add_lora(pipeline, recipe.train)
-    load_lora(denoiser, final_lora(run, recipe.train))
+    load_lora(denoiser, final_lora(run))
     card = model_card(run, recipe)
     with replacing(run.lora) as temporary:
         pipeline.save_lora_weights(

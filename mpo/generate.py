@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pyarrow as pa
 import torch
 
 from mpo import MpoError
+from mpo.families import sampling_arguments
 from mpo.models import load_pipeline
+from mpo.processes import is_main, share, wait
 from mpo.progress import say, track
-from mpo.recipe import read_recipe
+from mpo.recipe import Recipe, read_recipe
 from mpo.store import Run, read_table, replacing, sha256, write_table
 
 CANDIDATES = pa.schema(
@@ -28,17 +31,24 @@ CANDIDATES = pa.schema(
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture to make: the prompt, the seed of its first noise, and where it goes."""
+    """One picture to make: the prompt, the seed of its first noise, where it goes, and its size."""
 
     prompt: str
     seed: int
     file: Path
+    size: tuple[int, int] | None = None  # (width, height) in pixels; None = the pipeline's own
 
 
 def derive_seed(*entropy: int) -> int:
     """A seed from such numbers as (seed, prompt, index) alone, so that any order of work gives the same draws."""
     (word,) = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
     return int(word >> np.uint64(1))  # int64 holds 63 bits
+
+
+def size_of(recipe: Recipe, prompt_id: int) -> tuple[int, int] | None:
+    """The size of a prompt's pictures: the recipe's sizes in turn."""
+    sizes = recipe.model.sizes
+    return sizes[prompt_id % len(sizes)] if sizes else None
 
 
 def draw_samples(
@@ -50,25 +60,35 @@ def draw_samples(
     batch_size: int,
     description: str,
 ) -> None:
-    """Make the pictures that are missing.
+    """Make the pictures that are missing, this process its share; returns when all processes have.
 
     Batches are cut at fixed places, since rounding depends on a batch's make-up: a batch of which any picture is
     missing is sampled whole and only the missing ones are written. `load` gives the pipeline when it is needed.
     """
-    batches = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
-    missing = [batch for batch in batches if not all(sample.file.exists() for sample in batch)]
-    if not missing:
-        return
-    pipeline = load()
-    done = len(samples) - sum(len(batch) for batch in missing)
-    with track(description, total=len(samples), done=done) as advance:
-        for batch in missing:
+    batches = []
+    for _, alike in groupby(sorted(samples, key=lambda sample: sample.size or ()), key=lambda sample: sample.size):
+        same = list(alike)
+        batches += [same[i : i + batch_size] for i in range(0, len(same), batch_size)]
+    missing = [batch for batch in share(batches) if not all(sample.file.exists() for sample in batch)]
+    if missing:
+        _draw(load(), missing, num_inference_steps, guidance_scale, description)
+    wait()
+
+
+def _draw(
+    pipeline: Any, batches: list[list[Sample]], num_inference_steps: int, guidance_scale: float, description: str
+) -> None:
+    with track(description, total=sum(len(batch) for batch in batches)) as advance:
+        for batch in batches:
+            arguments = sampling_arguments(
+                pipeline, guidance_scale=guidance_scale, num_prompts=len(batch), size=batch[0].size
+            )
             generators = [torch.Generator().manual_seed(sample.seed) for sample in batch]
             images = pipeline(
                 [sample.prompt for sample in batch],
                 num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
                 generator=generators,
+                **arguments,
             ).images
             for sample, image in zip(batch, images, strict=True):
                 if not sample.file.exists():
@@ -84,33 +104,40 @@ def generate(folder: str | Path, *, repair: bool = False) -> None:
     """
     run = Run(folder)
     recipe = read_recipe(run.recipe)
+    settings = recipe.generate
+    if settings is None:
+        raise MpoError("the recipe has no section 'generate': its pictures come with its preferences; run `mpo gather`")
     prompts = read_table(run.prompts, made_by="run").to_pylist()
     samples = [
         Sample(
             row["prompt"],
             derive_seed(recipe.seed, row["prompt_id"], k),
             run.candidates / f"{row['prompt_id']:06d}-{k:02d}.png",
+            size_of(recipe, row["prompt_id"]),
         )
         for row in prompts
-        for k in range(recipe.generate.num_candidates)
+        for k in range(settings.num_candidates)
     ]
     recorded = read_table(run.candidates_table, made_by="generate").to_pylist() if run.candidates_table.exists() else []
     if recorded and not repair:
         return
-    for row in recorded:
+    for row in recorded if is_main() else ():
         file = run.candidates / row["file"]
         if file.exists() and sha256(file) != row["sha256"]:
             say(f"generate: {file} is damaged and will be made again")
             run.log_event("repair", file=str(file.name))
             file.unlink()
+    wait()
     draw_samples(
         lambda: load_pipeline(recipe.model),
         samples,
-        num_inference_steps=recipe.generate.num_inference_steps,
-        guidance_scale=recipe.generate.guidance_scale,
-        batch_size=recipe.generate.batch_size,
+        num_inference_steps=settings.num_inference_steps,
+        guidance_scale=settings.guidance_scale,
+        batch_size=settings.batch_size,
         description="generate",
     )
+    if not is_main():
+        return
     digests = [sha256(sample.file) for sample in samples]
     if recorded:
         changed = [row["file"] for row, digest in zip(recorded, digests, strict=True) if row["sha256"] != digest]
@@ -119,7 +146,7 @@ def generate(folder: str | Path, *, repair: bool = False) -> None:
                 f"{len(changed)} repaired candidates, such as {changed[0]!r}, came out other than recorded (another machine or version?); use a new --output"
             )
         return
-    per_prompt = recipe.generate.num_candidates
+    per_prompt = settings.num_candidates
     columns = {
         "candidate_id": list(range(len(samples))),
         "prompt_id": [prompts[i // per_prompt]["prompt_id"] for i in range(len(samples))],

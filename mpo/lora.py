@@ -45,7 +45,8 @@ def add_lora(pipeline: Any, settings: Train) -> Any:
 
 def lora_state(denoiser: Any) -> dict[str, torch.Tensor]:
     """The LoRA's weights under peft's names, on the CPU."""
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(denoiser).items()}
+    state = get_peft_model_state_dict(denoiser, save_embedding_layers=False)
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
 def load_lora(denoiser: Any, file: Path) -> None:

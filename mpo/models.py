@@ -1,6 +1,6 @@
 """Loading a diffusion model: a shipped one by name, a folder, or a hub id."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ def resolve(model: Model) -> str:
     return str(EMBEDDED) if model.path == "embedded" else model.path
 
 
-def check_model(model: Model) -> None:
-    """Reads the model's index alone. Raises MpoError where it is missing or of no known family."""
+def check_model(model: Model) -> dict[str, Any]:
+    """The model's index, which alone is read. Raises MpoError where it is missing or of no known family."""
     try:
         index: Any = DiffusionPipeline.load_config(resolve(model), revision=model.revision)
     except (OSError, ValueError) as error:
@@ -33,15 +33,25 @@ def check_model(model: Model) -> None:
             f"model.path={model.path!r} cannot be loaded ({reason}); give 'embedded', a folder with a model_index.json, or a hub id"
         ) from None
     family_of_class(str(index["_class_name"]))
+    return dict(index)
 
 
-def load_pipeline(model: Model) -> Any:
-    """The pipeline on this process's device, in evaluation mode, its own progress bar off."""
-    check_model(model)
+def load_pipeline(model: Model, *, without: Sequence[str] = ()) -> Any:
+    """The pipeline on this process's device, in evaluation mode, its own progress bar off.
+
+    without: parts that are not needed and not loaded, "denoiser" or "text_encoders".
+    """
+    index = check_model(model)
+    names = [name for name in index if not name.startswith("_")]
+    groups = {
+        "denoiser": [name for name in names if name in ("unet", "transformer")],
+        "text_encoders": [name for name in names if name.startswith(("text_encoder", "tokenizer"))],
+    }
+    absent = {name: None for group in without for name in groups[group]}
     try:
         with _without_chatter(model):
             pipeline = DiffusionPipeline.from_pretrained(
-                resolve(model), revision=model.revision, dtype=getattr(torch, model.dtype), use_safetensors=True
+                resolve(model), revision=model.revision, dtype=getattr(torch, model.dtype), use_safetensors=True, **absent
             )
     except (OSError, ValueError) as error:
         raise MpoError(

@@ -18,6 +18,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from mpo.processes import is_main
+
 QUIET_INTERVAL_S = 30.0
 
 _quiet = False
@@ -31,7 +33,9 @@ def set_quiet(quiet: bool) -> None:
 
 
 def say(message: str) -> None:
-    """A line for the user on standard error."""
+    """A line for the user on standard error, from the main process."""
+    if not is_main():
+        return
     if _quiet:
         print(message, file=sys.stderr, flush=True)
     else:
@@ -45,8 +49,14 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def track(description: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
-    """Yields `advance(count=1, note="")`; `done` of the total were finished by an earlier run."""
+def track(description: str, total: int | None, done: int = 0) -> Iterator[Callable[..., None]]:
+    """Yields `advance(count=1, note="")`; `done` of the total were finished by an earlier run. total: None = unknown.
+
+    Of several processes the main one alone speaks, of its own share.
+    """
+    if not is_main():
+        yield lambda count=1, note="": None
+        return
     if _quiet:
         yield _quiet_advance(description, total, done)
         return
@@ -68,7 +78,7 @@ def track(description: str, total: int, done: int = 0) -> Iterator[Callable[...,
         yield advance
 
 
-def _quiet_advance(description: str, total: int, done: int) -> Callable[..., None]:
+def _quiet_advance(description: str, total: int | None, done: int) -> Callable[..., None]:
     started_s = said_s = time.monotonic()
     finished = done
 
@@ -79,7 +89,7 @@ def _quiet_advance(description: str, total: int, done: int) -> Callable[..., Non
         if now_s - said_s >= QUIET_INTERVAL_S or finished == total:
             said_s = now_s
             rate = (finished - done) / max(now_s - started_s, 1e-9)
-            left_s = (total - finished) / max(rate, 1e-9)
-            say(f"{description}: {finished}/{total}, {rate:.2f}/s, {left_s:.0f} s left {note}".rstrip())
+            left = f"/{total}, {rate:.2f}/s, {(total - finished) / max(rate, 1e-9):.0f} s left" if total else f", {rate:.2f}/s"
+            say(f"{description}: {finished}{left} {note}".rstrip())
 
     return advance

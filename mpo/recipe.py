@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -65,11 +65,16 @@ class Prompts(Section):
     Paths are relative to the shipped recipes' folder or to the working directory.
     """
 
-    train: str | PromptSource | None = None  # None = those of the recipe's preferences
-    heldout: str | PromptSource
-    validation: str | PromptSource | None = None
+    train: PromptSource | None = None  # None = those of the recipe's preferences
+    heldout: PromptSource
+    validation: PromptSource | None = None
     max_similarity: Annotated[float, Field(gt=0, le=1)] | None = None  # cosine; drops training prompts above; None = all stay
     similarity: str = "tfidf"  # or a text encoder's folder or hub id, such as sentence-transformers/all-MiniLM-L6-v2
+
+    @field_validator("train", "heldout", "validation", mode="before")
+    @classmethod
+    def _path_alone(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
 
 
 class Preferences(Section):
@@ -200,7 +205,7 @@ class Train(Section):
         return self
 
 
-class Validate(Section):
+class Validation(Section):
     """Now and then, the mean score of pictures for the validation prompts; the best checkpoint is the result."""
 
     interval_steps: Count
@@ -236,8 +241,7 @@ class Recipe(Section):
     judge: Judging
     select: Select
     train: Train
-    # `validate` is taken by pydantic.
-    validation: Validate | None = None  # None = the last checkpoint is the result
+    validation: Validation | None = None  # None = the last checkpoint is the result
     evaluate: Evaluate
 
     @model_validator(mode="after")
@@ -345,7 +349,8 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         section: Any = Recipe
         for part in first["loc"][:-1]:
-            section = section.model_fields[str(part)].annotation
+            annotation = section.model_fields[str(part)].annotation
+            section = next(a for a in (annotation, *get_args(annotation)) if hasattr(a, "model_fields"))
         return f"{place} is unknown; known here: {', '.join(section.model_fields)}"
     if first["type"] == "missing":
         return f"{place} is missing; give it a value"

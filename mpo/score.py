@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 
 from mpo import MpoError
+from mpo.processes import is_main, share, wait
 from mpo.progress import track
 from mpo.recipe import Recipe, read_recipe
 from mpo.store import Run, read_table, sha256, write_table
 from reward import Checklist, Scores, VisionReward, load_checklist, load_judge, score_answers
 from reward.errors import MediaError
 
-CHUNK = 256  # pictures between two writes
+CHUNK = 64  # pictures between two writes
 
 P_YES = pa.schema([("p_yes", pa.list_(pa.float64()))])
 SCORES = pa.schema(
@@ -51,26 +52,32 @@ def score_files(
 ) -> Scores:
     """Scores of N picture files, kept in `parts` chunk by chunk so that a killed run goes on where it was.
 
-    Raises MediaError naming a file that cannot be decoded.
+    Every process judges its share of the chunks, and all return the whole. Raises MediaError naming a file that
+    cannot be decoded.
     """
-    p_yes = []
-    starts = range(0, len(files), CHUNK)
     metadata = {"checklist": reward.checklist.fingerprint, "judge": reward.judge.fingerprint}
-    with track(description, total=len(files)) as advance:
-        for start in starts:
-            part = parts / f"{start:09d}.parquet"
+    starts = range(0, len(files), CHUNK)
+    mine = share(starts)
+    with track(description, total=sum(len(files[start : start + CHUNK]) for start in mine)) as advance:
+        for start in mine:
             chunk = files[start : start + CHUNK]
-            if part.exists():
-                table = read_table(part, made_by="score")
-                if table.schema.metadata != {k.encode(): v.encode() for k, v in metadata.items()}:
-                    raise MpoError(f"{part} was scored by another judge or checklist; delete {parts} and run again")
+            if _part(parts, start).exists():
                 advance(len(chunk))
-            else:
-                scored = reward.score(chunk, prompts[start : start + CHUNK], on_item=advance)
-                write_table(part, {"p_yes": scored.p_yes.tolist()}, P_YES, metadata)
-                table = read_table(part, made_by="score")
-            p_yes.extend(table.column("p_yes").to_pylist())
+                continue
+            scored = reward.score(chunk, prompts[start : start + CHUNK], on_item=advance)
+            write_table(_part(parts, start), {"p_yes": scored.p_yes.tolist()}, P_YES, metadata)
+    wait()
+    p_yes = []
+    for start in starts:
+        table = read_table(_part(parts, start), made_by="score")
+        if table.schema.metadata != {k.encode(): v.encode() for k, v in metadata.items()}:
+            raise MpoError(f"{_part(parts, start)} was scored by another judge or checklist; delete {parts} and run again")
+        p_yes.extend(table.column("p_yes").to_pylist())
     return score_answers(np.array(p_yes).reshape(len(files), -1), reward.checklist)
+
+
+def _part(parts: Path, start: int) -> Path:
+    return parts / f"{start:09d}.parquet"
 
 
 def score(folder: str | Path) -> None:
@@ -98,6 +105,9 @@ def score(folder: str | Path) -> None:
         )
     except MediaError as error:
         raise MpoError(f"score: {error}") from error
+    wait()  # all have read the parts, which are deleted below
+    if not is_main():
+        return
     columns = {
         "candidate_id": [row["candidate_id"] for row in candidates],
         "p_yes": scores.p_yes.tolist(),

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from mpo import MpoError
-from mpo.recipe import Select, read_recipe
+from mpo.recipe import Recipe, Select, read_recipe
 from mpo.score import scored_checklist
 from mpo.store import Run, read_table, write_json, write_table
 from reward import Checklist, Scores, score_answers
@@ -144,12 +144,17 @@ def read_scores(run: Run) -> tuple[Scores, np.ndarray]:
 
 
 def select(folder: str | Path) -> None:
-    """scores.parquet -> pairs.parquet, selection.json. Raises MpoError where the recipe leaves no pair."""
+    """scores.parquet (or preferences.parquet) -> pairs.parquet, selection.json.
+
+    Raises MpoError where the recipe leaves no pair.
+    """
     run = Run(folder)
     if run.pairs.exists() and run.selection.exists():
         return
     recipe = read_recipe(run.recipe)
     settings = recipe.select
+    if settings.strategy == "given":
+        return _take_given(run, recipe)
     scores, prompt_ids = read_scores(run)
     pairs = choose(settings, scores, prompt_ids, seed=recipe.seed)
     compared = int(sum(n * (n - 1) // 2 for n in np.unique(prompt_ids, return_counts=True)[1]))
@@ -164,20 +169,51 @@ def select(folder: str | Path) -> None:
             "lower select.num_pairs or select.margin, or raise select.pairs_per_prompt or generate.num_candidates"
         )
     write_json(run.selection, _statistics(settings, scores, prompt_ids, pairs, num_compared=compared))
-    columns = {
-        "pair_id": list(range(len(pairs))),
-        "prompt_id": prompt_ids[pairs.chosen].tolist(),
-        "chosen_id": pairs.chosen.tolist(),
-        "rejected_id": pairs.rejected.tolist(),
-        "margin": (scores.total[pairs.chosen] - scores.total[pairs.rejected]).tolist(),
-        "dimension_margins": (scores.dimensions[pairs.chosen] - scores.dimensions[pairs.rejected]).tolist(),
+    margins = scores.total[pairs.chosen] - scores.total[pairs.rejected]
+    dimension_margins = scores.dimensions[pairs.chosen] - scores.dimensions[pairs.rejected]
+    metadata = {"checklist": scores.checklist.fingerprint, "dimensions": ",".join(scores.checklist.dimensions)}
+    _write_pairs(run, prompt_ids, pairs.chosen, pairs.rejected, margins.tolist(), dimension_margins.tolist(), metadata)
+
+
+def _take_given(run: Run, recipe: Recipe) -> None:
+    """The pairs as their source has them; nothing is scored, so margins are absent."""
+    table = read_table(run.preferences, made_by="gather")
+    prompt_ids = read_table(run.candidates_table, made_by="gather").column("prompt_id").to_numpy()
+    chosen, rejected = table.column("chosen_id").to_numpy(), table.column("rejected_id").to_numpy()
+    wanted = recipe.select.num_pairs
+    if wanted is not None and wanted > len(chosen):
+        raise MpoError(f"select.num_pairs={wanted}: there are only {len(chosen)} pairs; lower it, or raise preferences.limit")
+    if wanted is not None and wanted < len(chosen):
+        kept = np.sort(np.random.default_rng(recipe.seed).choice(len(chosen), size=wanted, replace=False))
+        chosen, rejected = chosen[kept], rejected[kept]
+    statistics = {
+        "strategy": "given",
+        "grain": None,
+        "margin": None,
+        "num_candidates": len(prompt_ids),
+        "num_compared": len(table),
+        "num_kept": len(chosen),
+        "num_prompts": len(np.unique(prompt_ids[chosen])),
+        "kept_share_worse_in_some_dimension": None,
+        "strategies": {},
     }
-    write_table(
-        run.pairs,
-        columns,
-        PAIRS,
-        {"checklist": scores.checklist.fingerprint, "dimensions": ",".join(scores.checklist.dimensions)},
-    )
+    write_json(run.selection, statistics)
+    _write_pairs(run, prompt_ids, chosen, rejected, [None] * len(chosen), [None] * len(chosen), {})
+
+
+def _write_pairs(
+    run: Run, prompt_ids: np.ndarray, chosen: np.ndarray, rejected: np.ndarray, margins: list, dimension_margins: list,
+    metadata: dict[str, str],
+) -> None:  # fmt: skip
+    columns = {
+        "pair_id": list(range(len(chosen))),
+        "prompt_id": prompt_ids[chosen].tolist(),
+        "chosen_id": chosen.tolist(),
+        "rejected_id": rejected.tolist(),
+        "margin": margins,
+        "dimension_margins": dimension_margins,
+    }
+    write_table(run.pairs, columns, PAIRS, metadata)
 
 
 def _statistics(settings: Select, scores: Scores, prompt_ids: np.ndarray, kept: Pairs, *, num_compared: int) -> dict:

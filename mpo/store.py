@@ -28,8 +28,10 @@ class Run:
         self.recipe = self.folder / "recipe.yaml"
         self.prompts = self.folder / "prompts.parquet"  # prompt_id, prompt
         self.heldout_prompts = self.folder / "heldout_prompts.parquet"  # the same
+        self.validation_prompts = self.folder / "validation_prompts.parquet"  # the same, where the recipe validates
         self.candidates = self.folder / "candidates"  # PNG
         self.candidates_table = self.folder / "candidates.parquet"  # candidate_id, prompt_id, seed, file, sha256
+        self.preferences = self.folder / "preferences.parquet"  # chosen_id, rejected_id, where the recipe brings pairs
         self.scores = self.folder / "scores.parquet"  # candidate_id, p_yes, answers, dimensions, total
         self.pairs = (
             self.folder / "pairs.parquet"
@@ -38,6 +40,9 @@ class Run:
         self.encoded = self.folder / "encoded"  # latents and prompt embeddings, safetensors
         self.checkpoints = self.folder / "checkpoints"
         self.training_log = self.folder / "training.jsonl"  # metrics, one step a line
+        self.validation = self.folder / "validation"  # PNG, a folder for each validated step
+        self.validation_log = self.folder / "validation.jsonl"  # mean scores, one validated step a line
+        self.trained = self.folder / "trained.json"  # which step is the result, and why training ended there
         self.trackers = self.folder / "trackers"
         self.lora = self.folder / "lora"
         self.lora_weights = self.lora / "pytorch_lora_weights.safetensors"

@@ -1,313 +1,284 @@
 """Stage train: preference optimisation of a LoRA on the encoded pairs.
 
-Everything random about a step comes from (seed, pair, how often the pair was seen), never from the process's
-history, so that a resumed run equals an uninterrupted one.
+What a step sees comes from (seed, pair, how often the pair was seen), never from the process's history, so that a
+resumed run equals an uninterrupted one, and several processes see what one would.
 """
 
 import json
 import math
-import netrc
-import os
-from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from diffusers.optimization import get_scheduler
-from diffusers.training_utils import compute_snr
-from safetensors.torch import load_file, save_file
+from diffusers.training_utils import EMAModel
+from jaxtyping import Float
+from torch import Tensor
 
 from mpo import MpoError
+from mpo.batches import Batch, Batches, Draw
+from mpo.checkpoint import checkpoint_folder, last_checkpoint, restore_checkpoint, save_checkpoint
 from mpo.encode import EncodedPairs
-from mpo.families import find_family
-from mpo.generate import derive_seed
-from mpo.lora import add_lora, load_lora, lora_off, lora_state
+from mpo.families import Family, find_family
+from mpo.lora import add_lora, lora_off
 from mpo.models import load_pipeline
-from mpo.objective import denoising_error, find_objective, min_snr_weight, with_sft
-from mpo.progress import track
+from mpo.noise import error_weights
+from mpo.objective import PreferenceLoss, denoising_error, find_objective, with_sft
+from mpo.optimizer import build_optimizer
+from mpo.progress import say, track
 from mpo.recipe import Recipe, Train, read_recipe
-from mpo.store import Run, read_table, replacing
+from mpo.reference import ReferenceErrors, describe
+from mpo.score import load_reward
+from mpo.store import Run, read_table, replacing, write_json
+from mpo.trackers import start_trackers
+from mpo.validate import best_of, has_stalled, is_due, read_validations, validate
 
-
-@dataclass(frozen=True)
-class Draw:
-    """One pair at one place of the training stream."""
-
-    pair: int  # row of pairs.parquet
-    repetition: int  # how often the stream had passed this pair before
-
-
-def stream(seed: int, num_pairs: int, position: int, count: int) -> list[Draw]:
-    """`count` draws from a place of an endless stream: one seeded permutation of the pairs after another."""
-    draws = []
-    for place in range(position, position + count):
-        epoch, index = divmod(place, num_pairs)
-        draws.append(Draw(int(_permutation(seed, epoch, num_pairs)[index]), epoch))
-    return draws
-
-
-_permutations: dict[tuple[int, int, int], np.ndarray] = {}
-
-
-def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    key = (seed, epoch, size)
-    if key not in _permutations:
-        _permutations.clear()
-        _permutations[key] = np.random.default_rng((seed, epoch)).permutation(size)
-    return _permutations[key]
-
-
-def draw_noise(settings: Train, draw: Draw, shape: torch.Size, num_train_timesteps: int) -> tuple[torch.Tensor, int]:
-    """The noise and timestep that both of a pair share, from (seed, pair, repetition) alone."""
-    generator = torch.Generator().manual_seed(derive_seed(settings.seed, draw.pair, draw.repetition))
-    first, last = (round(share * num_train_timesteps) for share in settings.timestep_range)
-    last = max(last, first + 1)
-    if settings.timestep_sampling == "uniform":
-        timestep = int(torch.randint(first, last, (), generator=generator))
-    else:  # a share of the range, its logit normally distributed
-        logit = settings.timestep_mean + settings.timestep_std * torch.randn((), generator=generator)
-        timestep = min(int(first + torch.sigmoid(logit) * (last - first)), last - 1)
-    return torch.randn(shape, generator=generator), timestep
-
-
-def error_weights(scheduler: Any, timesteps: torch.Tensor, settings: Train) -> torch.Tensor:
-    """(B,) weights of denoising errors at their timesteps."""
-    if settings.error_weighting == "none":
-        return torch.ones_like(timesteps, dtype=torch.float32)
-    snr = compute_snr(scheduler, timesteps)
-    return min_snr_weight(snr, gamma=settings.snr_gamma, prediction_type=scheduler.config.prediction_type)
+METRICS = ("loss", "accuracy", "margin", "chosen_error", "rejected_error", "reference_error")
+NUM_SMOOTHED = 20  # steps over which growing errors are averaged
 
 
 def train(folder: str | Path) -> None:
-    """pairs.parquet, encoded/ -> checkpoints/step-NNNNNN/, training.jsonl."""
+    """pairs.parquet, encoded/ -> checkpoints/step-NNNNNN/, training.jsonl, validation.jsonl, trained.json."""
     run = Run(folder)
     recipe = read_recipe(run.recipe)
     settings = recipe.train
-    if checkpoint_folder(run, settings.num_steps).exists():
+    if run.trained.exists():
         return
 
     # Model: the pipeline frozen, a LoRA on its denoiser.
     accelerator = Accelerator(
-        mixed_precision=settings.mixed_precision, log_with=list(settings.trackers) or None, project_dir=run.trackers
+        mixed_precision=settings.mixed_precision,
+        log_with=list(settings.trackers) or None,
+        project_dir=run.trackers,
     )
-    pipeline = load_pipeline(recipe.model)
+    pipeline = load_pipeline(recipe.model, without=() if recipe.validation else ("text_encoders",))
     family = find_family(pipeline)
     denoiser = add_lora(pipeline, settings).train()
-    pipeline.unet = accelerator.prepare(denoiser)
+    cache = open_cache(run, recipe, pipeline, denoiser, accelerator)
+    set_up(denoiser, settings)
     parameters = [p for p in denoiser.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = build_optimizer(parameters, settings)
     name = "constant_with_warmup" if settings.lr_schedule == "constant" else settings.lr_schedule
     schedule = get_scheduler(
         name, optimizer, num_warmup_steps=settings.warmup_steps, num_training_steps=settings.num_steps
     )
-    optimizer = accelerator.prepare(optimizer)
+    ema = EMAModel(parameters, decay=settings.ema_decay) if settings.ema_decay else None
+    if accelerator.distributed_type == DistributedType.FSDP:
+        denoiser, optimizer = accelerator.prepare(denoiser, optimizer)
+    else:
+        optimizer = accelerator.prepare(optimizer)
 
     # Data: encoded pairs, split over processes and micro-batches.
     pairs = read_table(run.pairs, made_by="select").to_pylist()
-    encoded = EncodedPairs(run)
-    micro = settings.micro_batch_size or settings.batch_size // accelerator.num_processes
-    if settings.batch_size % (micro * accelerator.num_processes):
-        raise MpoError(
-            f"train.batch_size={settings.batch_size} is no multiple of {micro} pairs x {accelerator.num_processes} processes; change train.batch_size or train.micro_batch_size"
-        )
+    guidance = distilled_guidance(recipe, denoiser)
+    batches = Batches(pipeline, family, pairs, EncodedPairs(run), settings, accelerator.device, guidance)
+    micro = micro_batch_size(settings, accelerator.num_processes)
     num_micro = settings.batch_size // (micro * accelerator.num_processes)
     objective = find_objective(settings.objective, beta=settings.beta, label_smoothing=settings.label_smoothing)
-    num_train_timesteps = pipeline.scheduler.config.num_train_timesteps
+    reward = load_reward(recipe) if recipe.validation else None
 
-    # Resume: the newest checkpoint, and the metrics up to it.
-    step = _resume(run, denoiser, optimizer, schedule, accelerator)
-    _start_trackers(accelerator, recipe)
+    # Resume: the newest checkpoint, and the logs up to it.
+    step = last_checkpoint(run)
+    if step:
+        restore_checkpoint(checkpoint_folder(run, step), denoiser, optimizer, schedule, ema, accelerator)
+    history = trim_log(run, step, accelerator)
+    start_trackers(accelerator, recipe)
     with (
         track("train", total=settings.num_steps, done=step) as advance,
         run.training_log.open("a", encoding="utf-8") as log,
     ):
-        while step < settings.num_steps:
-            metrics: dict[str, float] = dict.fromkeys(
-                ("loss", "accuracy", "margin", "chosen_error", "rejected_error"), 0.0
-            )
+        while True:
+            # Validate, and end when all steps are done or validation no longer improves.
+            validated = read_validations(run)
+            if reward is not None and is_due(recipe, step) and step not in [v.step for v in validated]:
+                validated.append(validate(run, recipe, pipeline, denoiser, reward, step))
+                accelerator.log({"validation": validated[-1].total}, step=step)
+            stalled = has_stalled(recipe, validated)
+            if step == settings.num_steps or stalled:
+                break
+
+            draws = batches.of_step(step)
+            sums = torch.zeros(len(METRICS), device=accelerator.device)
             for k in range(num_micro):
-                position = (
-                    step * settings.batch_size + (k * accelerator.num_processes + accelerator.process_index) * micro
-                )
-                draws = stream(settings.seed, len(pairs), position, micro)
+                # This process's micro-batch, and those that the others have at the same time.
+                together = draws[k * micro * accelerator.num_processes :][: micro * accelerator.num_processes]
+                mine = together[accelerator.process_index * micro :][:micro]
+                inputs = [batches.batch(group) for group in batches.alike(mine)]
+                weights = sorted_halves([error_weights(pipeline.scheduler, b.timesteps, settings) for b in inputs])
 
-                # Chosen and rejected in one batch, at the same noise and timestep.
-                rows = [pairs[draw.pair] for draw in draws]
-                latents = encoded.latents([row["chosen_id"] for row in rows] + [row["rejected_id"] for row in rows]).to(
-                    accelerator.device
-                )
-                conditioning = {
-                    k: torch.cat([v, v]).to(accelerator.device)
-                    for k, v in encoded.conditioning([row["prompt_id"] for row in rows]).items()
-                }
-                drawn = [draw_noise(settings, draw, latents.shape[1:], num_train_timesteps) for draw in draws]
-                noise = torch.stack([noise for noise, _ in drawn]).repeat(2, 1, 1, 1).to(latents)
-                timesteps = torch.tensor([t for _, t in drawn], device=latents.device).repeat(2)
-                noisy, target = family.add_noise(pipeline, latents, noise, timesteps)
-                weights = error_weights(pipeline.scheduler, timesteps, settings)
+                # Reference errors, kept or from the same network with the LoRA off; then the policy's.
+                with accelerator.autocast():
+                    reference: Tensor | None = None
+                    if objective.needs_reference and cache is not None and all(draw in cache for draw in together):
+                        reference = cache.get(mine, accelerator.device)
+                    elif objective.needs_reference:
+                        with lora_off(denoiser):
+                            reference = denoising_errors(pipeline, family, inputs)
+                        if cache is not None:
+                            columns: Any = accelerator.gather(reference.T.contiguous())
+                            cache.put(together, columns.T)
+                    policy = weights * denoising_errors(pipeline, family, inputs)
+                    against = () if reference is None else tuple(weights * reference)
+                outcome = objective.loss(*policy, *against)
+                if settings.sft_weight:
+                    outcome = with_sft(outcome, policy[0], settings.sft_weight)
+                accelerator.backward(outcome.loss.mean() / num_micro)
+                sums += summary(outcome, policy, against).to(sums) / num_micro
 
-                # Policy and reference errors: one network, the LoRA on and off.
-                last = k + 1 == num_micro
-                with nullcontext() if last else accelerator.no_sync(pipeline.unet):
-                    with accelerator.autocast():
-                        errors: tuple[torch.Tensor, ...] = ()
-                        if objective.needs_reference:
-                            with lora_off(denoiser):
-                                prediction = family.predict(pipeline, noisy, timesteps, conditioning)
-                            errors = (weights * denoising_error(prediction, target)).chunk(2)
-                        prediction = family.predict(pipeline, noisy, timesteps, conditioning)
-                        policy = weights * denoising_error(prediction, target)
-                    outcome = objective.loss(*policy.chunk(2), *errors)
-                    if settings.sft_weight:
-                        outcome = with_sft(outcome, policy.chunk(2)[0], settings.sft_weight)
-                    loss = outcome.loss.mean()
-                    _require_finite(loss.detach(), "loss", step, rows)
-                    accelerator.backward(loss / num_micro)
-
-                chosen_error, rejected_error = policy.detach().chunk(2)
-                values = (
-                    loss,
-                    outcome.accuracy.mean(),
-                    outcome.margin.mean(),
-                    chosen_error.mean(),
-                    rejected_error.mean(),
-                )
-                for key, value in zip(metrics, values, strict=True):
-                    metrics[key] += accelerator.reduce(value.detach(), "mean").item() / num_micro
-
-            # Step: clip, refuse what is not finite, update.
+            # Step: average over processes, clip, refuse what is not finite or grows without bound, update.
+            average_gradients(parameters, accelerator)
             grad_norm: Any = accelerator.clip_grad_norm_(parameters, settings.max_grad_norm)
-            if accelerator.scaler is None:  # a scaler skips such a step and lowers its scale
-                _require_finite(
-                    grad_norm,
-                    "gradient norm",
-                    step,
-                    [
-                        pairs[d.pair]
-                        for d in stream(settings.seed, len(pairs), step * settings.batch_size, settings.batch_size)
-                    ],
-                )
+            reduced: Any = accelerator.reduce(sums, "mean")
+            metrics = dict(zip(METRICS, reduced.tolist(), strict=True))
             metrics |= {"grad_norm": float(grad_norm), "learning_rate": float(schedule.get_last_lr()[0])}
+            history.append({"step": step + 1, **metrics})
+            refuse_divergence(history, settings, pairs, draws, scaled=accelerator.scaler is not None)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
+            if ema is not None:
+                ema.step(parameters)
             step += 1
 
             # Log and keep.
             if accelerator.is_main_process:
-                log.write(json.dumps({"step": step, **metrics}) + "\n")
+                log.write(json.dumps(history[-1]) + "\n")
                 log.flush()
-                if step % settings.checkpoint_steps == 0 or step == settings.num_steps:
-                    _save_checkpoint(run, step, denoiser, optimizer, schedule, accelerator)
+            if step % settings.checkpoint_steps == 0 or step == settings.num_steps or is_due(recipe, step):
+                save_checkpoint(run, step, denoiser, optimizer, schedule, ema, accelerator)
+                accelerator.wait_for_everyone()
             accelerator.log(metrics, step=step)
             advance(
                 note=f"loss {metrics['loss']:.3f}  accuracy {metrics['accuracy']:.2f}  margin {metrics['margin']:.2f}"
             )
+
+    # The result: the best by validation, else the last.
+    result = best_of(validated).step if recipe.validation else step
+    if accelerator.is_main_process:
+        write_json(run.trained, {"result_step": result, "last_step": step, "stopped_early": stalled})
+    if recipe.validation:
+        say(f"train: the result is step {result} of {step}, the best by validation{', stopped early' if stalled else ''}")
     accelerator.end_training()
+    accelerator.wait_for_everyone()
 
 
-def _require_finite(value: torch.Tensor, what: str, step: int, rows: list[dict]) -> None:
-    if not math.isfinite(float(value)):
-        ids = ", ".join(str(row["pair_id"]) for row in rows[:8])
-        raise MpoError(
-            f"train: the {what} is {float(value)} at step {step} (pairs {ids}{' ...' if len(rows) > 8 else ''}); lower train.learning_rate or train.beta, or set model.dtype=float32"
-        )
+def denoising_errors(pipeline: Any, family: Family, inputs: Sequence[Batch]) -> Float[Tensor, "2 B"]:
+    """Errors of the chosen and of the rejected, over batches of B draws in all."""
+    predictions = [family.predict(pipeline, b.noisy, b.timesteps, b.conditioning) for b in inputs]
+    return sorted_halves([denoising_error(p, b.target) for p, b in zip(predictions, inputs, strict=True)])
 
 
-def _start_trackers(accelerator: Accelerator, recipe: Recipe) -> None:
-    if not recipe.train.trackers:
+def average_gradients(parameters: Sequence[torch.nn.Parameter], accelerator: Accelerator) -> None:
+    """The mean gradient over processes, in one message: a LoRA's gradients are small.
+
+    So processes may take different numbers of forwards, which DistributedDataParallel's hooks would not allow.
+    """
+    if accelerator.num_processes == 1 or accelerator.distributed_type == DistributedType.FSDP:  # which averages itself
         return
-    # wandb asks on the terminal for an account unless it is told otherwise.
-    if "wandb" in recipe.train.trackers and "WANDB_MODE" not in os.environ and not _wandb_logged_in():
-        os.environ["WANDB_MODE"] = "offline"
-    flat = {f"{section}.{key}" if section else key: value for section, key, value in _flatten(recipe)}
-    accelerator.init_trackers(
-        "mpo", config=flat, init_kwargs={"wandb": {"name": recipe.name, "dir": str(accelerator.project_dir)}}
-    )
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat: Any = accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
-def _flatten(recipe: Recipe) -> Iterator[tuple[str, str, Any]]:
-    for name, value in recipe.model_dump(mode="json").items():
-        for key, inner in value.items() if isinstance(value, dict) else ((None, value),):
-            scalar = inner if isinstance(inner, (int, float, str, bool)) else json.dumps(inner)
-            yield (name, key, scalar) if key else ("", name, scalar)
+def sorted_halves(values: Sequence[Float[Tensor, " 2B"]]) -> Float[Tensor, "2 B"]:
+    """Values of batches, each the chosen's then the rejected's -> the chosen's of all above the rejected's of all."""
+    return torch.cat([value.view(2, -1) for value in values], dim=1)
 
 
-def _wandb_logged_in() -> bool:
-    """Whether `wandb login` was run or its variable is set, found out without asking on the terminal."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
-    except (FileNotFoundError, netrc.NetrcParseError):
-        return False
+def summary(outcome: PreferenceLoss, policy: Tensor, against: Sequence[Tensor]) -> Float[Tensor, " 6"]:
+    """Means over a micro-batch, in the order of METRICS; without a reference its error is the policy's own."""
+    reference = against[0] if against else policy[0]
+    values = (outcome.loss, outcome.accuracy, outcome.margin, policy[0], policy[1], reference)
+    return torch.stack([value.detach().float().mean() for value in values])
 
 
-def checkpoint_folder(run: Run, step: int) -> Path:
-    return run.checkpoints / f"step-{step:06d}"
+def set_up(denoiser: Any, settings: Train) -> None:
+    """Memory, speed: gradient checkpointing, attention kernels, compilation. Raises MpoError for what is not there."""
+    if settings.gradient_checkpointing:
+        denoiser.enable_gradient_checkpointing()
+    if settings.attention == "xformers":
+        try:
+            denoiser.enable_xformers_memory_efficient_attention()
+        except (ImportError, ModuleNotFoundError, ValueError, NotImplementedError) as error:
+            raise MpoError(
+                f"train.attention='xformers' cannot be used here ({' '.join(str(error).split())}); pip install 'mpo[gpu]' on a machine with a GPU, or use 'sdpa'"
+            ) from error
+    if settings.compile:
+        if getattr(denoiser, "_repeated_blocks", None):  # one small graph for all blocks: compiles in a fraction
+            denoiser.compile_repeated_blocks()
+        else:
+            denoiser.compile()
 
 
-def final_lora(run: Run, settings: Train) -> Path:
-    """The trained LoRA under peft's names. Raises MpoError where training has not finished."""
-    file = checkpoint_folder(run, settings.num_steps) / "lora.safetensors"
-    if not file.is_file():
-        raise MpoError(f"{file} is missing; run `mpo train {run.folder}` first")
-    return file
+def distilled_guidance(recipe: Recipe, denoiser: Any) -> float | None:
+    """The guidance that a network with distilled guidance is trained at; None for others."""
+    given = recipe.train.distilled_guidance
+    if not getattr(denoiser.config, "guidance_embeds", False):
+        if given is not None:
+            raise MpoError(f"train.distilled_guidance={given}: this model has no guidance distilled in; remove it")
+        return None
+    if given is None and recipe.generate is None:
+        raise MpoError("train.distilled_guidance is missing, and there is no generate.guidance_scale to take; give it a value")
+    return recipe.generate.guidance_scale if given is None and recipe.generate else given
 
 
-def _save_checkpoint(
-    run: Run, step: int, denoiser: Any, optimizer: Any, schedule: Any, accelerator: Accelerator
-) -> None:
-    """LoRA, optimizer state and counters, as safetensors and JSON; the folder appears when all is in it."""
-    with replacing(checkpoint_folder(run, step)) as folder:
-        folder.mkdir()
-        save_file(lora_state(denoiser), folder / "lora.safetensors")
-        state = optimizer.state_dict()["state"]
-        save_file(
-            {f"{i}.{name}": tensor.cpu().contiguous() for i, entry in state.items() for name, tensor in entry.items()},
-            folder / "optimizer.safetensors",
+def micro_batch_size(settings: Train, num_processes: int) -> int:
+    """Pairs that a process holds at a time. Raises MpoError where a step cannot be dealt out evenly."""
+    micro = settings.micro_batch_size or max(1, settings.batch_size // num_processes)
+    if settings.batch_size % (micro * num_processes):
+        raise MpoError(
+            f"train.batch_size={settings.batch_size} is no multiple of {micro} pairs x {num_processes} processes; change train.batch_size or train.micro_batch_size"
         )
-        counters = {
-            "step": step,
-            "schedule": {
-                k: v
-                for k, v in schedule.state_dict().items()
-                if k in ("base_lrs", "last_epoch", "_step_count", "_last_lr")
-            },
-        }
-        counters["scaler"] = accelerator.scaler.state_dict() if accelerator.scaler else None
-        (folder / "state.json").write_text(json.dumps(counters, indent=2) + "\n", "utf-8")
+    return micro
 
 
-def _resume(run: Run, denoiser: Any, optimizer: Any, schedule: Any, accelerator: Accelerator) -> int:
-    """Restore the newest checkpoint, if any; returns the number of steps done."""
-    folders = sorted(run.checkpoints.glob("step-*"))
-    step = int(folders[-1].name.removeprefix("step-")) if folders else 0
-    if folders:
-        load_lora(denoiser, folders[-1] / "lora.safetensors")
-        counters = json.loads((folders[-1] / "state.json").read_text("utf-8"))
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in load_file(folders[-1] / "optimizer.safetensors").items():
-            index, _, key = name.partition(".")
-            state.setdefault(int(index), {})[key] = tensor
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-        schedule.load_state_dict(schedule.state_dict() | counters["schedule"])
-        for group, rate in zip(optimizer.param_groups, counters["schedule"]["_last_lr"], strict=True):
-            group["lr"] = rate
-        if accelerator.scaler and counters["scaler"]:
-            accelerator.scaler.load_state_dict(counters["scaler"])
-    kept = []
-    if run.training_log.exists():
-        for line in run.training_log.read_text("utf-8").splitlines():
-            # A killed run may leave half a line, and steps that this one repeats.
-            if line.endswith("}") and json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
+def open_cache(
+    run: Run, recipe: Recipe, pipeline: Any, denoiser: Any, accelerator: Accelerator
+) -> ReferenceErrors | None:
+    if recipe.train.reference_cache is None:
+        return None
+    folder = run.folder / recipe.train.reference_cache
+    description = describe(recipe, run, pipeline, denoiser)
+    with accelerator.main_process_first():
+        return ReferenceErrors(folder, description, write=accelerator.is_main_process)
+
+
+def refuse_divergence(
+    history: Sequence[dict], settings: Train, pairs: Sequence[dict], draws: Sequence[Draw], *, scaled: bool
+) -> None:
+    """Raises MpoError where loss or gradient is not finite, or the chosen's errors have grown too far.
+
+    Grown: over the last steps the mean error is `max_error_ratio` times the reference's (without a reference, that of
+    the first steps). scaled: a loss scaler skips steps whose gradient overflows, so that they are no failure.
+    """
+    now = history[-1]
+    ids = ", ".join(str(pairs[draw.pair]["pair_id"]) for draw in draws[:8]) + (" ..." if len(draws) > 8 else "")
+    remedy = "lower train.learning_rate or train.beta, or set model.dtype=float32"
+    for key, words in (("loss", "loss"), *(() if scaled else (("grad_norm", "gradient norm"),))):
+        if not math.isfinite(now[key]):
+            raise MpoError(f"train: the {words} is {now[key]} at step {now['step'] - 1} (pairs {ids}); {remedy}")
+    if len(history) < NUM_SMOOTHED:
+        return
+    recent = history[-NUM_SMOOTHED:]
+    before = recent if settings.objective != "mapo" else history[:NUM_SMOOTHED]
+    ratio = sum(m["chosen_error"] for m in recent) / sum(m["reference_error"] for m in before)
+    if ratio > settings.max_error_ratio:
+        raise MpoError(
+            f"train: at step {now['step'] - 1} the denoising error of the chosen is {ratio:.2f} times what it was before training (train.max_error_ratio={settings.max_error_ratio}): the model is coming apart; "
+            "lower train.learning_rate, or raise train.max_error_ratio to go on regardless"
+        )
+
+
+def trim_log(run: Run, step: int, accelerator: Accelerator) -> list[dict]:
+    """training.jsonl up to a step: a killed run may leave half a line, and steps that this one repeats."""
+    lines = run.training_log.read_text("utf-8").splitlines() if run.training_log.exists() else []
+    kept = [entry for entry in (json.loads(line) for line in lines if line.endswith("}")) if entry["step"] <= step]
+    accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         with replacing(run.training_log) as temporary:
-            temporary.write_text("".join(kept), "utf-8")
+            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), "utf-8")
     accelerator.wait_for_everyone()
-    return step
+    return kept

@@ -88,3 +88,17 @@ def encode_latents(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
 def call_default(pipeline: Any, argument: str) -> Any:
     """What the pipeline's call takes for an argument that is not given."""
     return inspect.signature(type(pipeline).__call__).parameters[argument].default
+
+
+def sampling_arguments(
+    pipeline: Any, *, guidance_scale: float, num_prompts: int, size: tuple[int, int] | None
+) -> dict[str, Any]:
+    """Guidance and size as the pipeline's call names them. size: (width, height) in pixels; None = the pipeline's own."""
+    family: Any = find_family(pipeline)
+    own = getattr(family, "sampling_arguments", None)
+    arguments = own(guidance_scale, num_prompts) if own else {"guidance_scale": guidance_scale}
+    if size is not None:
+        arguments |= {"width": size[0], "height": size[1]}
+        if "use_resolution_binning" in inspect.signature(type(pipeline).__call__).parameters:
+            arguments["use_resolution_binning"] = False  # it would make another size, and scale the picture
+    return arguments

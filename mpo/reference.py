@@ -1,0 +1,105 @@
+"""The reference's denoising errors, kept: two numbers a draw, reused over epochs, resumptions and other settings.
+
+They depend on the untuned model, the pairs and the draws, not on the objective, beta, the optimizer or the LoRA. A
+folder holds those of one such combination and is refused for another.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mpo import MpoError
+from mpo.batches import Draw
+from mpo.recipe import Recipe
+from mpo.store import Run, sha256, write_json
+
+# The settings of training that a draw depends on.
+DRAWS = ("seed", "timestep_sampling", "timestep_mean", "timestep_std", "timestep_range", "timestep_shift")
+ROUNDING = ("mixed_precision", "distilled_guidance")
+
+
+def describe(recipe: Recipe, run: Run, pipeline: Any, denoiser: Any) -> dict[str, Any]:
+    """What reference errors depend on, as JSON. Called before a LoRA has been trained."""
+    return {
+        "pipeline": type(pipeline).__name__,
+        "denoiser": fingerprint(denoiser),
+        "pairs": sha256(run.pairs),
+        "candidates": sha256(run.candidates_table),
+        "prompts": sha256(run.prompts),
+        "dtype": recipe.model.dtype,
+        "train": {name: recipe.train.model_dump(mode="json")[name] for name in (*DRAWS, *ROUNDING)},
+    }
+
+
+def fingerprint(denoiser: torch.nn.Module) -> str:
+    """A digest of the frozen weights: of each its name, its shape and some 4,096 values spread evenly over it."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(denoiser.named_parameters()):
+        if "lora_" in name:
+            continue
+        flat = parameter.detach().flatten()
+        sample = flat[:: max(1, flat.numel() // 4096)].to("cpu", torch.float32)
+        digest.update(f"{name.replace('.base_layer', '')} {tuple(parameter.shape)}\n".encode())
+        digest.update(sample.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class ReferenceErrors:
+    """(pair, repetition) -> errors of chosen and rejected. A line of JSON for each batch, whole or ignored."""
+
+    def __init__(self, folder: str | Path, description: dict[str, Any], *, write: bool = True):
+        """Opens or makes the folder. write: whether this process keeps new errors. Raises MpoError for another's folder."""
+        self.folder, self.write = Path(folder), write
+        held = self.folder / "description.json"
+        if held.exists():
+            other = json.loads(held.read_text("utf-8"))
+            differing = [name for name in description if other.get(name) != description[name]]
+            if differing:
+                raise MpoError(
+                    f"train.reference_cache={str(folder)!r} holds errors of another {' and '.join(differing)}; use another folder, or delete it"
+                )
+        elif write:
+            write_json(held, description)
+        self._errors: dict[Draw, tuple[float, float]] = {}
+        file = self.folder / "errors.jsonl"
+        whole = 0
+        if file.exists():
+            for line in file.read_bytes().splitlines(keepends=True):
+                if not line.endswith(b"\n"):
+                    break  # half a line of a killed run
+                whole += len(line)
+                entry = json.loads(line)
+                self._keep([Draw(*draw) for draw in entry["draws"]], entry["errors"])
+        self._file = None
+        if write:
+            self._file = file.open("ab")
+            self._file.truncate(whole)
+
+    def _keep(self, draws: Sequence[Draw], errors: Sequence[Sequence[float]]) -> None:
+        for draw, (chosen, rejected) in zip(draws, errors, strict=True):
+            self._errors.setdefault(draw, (chosen, rejected))
+
+    def __len__(self) -> int:
+        return len(self._errors)
+
+    def __contains__(self, draw: Draw) -> bool:
+        return draw in self._errors
+
+    def get(self, draws: Sequence[Draw], device: Any) -> Float[Tensor, "2 B"]:
+        """Errors of B draws that are kept, the chosen's above the rejected's."""
+        return torch.tensor([self._errors[draw] for draw in draws], dtype=torch.float32, device=device).T
+
+    def put(self, draws: Sequence[Draw], errors: Float[Tensor, "2 B"]) -> None:
+        """Keep the errors of B draws; what is kept already stays."""
+        rows = errors.T.tolist()
+        self._keep(draws, rows)
+        if self._file is not None:
+            entry = {"draws": [[draw.pair, draw.repetition] for draw in draws], "errors": rows}
+            self._file.write(json.dumps(entry).encode() + b"\n")
+            self._file.flush()
