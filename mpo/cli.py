@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,7 +33,7 @@ def run(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a YAML file.")],
     output: Annotated[Path | None, typer.Option(help="The run directory. Default: runs/RECIPE.")] = None,
     settings: Settings = None,
-    until: Annotated[str, typer.Option(help="The last stage to run.")] = "report",
+    until: Annotated[str, typer.Option(help="The last stage to run.", metavar="STAGE")] = "report",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")
     ] = False,
@@ -43,24 +43,31 @@ def run(
     """Run a recipe from prompts to a tuned LoRA and its report. Run it again to go on where it stopped."""
     set_quiet(quiet)
     from mpo.recipe import load_recipe
-    from mpo.run import STAGES, plan, run_recipe
+    from mpo.run import run_recipe, stages_of
     from mpo.store import Run
 
     loaded = load_recipe(recipe, settings or [])
-    if until not in STAGES:
-        raise MpoError(f"--until={until!r} is no stage; stages: {', '.join(STAGES)}")
-    if dry_run:
-        for stage, words in plan(loaded):
-            typer.echo(f"{stage:<9} {words}")
-        return
+    stages = stages_of(loaded)
+    if until not in stages:
+        raise MpoError(f"--until={until!r} is no stage of this recipe; stages: {', '.join(stages)}")
     folder = output or Path("runs") / loaded.name
-    run_recipe(loaded, folder, stages=STAGES[: STAGES.index(until) + 1], repair=repair)
+    if dry_run:
+        from mpo.plan import describe
+
+        typer.echo(describe(loaded, folder))
+        return
+    run_recipe(loaded, folder, stages=stages[: stages.index(until) + 1], repair=repair)
     _conclude(Run(folder))
 
 
-def _conclude(run) -> None:
+def _conclude(run: Any) -> None:
+    """What a run has come to, from the main process."""
     import json
 
+    from mpo.processes import is_main
+
+    if not is_main():
+        return
     if run.summary.exists():
         summary = json.loads(run.summary.read_text("utf-8"))
         for name, entry in [("total", summary["total"]), *summary["dimensions"].items()]:
@@ -112,10 +119,11 @@ def generate(folder: Folder, repair: Repair = False, quiet: Quiet = False) -> No
 
 
 for _stage, _words in {
+    "gather": "Read the pictures and pairs of the recipe's preferences.",
     "score": "Let the judge answer the checklist about every candidate.",
     "select": "Choose the pairs to train on.",
     "encode": "Encode latents and prompts of the pairs, once.",
-    "train": "Train the LoRA with Diffusion-DPO.",
+    "train": "Train the LoRA on the pairs.",
     "evaluate": "Compare tuned with base on held-out prompts.",
     "export": "Write the LoRA for stock diffusers, with a model card.",
     "report": "Write the run's page.",

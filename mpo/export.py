@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from diffusers.utils import convert_state_dict_to_diffusers
+from safetensors.torch import save_file
 
 from mpo.checkpoint import final_lora
 from mpo.evaluate import read_evaluation
+from mpo.families import denoiser_name
 from mpo.lora import add_lora, load_lora, lora_state
 from mpo.models import load_pipeline
 from mpo.recipe import Recipe, dump_recipe, read_recipe
@@ -17,27 +20,40 @@ from mpo.store import Run, replacing
 def export(folder: str | Path) -> None:
     """checkpoints/ -> lora/pytorch_lora_weights.safetensors, lora/README.md."""
     run = Run(folder)
-    if run.lora_weights.exists():
+    if run.lora.exists():
         return
     recipe = read_recipe(run.recipe)
     pipeline = load_pipeline(recipe.model)
     denoiser = add_lora(pipeline, recipe.train)
     load_lora(denoiser, final_lora(run))
-    card = model_card(run, recipe)
+    card = model_card(run, recipe, peft=not hasattr(pipeline, "load_lora_weights"))
     with replacing(run.lora) as temporary:
-        pipeline.save_lora_weights(
-            temporary,
-            unet_lora_layers=convert_state_dict_to_diffusers(lora_state(denoiser)),
-            # Without it a loader takes alpha = rank, and the LoRA acts with another strength.
-            unet_lora_adapter_metadata=_jsonable(denoiser.peft_config["default"].to_dict()),
-        )
-        _sort_header(temporary / run.lora_weights.name)
+        write_lora(temporary, pipeline, denoiser)
         (temporary / "README.md").write_text(card, "utf-8")
+
+
+def write_lora(folder: Path, pipeline: Any, denoiser: Any) -> None:
+    """The LoRA as the pipeline's own `load_lora_weights` reads it, or for a pipeline without one as peft does."""
+    state, config = lora_state(denoiser), denoiser.peft_config["default"]
+    # Without the configuration a loader takes alpha = rank, and the LoRA acts with another strength.
+    metadata = _jsonable(config.to_dict())
+    if hasattr(pipeline, "save_lora_weights"):
+        name = denoiser_name(pipeline)
+        layers: Any = convert_state_dict_to_diffusers(state) if name == "unet" else state
+        pipeline.save_lora_weights(
+            folder, **{f"{name}_lora_layers": layers, f"{name}_lora_adapter_metadata": metadata}
+        )
+        _sort_header(folder / WEIGHTS)
+    else:
+        folder.mkdir()
+        save_file({f"base_model.model.{key}": value for key, value in state.items()}, folder / PEFT_WEIGHTS)
+        (folder / "adapter_config.json").write_text(json.dumps(metadata, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
 def _jsonable(config: dict) -> dict:
     """Sets, whose order varies from process to process, as sorted lists: equal runs, equal bytes."""
-    return {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+    plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+    return json.loads(json.dumps(plain, default=str))
 
 
 def _sort_header(file: Path) -> None:
@@ -53,6 +69,8 @@ def _sort_header(file: Path) -> None:
     file.write_bytes(len(header).to_bytes(8, "little") + header + data[end:])
 
 
+WEIGHTS, PEFT_WEIGHTS = "pytorch_lora_weights.safetensors", "adapter_model.safetensors"
+
 METHODS = {
     "dpo": "Diffusion-DPO (arXiv 2311.12908)",
     "ipo": "IPO (arXiv 2310.12036) on denoising errors",
@@ -61,7 +79,7 @@ METHODS = {
 }
 
 
-def model_card(run: Run, recipe: Recipe) -> str:
+def model_card(run: Run, recipe: Recipe, *, peft: bool = False) -> str:
     """Markdown with the hub's YAML front matter: what it is, how it was made, how it did, what it is not."""
     _, scores, summary = read_evaluation(run)
     selection = read_selection(run)
@@ -77,15 +95,14 @@ tags: [lora, text-to-image, {recipe.train.objective}, multi-dimensional-preferen
 ---
 # {recipe.name}
 
-A LoRA of rank {recipe.train.rank} for `{base}`, trained with {METHODS[recipe.train.objective]} on pairs of its own
-samples, selected by `{recipe.select.strategy}` from the scores of the `{recipe.judge.name}` judge on the checklist
-`{scores.checklist.fingerprint}` (method: arXiv 2412.21059).
+A LoRA of rank {recipe.train.rank} for `{base}`, trained with {METHODS[recipe.train.objective]} on pairs of
+{_selection_words(recipe, scores.checklist.fingerprint)} (method: arXiv 2412.21059).
 
 ```python
 {"import torch" + chr(10) if base == "embedded" else ""}from diffusers import DiffusionPipeline
-{"from mpo.models import EMBEDDED" + chr(10) if base == "embedded" else ""}
+{"from peft import PeftModel" + chr(10) if peft else ""}{"from mpo.models import EMBEDDED" + chr(10) if base == "embedded" else ""}
 pipeline = DiffusionPipeline.from_pretrained({"EMBEDDED).to(torch.float32" if base == "embedded" else repr(base)})
-pipeline.load_lora_weights("lora")  # this folder
+{'pipeline.transformer = PeftModel.from_pretrained(pipeline.transformer, "lora")  # this folder' if peft else 'pipeline.load_lora_weights("lora")  # this folder'}
 ```
 
 ## Training
@@ -108,3 +125,10 @@ The LoRA serves what the judge measures, and inherits what the judge and the bas
 {dump_recipe(recipe).rstrip()}
 ```
 """
+
+
+def _selection_words(recipe: Recipe, checklist: str) -> str:
+    pictures = f"`{recipe.preferences.path}`" if recipe.preferences else "its own samples"
+    if recipe.select.strategy == "given":
+        return f"{pictures}, as people compared them"
+    return f"{pictures}, selected by `{recipe.select.strategy}` from the scores of the `{recipe.judge.name}` judge on the checklist\n`{checklist}`"

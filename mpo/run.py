@@ -11,7 +11,6 @@ from mpo.progress import say
 from mpo.prompts import PROMPTS, read_prompt_sets
 from mpo.recipe import Recipe, dump_recipe, read_recipe
 from mpo.store import Run, write_table, write_text
-from reward.checklist import PROMPT_FIELD
 
 STAGES = ("generate", "score", "select", "encode", "train", "evaluate", "export", "report")
 SHARED = ("generate", "score", "encode", "train", "evaluate")  # several processes take part; the others are the main one's
@@ -29,24 +28,23 @@ def stage_function(stage: str) -> Callable[..., None]:
     return getattr(importlib.import_module(f"mpo.{stage}"), stage)
 
 
-def check(recipe: Recipe) -> tuple[list[str], list[str], list[str]]:
+def check(recipe: Recipe, *, model: bool = True) -> tuple[list[str], list[str], list[str]]:
     """Everything that can be checked before weights load; returns training, held-out and validation prompts.
 
-    Raises ValueError (MpoError, ChecklistError, JudgeError) with one line that names field, value and remedy.
+    model: whether the model's index, which may be on the hub, is looked at too. Raises ValueError (MpoError, ChecklistError, JudgeError) with one line that names field, value and remedy.
     """
     from mpo.models import check_model
     from mpo.optimizer import check_optimizer
-    from mpo.score import load_reward
+    from mpo.score import check_judge
     from mpo.select import lead_of
 
     train, heldout, validation = read_prompt_sets(recipe.prompts)
-    reward = load_reward(recipe)
+    checklist = check_judge(recipe, [*train, *heldout, *validation])
     if recipe.select.strategy != "given":
-        lead_of(recipe.select.strategy, reward.checklist)
-    if any(PROMPT_FIELD in question.text for question in reward.checklist):
-        reward.judge.require_prompts([*train, *heldout, *validation])
+        lead_of(recipe.select.strategy, checklist)
     check_optimizer(recipe.train)
-    check_model(recipe.model)
+    if model:
+        check_model(recipe.model)
     return train, heldout, validation
 
 

@@ -13,7 +13,9 @@ from mpo.progress import track
 from mpo.recipe import Recipe, read_recipe
 from mpo.store import Run, read_table, sha256, write_table
 from reward import Checklist, Scores, VisionReward, load_checklist, load_judge, score_answers
+from reward.checklist import PROMPT_FIELD
 from reward.errors import MediaError
+from reward.judges import find_judge
 
 CHUNK = 64  # pictures between two writes
 
@@ -27,6 +29,22 @@ SCORES = pa.schema(
         ("total", pa.float64()),
     ]
 )
+
+
+def check_judge(recipe: Recipe, prompts: Sequence[str]) -> Checklist:
+    """The checklist that is asked. Loads no weights; whether a judge that has some can answer is found when it is loaded.
+
+    Raises JudgeError or ChecklistError where the recipe's judge, its options, questions or prompts cannot be used.
+    """
+    judging = recipe.judge
+    if judging.name != "measured":
+        find_judge(judging.name, judging.options)
+        checklist = load_checklist(judging.checklist)
+        return checklist.only(judging.questions) if isinstance(judging.questions, tuple) else checklist
+    reward = load_reward(recipe)
+    if any(PROMPT_FIELD in question.text for question in reward.checklist):
+        reward.judge.require_prompts(prompts)
+    return reward.checklist
 
 
 def load_reward(recipe: Recipe) -> VisionReward:

@@ -1,7 +1,7 @@
 """Judges answer questions about pictures and clips. A judge raises on a question that it cannot answer; it never guesses."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -81,6 +81,11 @@ def load_judge(name: str, **options: Any) -> Judge:
 
     Raises JudgeError for an unknown judge or option, and where the judge cannot be had.
     """
+    return find_judge(name, options)(**options)
+
+
+def find_judge(name: str, options: Mapping[str, Any]) -> Callable[..., Judge]:
+    """The class of a judge. Loads no weights. Raises JudgeError for an unknown judge, or one that lacks an option."""
     match name:  # each imports what only it needs
         case "measured":
             from reward.judges.measured import MeasuredJudge as Class
@@ -98,4 +103,4 @@ def load_judge(name: str, **options: Any) -> Judge:
     if unknown or missing:
         what = f"does not know the options {unknown}" if unknown else f"needs the options {missing}"
         raise JudgeError(f"judge {name!r} {what}; its options: {', '.join(parameters) or 'none'}")
-    return Class(**options)
+    return Class

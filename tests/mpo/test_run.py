@@ -43,7 +43,7 @@ MOMENTS = {
     "select: statistics written, pairs not": ("mpo.select", "write_table", 1),
     "encode: between two shards": ("mpo.encode", "replacing", 2),
     "train: between two checkpoints": ("mpo.train", "error_weights", 15),
-    "train: within a checkpoint": ("mpo.train", "save_file", 4),
+    "train: within a checkpoint": ("mpo.checkpoint", "save_file", 4),
     "evaluate: between two pictures": ("mpo.generate", "replacing", 3),
     "evaluate: table written, summary not": ("mpo.evaluate", "write_json", 1),
     "export: within the folder": ("mpo.export", "_jsonable", 1),

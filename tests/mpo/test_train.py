@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from mpo import MpoError
+from mpo.batches import draw_noise, stream
 from mpo.encode import EncodedPairs
 from mpo.families import find_family
 from mpo.lora import add_lora, load_lora, lora_off, lora_state
@@ -19,7 +21,9 @@ from mpo.objective import denoising_error, diffusion_dpo
 from mpo.recipe import Train, dump_recipe, parse_recipe, read_recipe
 from mpo.run import run_recipe, run_stage
 from mpo.store import Run, read_table
-from mpo.train import draw_noise, stream, train
+from mpo.train import train
+
+DDPM = DDPMScheduler()
 
 
 @given(st.integers(0, 9), st.integers(1, 40), st.integers(0, 200), st.integers(1, 60))
@@ -37,12 +41,12 @@ def test_every_epoch_passes_every_pair_once(seed, num_pairs, epoch):
 
 def test_noise_depends_on_seed_pair_and_repetition_alone():
     draws = stream(0, 5, 0, 10)
-    noises = [draw_noise(settings_of(), draw, torch.Size([4, 2, 2]), 1000) for draw in draws]
-    again = draw_noise(settings_of(), draws[3], torch.Size([4, 2, 2]), 1000)
+    noises = [draw_noise(settings_of(), draw, (4, 2, 2), DDPM) for draw in draws]
+    again = draw_noise(settings_of(), draws[3], (4, 2, 2), DDPM)
     torch.testing.assert_close(again[0], noises[3][0], rtol=0, atol=0)
     assert again[1] == noises[3][1]
     assert len({float(noise.sum()) for noise, _ in noises}) == 10
-    assert draw_noise(settings_of(seed=1), draws[3], torch.Size([4, 2, 2]), 1000)[1] != again[1]
+    assert draw_noise(settings_of(seed=1), draws[3], (4, 2, 2), DDPM)[1] != again[1]
 
 
 def settings_of(**changes: Any) -> Train:
@@ -63,14 +67,14 @@ def settings_of(**changes: Any) -> Train:
 def test_timesteps_stay_within_their_range(sampling, low, width):
     high = min(low + width, 1.0)
     settings = settings_of(timestep_sampling=sampling, timestep_range=[low, high])
-    steps = [draw_noise(settings, draw, torch.Size([1]), 1000)[1] for draw in stream(0, 5, 0, 20)]
+    steps = [draw_noise(settings, draw, (1,), DDPM)[1] for draw in stream(0, 5, 0, 20)]
     assert min(steps) >= round(1000 * low) or min(steps) == 999
     assert max(steps) < max(round(1000 * high), round(1000 * low) + 1)
 
 
 def test_logit_normal_timesteps_have_its_median_and_spread():
     settings = settings_of(timestep_sampling="logit_normal", timestep_mean=-1.0, timestep_std=0.5)
-    steps = np.array([draw_noise(settings, draw, torch.Size([1]), 1000)[1] for draw in stream(0, 7, 0, 600)])
+    steps = np.array([draw_noise(settings, draw, (1,), DDPM)[1] for draw in stream(0, 7, 0, 600)])
     assert np.median(steps) == pytest.approx(1000 / (1 + np.e), abs=20)
     inside = 1000 / (1 + np.exp(1 - 0.5 * np.array([-1, 1])))
     assert ((steps > inside[0]) & (steps < inside[1])).mean() == pytest.approx(0.683, abs=0.05)
@@ -89,7 +93,7 @@ def test_each_objective_trains(changes, finished: Path, fields, tmp_path):
     fields["train"] |= {"num_steps": 3, "checkpoint_steps": 3, "batch_size": 8, "micro_batch_size": 8, **changes}
     run = Run(tmp_path / "run")
     shutil.copytree(
-        finished, run.folder, ignore=shutil.ignore_patterns("checkpoints", "training.jsonl", "lora", "evaluation")
+        finished, run.folder, ignore=shutil.ignore_patterns("checkpoints", "train*.json*", "lora", "evaluation")
     )
     run.recipe.write_text(dump_recipe(parse_recipe(fields, source="small")), "utf-8")
     train(run.folder)
@@ -109,7 +113,7 @@ def test_the_reference_is_not_asked_where_it_is_not_needed(finished: Path, field
     fields["train"] |= {"num_steps": 1, "checkpoint_steps": 1, "warmup_steps": 0, "objective": "mapo", "beta": 0.1}
     run = Run(tmp_path / "run")
     shutil.copytree(
-        finished, run.folder, ignore=shutil.ignore_patterns("checkpoints", "training.jsonl", "lora", "evaluation")
+        finished, run.folder, ignore=shutil.ignore_patterns("checkpoints", "train*.json*", "lora", "evaluation")
     )
     run.recipe.write_text(dump_recipe(parse_recipe(fields, source="small")), "utf-8")
     monkeypatch.setattr("mpo.train.lora_off", lambda _: pytest.fail("MaPO has no reference"))
@@ -131,7 +135,7 @@ def test_the_metrics_are_those_of_a_plain_transcription(finished: Path):
         errors = {}
         for name in ("chosen_id", "rejected_id"):
             latents = encoded.latents([row[name]])
-            noise, timestep = draw_noise(settings, draw, latents.shape[1:], 1000)
+            noise, timestep = draw_noise(settings, draw, latents.shape[1:], DDPM)
             noisy, target = family.add_noise(pipeline, latents, noise[None], torch.tensor([timestep]))
             with torch.no_grad():
                 errors[name, "policy"] = denoising_error(

@@ -1,0 +1,199 @@
+"""What a recipe will do, and what it will take: counts, disk, GPU memory and time, computed and not measured.
+
+Nothing is loaded. Memory and time come from counted parameters, activations and multiply-accumulates (facts.yaml), so
+they are known for the models named there, and are estimates: allocators, kernels and the judge's own needs are not in.
+"""
+
+import shutil
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mpo import MpoError
+from mpo.models import check_model, resolve
+from mpo.recipe import Recipe
+from mpo.run import check, stages_of
+
+PEAK_TFLOPS, UTILISATION = 989.0, 0.35  # H100 SXM in bfloat16, dense (NVIDIA's data sheet); a share often reached
+PNG_BYTES_PER_PIXEL = 1.6  # photographs; 3 uncompressed
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+RESERVE_GB = 1.5  # CUDA's context and kernels' workspace
+
+
+@lru_cache(maxsize=1)
+def facts() -> dict[str, dict[str, Any]]:
+    return yaml.safe_load(resources.files("mpo").joinpath("facts.yaml").read_text("utf-8"))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage: what it does, and its estimates where they can be computed."""
+
+    stage: str
+    words: str
+    disk_gb: float | None = None
+    memory_gb: float | None = None  # of one GPU, at its peak
+    gpu_hours: float | None = None  # on one H100
+
+
+def plan(recipe: Recipe) -> tuple[list[Step], list[str]]:
+    """The stages, and notes on what could not be checked. Raises ValueError where the recipe cannot run."""
+    train, heldout, validation = check(recipe, model=False)
+    notes = []
+    try:
+        check_model(recipe.model)
+    except MpoError as error:
+        if Path(resolve(recipe.model)).exists() or "known family" in str(error):
+            raise
+        notes.append(f"not checked: the model. {error}")
+    if recipe.judge.name != "measured":
+        notes.append(f"not checked: judge {recipe.judge.name!r}, which loads its weights when it is first asked; nor its needs")
+    known = facts().get(recipe.model.path)
+    if known is None:
+        notes.append(f"no estimate of memory and time: {recipe.model.path!r} is not among the models counted so far")
+    steps = _Steps(recipe, len(train), len(heldout), len(validation), known)
+    return [getattr(steps, stage)() for stage in stages_of(recipe)], notes
+
+
+def required_disk(steps: list[Step], folder: Path) -> tuple[float, float]:
+    """GB that the run will take, and GB that are free where it is to be."""
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    return sum(step.disk_gb or 0 for step in steps), shutil.disk_usage(existing).free / 1e9
+
+
+class _Steps:
+    """One method a stage."""
+
+    def __init__(self, recipe: Recipe, num_train: int, num_heldout: int, num_validation: int, known: dict | None):
+        self.recipe, self.known = recipe, known
+        self.num_train, self.num_heldout, self.num_validation = num_train, num_heldout, num_validation
+        self.bytes = BYTES[recipe.model.dtype]
+        sizes = recipe.model.sizes or (((known["size"],) * 2,) if known else ((64, 64),))
+        self.pixels = sum(w * h for w, h in sizes) / len(sizes)
+        self.scale = self.pixels / known["size"] ** 2 if known else 1.0
+
+    def _hours(self, tmac: float) -> float:
+        return 2 * tmac / (PEAK_TFLOPS * UTILISATION) / 3600
+
+    def _sampling(self, count: int, num_steps: int, guidance: float) -> tuple[float | None, float | None]:
+        """Memory and hours of `count` pictures. Guidance that is not distilled takes a second forward a step."""
+        if self.known is None:
+            return None, None
+        forwards = 1 if guidance <= 1 or "Flux" in self.known["pipeline"] else 2
+        tmac = self.known["tmac"]
+        each = self.scale * (num_steps * forwards * tmac["denoiser"] + tmac["vae_decode"]) + tmac["text"]
+        return sum(self.known["parameters"].values()) * self.bytes / 1e3 + RESERVE_GB, self._hours(count * each)
+
+    def generate(self) -> Step:
+        g = self.recipe.generate
+        assert g is not None
+        count = self.num_train * g.num_candidates
+        memory, hours = self._sampling(count, g.num_inference_steps, g.guidance_scale)
+        words = f"{count} candidates: {self.num_train} prompts x {g.num_candidates}, {g.num_inference_steps} steps, guidance {g.guidance_scale:g}"
+        return Step("generate", words, count * self.pixels * PNG_BYTES_PER_PIXEL / 1e9, memory, hours)
+
+    def gather(self) -> Step:
+        p = self.recipe.preferences
+        assert p is not None
+        words = f"{p.limit or 'all'} pairs of {p.path} ({p.layout})"
+        return Step("gather", words, 2 * p.limit * self.pixels * PNG_BYTES_PER_PIXEL / 1e9 if p.limit else None)
+
+    def score(self) -> Step:
+        return Step("score", f"judge {self.recipe.judge.name}, checklist {self.recipe.judge.checklist}")
+
+    def select(self) -> Step:
+        s = self.recipe.select
+        kept = f"at most {s.num_pairs} pairs" if s.num_pairs else "all pairs"
+        per_prompt = f", at most {s.pairs_per_prompt} a prompt" if s.pairs_per_prompt else ""
+        return Step("select", f"{s.strategy}, margin {s.margin:g}: {kept}{per_prompt}")
+
+    def _num_pairs(self) -> int | None:
+        """An upper bound of the pairs that training sees."""
+        s, p, t = self.recipe.select, self.recipe.preferences, self.recipe.train
+        seen = t.num_steps * t.batch_size
+        bounds = [n for n in (s.num_pairs, p.limit if p else None, seen) if n]
+        return min(bounds)
+
+    def encode(self) -> Step:
+        words = "latents and prompt embeddings of the selected pairs"
+        pairs = self._num_pairs()
+        if self.known is None or pairs is None:
+            return Step("encode", words)
+        pictures = min(2 * pairs, self.num_train * self.recipe.generate.num_candidates) if self.recipe.generate else 2 * pairs
+        prompts = min(pairs, self.num_train or pairs)
+        values, tmac, parameters = self.known["encoded_values"], self.known["tmac"], self.known["parameters"]
+        size = (pictures * values["picture"] * self.scale + prompts * values["prompt"]) * self.bytes / 1e9
+        memory = (parameters["vae"] + parameters["text_encoders"]) * self.bytes / 1e3 + RESERVE_GB
+        hours = self._hours(pictures * tmac["vae_encode"] * self.scale + prompts * tmac["text"])
+        return Step("encode", f"{words}: up to {pictures} pictures, {prompts} prompts", size, memory, hours)
+
+    def train(self) -> Step:
+        t, v = self.recipe.train, self.recipe.validation
+        words = f"{t.num_steps} steps of {t.batch_size} pairs, {t.objective}, LoRA rank {t.rank}, beta {t.beta:g}, learning rate {t.learning_rate:g}, {t.optimizer}"
+        if v:
+            words += f"; validated every {v.interval_steps} steps on {self.num_validation} prompts"
+        if self.known is None:
+            return Step("train", words)
+        parameters, activations = self.known["parameters"], self.known["activations_gb"]
+        lora = self.known["lora_millions"] * t.rank / 16
+        held = parameters["denoiser"] + parameters["vae"] + (parameters["text_encoders"] if v else 0)
+        moments = 2 if t.optimizer == "AdamW8bit" else 8
+        kept = activations["checkpointed" if t.gradient_checkpointing else "plain"] * self.scale
+        if self.bytes == 4 and t.mixed_precision == "no":
+            kept *= 2
+        micro = t.micro_batch_size or t.batch_size
+        memory = (held * self.bytes + lora * (4 + 4 + moments + (4 if t.ema_decay else 0))) / 1e3 + 2 * micro * kept + RESERVE_GB
+        # Forward and, with frozen weights, a backward of about as much; once more where activations are recomputed.
+        forwards = 2 + t.gradient_checkpointing + (t.objective != "mapo")
+        tmac = t.num_steps * t.batch_size * 2 * forwards * self.known["tmac"]["denoiser"] * self.scale
+        hours = self._hours(tmac)
+        if v:
+            num_validations = 1 + -(-t.num_steps // v.interval_steps)
+            _, each = self._sampling(self.num_validation * v.num_seeds, v.num_inference_steps, v.guidance_scale)
+            hours += num_validations * (each or 0)
+        checkpoints = -(-t.num_steps // t.checkpoint_steps)
+        disk = checkpoints * lora * (4 + moments + (4 if t.ema_decay else 0)) / 1e3
+        return Step("train", words, disk, memory, hours)
+
+    def evaluate(self) -> Step:
+        e = self.recipe.evaluate
+        count = 2 * self.num_heldout * e.num_seeds
+        memory, hours = self._sampling(count, e.num_inference_steps, e.guidance_scale)
+        words = f"{count} pictures: {self.num_heldout} held-out prompts x {e.num_seeds} seeds x base and tuned"
+        return Step("evaluate", words, count * self.pixels * PNG_BYTES_PER_PIXEL / 1e9, memory, hours)
+
+    def export(self) -> Step:
+        return Step("export", "lora/: weights that stock libraries load, and a model card")
+
+    def report(self) -> Step:
+        return Step("report", "evaluation/report.html")
+
+
+def describe(recipe: Recipe, folder: Path) -> str:
+    """The plan as text, with sums."""
+    steps, notes = plan(recipe)
+    lines = []
+    for step in steps:
+        lines.append(f"{step.stage:<9} {step.words}")
+        figures = [
+            f"disk {step.disk_gb:.2g} GB" if step.disk_gb is not None else "",
+            f"GPU memory about {step.memory_gb:.0f} GB" if step.memory_gb is not None else "",
+            f"about {step.gpu_hours:.2g} H100-hours" if step.gpu_hours is not None else "",
+        ]
+        if any(figures):
+            lines.append(f"{'':<9} {', '.join(figure for figure in figures if figure)}")
+    needed, free = required_disk(steps, folder)
+    hours = [step.gpu_hours for step in steps if step.gpu_hours is not None]
+    lines.append(f"disk      about {needed:.2g} GB needed in {folder}, {free:.0f} GB free")
+    if hours:
+        lines.append(
+            f"sum       about {sum(hours):.2g} H100-hours without the judge; memory and time computed, not measured, at {UTILISATION:.0%} of {PEAK_TFLOPS:.0f} TFLOP/s"
+        )
+    lines += [f"note      {note}" for note in notes]
+    if needed > free:
+        raise MpoError(f"{chr(10).join(lines)}\n--output={str(folder)!r}: the run needs about {needed:.3g} GB and {free:.3g} GB are free; use another disk")
+    return "\n".join(lines)
