@@ -4,23 +4,27 @@
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
-
-from accelerate import PartialState
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
+def _state() -> Any:
+    from accelerate import PartialState  # late: it takes torch along, and the command line's help needs none
+
+    return PartialState()
+
+
 def is_main() -> bool:
-    return PartialState().is_main_process
+    return _state().is_main_process
 
 
 def wait() -> None:
     """Until every process has come here."""
-    PartialState().wait_for_everyone()
+    _state().wait_for_everyone()
 
 
 def share(items: Sequence[T]) -> list[T]:
     """This process's part: every so-manieth item, so that long work is dealt out evenly."""
-    state = PartialState()
+    state = _state()
     return list(items[state.process_index :: state.num_processes])

@@ -6,6 +6,7 @@ folder holds those of one such combination and is refused for another.
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,18 +69,16 @@ class ReferenceErrors:
             write_json(held, description)
         self._errors: dict[Draw, tuple[float, float]] = {}
         file = self.folder / "errors.jsonl"
-        whole = 0
         if file.exists():
+            whole = 0
             for line in file.read_bytes().splitlines(keepends=True):
                 if not line.endswith(b"\n"):
                     break  # half a line of a killed run
                 whole += len(line)
                 entry = json.loads(line)
                 self._keep([Draw(*draw) for draw in entry["draws"]], entry["errors"])
-        self._file = None
-        if write:
-            self._file = file.open("ab")
-            self._file.truncate(whole)
+            if write:
+                os.truncate(file, whole)
 
     def _keep(self, draws: Sequence[Draw], errors: Sequence[Sequence[float]]) -> None:
         for draw, (chosen, rejected) in zip(draws, errors, strict=True):
@@ -99,7 +98,7 @@ class ReferenceErrors:
         """Keep the errors of B draws; what is kept already stays."""
         rows = errors.T.tolist()
         self._keep(draws, rows)
-        if self._file is not None:
+        if self.write:
             entry = {"draws": [[draw.pair, draw.repetition] for draw in draws], "errors": rows}
-            self._file.write(json.dumps(entry).encode() + b"\n")
-            self._file.flush()
+            with (self.folder / "errors.jsonl").open("ab") as file:
+                file.write(json.dumps(entry).encode() + b"\n")

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ from mpo.trackers import start_trackers
 from mpo.validate import best_of, has_stalled, is_due, read_validations, validate
 
 METRICS = ("loss", "accuracy", "margin", "chosen_error", "rejected_error", "reference_error")
-NUM_SMOOTHED = 20  # steps over which growing errors are averaged
+NUM_SMOOTHED = 20  # steps over which growing errors are looked for
 
 
 def train(folder: str | Path) -> None:
@@ -251,7 +252,7 @@ def refuse_divergence(
 ) -> None:
     """Raises MpoError where loss or gradient is not finite, or the chosen's errors have grown too far.
 
-    Grown: over the last steps the mean error is `max_error_ratio` times the reference's (without a reference, that of
+    Grown: over the last steps the median error is `max_error_ratio` times the reference's (without a reference, that of
     the first steps). scaled: a loss scaler skips steps whose gradient overflows, so that they are no failure.
     """
     now = history[-1]
@@ -264,7 +265,7 @@ def refuse_divergence(
         return
     recent = history[-NUM_SMOOTHED:]
     before = recent if settings.objective != "mapo" else history[:NUM_SMOOTHED]
-    ratio = sum(m["chosen_error"] for m in recent) / sum(m["reference_error"] for m in before)
+    ratio = median(m["chosen_error"] for m in recent) / median(m["reference_error"] for m in before)
     if ratio > settings.max_error_ratio:
         raise MpoError(
             f"train: at step {now['step'] - 1} the denoising error of the chosen is {ratio:.2f} times what it was before training (train.max_error_ratio={settings.max_error_ratio}): the model is coming apart; "

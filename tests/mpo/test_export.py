@@ -10,7 +10,7 @@ from mpo.lora import add_lora, load_lora
 from mpo.models import load_pipeline
 from mpo.recipe import read_recipe
 from mpo.store import Run, read_table
-from mpo.train import final_lora
+from mpo.checkpoint import final_lora
 
 
 @torch.no_grad()
@@ -25,7 +25,7 @@ def test_stock_diffusers_makes_the_trainers_own_pictures(finished):
     loaded = pipeline.unet(*inputs).sample
 
     own = load_pipeline(recipe.model)
-    load_lora(add_lora(own, recipe.train), final_lora(run, recipe.train))
+    load_lora(add_lora(own, recipe.train), final_lora(run))
     expected = own.unet(*inputs).sample
     effect = (expected - base).abs().max()
     assert effect > 1e-5

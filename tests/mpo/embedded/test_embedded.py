@@ -8,6 +8,7 @@ import torch
 from mpo.embedded.scenes import Defects, caption, draw, sample_defects, sample_scene
 from mpo.models import EMBEDDED, load_pipeline
 from mpo.prompts import read_prompts
+from mpo.recipe import PromptSource
 from mpo.recipe import Model
 from reward import VisionReward
 from reward.judges.depiction import parse
@@ -47,7 +48,7 @@ def test_the_shipped_model_is_small_stock_and_documented(pipeline):
 
 def test_prompts_are_single_tokens_a_word(pipeline):
     for file in ("prompts/shapes-train.txt", "prompts/shapes-heldout.txt"):
-        for prompt in read_prompts(file, field="prompts"):
+        for prompt in read_prompts(PromptSource(path=file), field="prompts"):
             parse(prompt)
             tokens = pipeline.tokenizer(prompt).input_ids
             assert len(tokens) == len(prompt.split()) + 2 <= 24
@@ -56,7 +57,7 @@ def test_prompts_are_single_tokens_a_word(pipeline):
 @torch.no_grad()
 def test_pictures_show_what_was_asked(pipeline):
     """Far above chance: a picture bears out its own prompt much more often than another's."""
-    prompts = read_prompts("prompts/shapes-heldout.txt", field="prompts")[:32]
+    prompts = read_prompts(PromptSource(path="prompts/shapes-heldout.txt"), field="prompts")[:32]
     images = pipeline(
         prompts, num_inference_steps=20, guidance_scale=1.0, generator=torch.Generator().manual_seed(0)
     ).images
