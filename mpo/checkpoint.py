@@ -1,6 +1,7 @@
 """Checkpoints of training: safetensors and JSON, a folder each, which appears when all is in it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,16 +104,27 @@ def _peft_name(name: str) -> str:
 
 
 def split_state(state: dict[int, dict[str, Any]]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """An optimizer's state as tensors and other values, each by "PARAMETER.NAME"."""
-    entries = {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
+    """An optimizer's state as tensors and other values, each by "PARAMETER.NAME", or "PARAMETER.GROUP.NAME" if nested."""
+    entries = dict(_flatten(state))
     tensors = {name: value.cpu().contiguous() for name, value in entries.items() if isinstance(value, torch.Tensor)}
     return tensors, {name: value for name, value in entries.items() if name not in tensors}
+
+
+def _flatten(nested: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in nested.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def join_state(tensors: dict[str, torch.Tensor], values: dict[str, Any]) -> dict[int, dict[str, Any]]:
     """The inverse of `split_state`."""
     state: dict[int, dict[str, Any]] = {}
     for name, value in {**tensors, **values}.items():
-        index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = value
+        index, *groups, key = name.split(".")
+        entry = state.setdefault(int(index), {})
+        for group in groups:
+            entry = entry.setdefault(group, {})
+        entry[key] = value
     return state

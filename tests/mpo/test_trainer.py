@@ -118,8 +118,12 @@ def test_the_mean_of_the_lora_is_an_exponential_one(finished, fields, tmp_path):
 
 @pytest.mark.parametrize("name", ["Adafactor", "SGD", "RMSprop", "NAdam"])
 def test_optimizers_of_torch_train_and_resume(name, finished, fields, tmp_path):
-    """Four steps equal two, a new process's state, and two more."""
     fields["train"] |= {"num_steps": 4, "checkpoint_steps": 2, "optimizer": name}
+    resumes_exactly(finished, tmp_path, fields)
+
+
+def resumes_exactly(finished: Path, tmp_path: Path, fields: dict) -> None:
+    """Four steps equal two, their checkpoint in a fresh run, and two more."""
     whole = trainable(finished, tmp_path / "whole", fields)
     train(whole.folder)
     resumed = trainable(finished, tmp_path / "resumed", fields)
@@ -169,9 +173,12 @@ def test_the_8_bit_optimizer_is_used_or_named(finished, fields, tmp_path):
         with pytest.raises(MpoError, match=r"needs bitsandbytes; pip install 'mpo\[gpu\]'"):
             build_optimizer([], settings_of(optimizer="AdamW8bit"))
         return
-    run = trainable(finished, tmp_path / "run", fields)
-    train(run.folder)
-    assert lora_of(run, 4).isfinite().all()
+    resumes_exactly(finished, tmp_path, fields)
+
+
+def test_a_nested_state_is_kept():
+    state = {0: {"step": 3, "quantised": {"absmax": torch.ones(2), "blocks": 4}}, 1: {"m": torch.zeros(1)}}
+    assert join_state(*split_state(state)) == state
 
 
 def test_xformers_is_used_or_named(finished, fields, tmp_path):
