@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from mpo import MpoError, __version__
+from mpo.processes import part
 from mpo.progress import set_quiet
 
 app = typer.Typer(
@@ -157,6 +158,8 @@ def main() -> None:
             raise
         print(f"mpo: {error}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        part()
 
 
 if __name__ == "__main__":

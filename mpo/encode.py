@@ -76,9 +76,7 @@ def picture_batches(files: Sequence[Path]) -> Iterator[list[np.ndarray]]:
 
 
 @torch.no_grad()
-def _write_shard(
-    file: Path, ids: Sequence[int], batches: Iterator[Conditioning], advance: Callable[..., None]
-) -> None:
+def _write_shard(file: Path, ids: Sequence[int], batches: Iterator[Conditioning], advance: Callable[..., None]) -> None:
     """A tensor for each row and name, "ID.NAME": rows may differ in shape."""
     tensors: Conditioning = {}
     remaining = iter(ids)

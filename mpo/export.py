@@ -40,9 +40,7 @@ def write_lora(folder: Path, pipeline: Any, denoiser: Any) -> None:
     if hasattr(pipeline, "save_lora_weights"):
         name = denoiser_name(pipeline)
         layers: Any = convert_state_dict_to_diffusers(state) if name == "unet" else state
-        pipeline.save_lora_weights(
-            folder, **{f"{name}_lora_layers": layers, f"{name}_lora_adapter_metadata": metadata}
-        )
+        pipeline.save_lora_weights(folder, **{f"{name}_lora_layers": layers, f"{name}_lora_adapter_metadata": metadata})
         _sort_header(folder / WEIGHTS)
     else:
         folder.mkdir()

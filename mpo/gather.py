@@ -134,7 +134,9 @@ def gather(folder: str | Path) -> None:
         limit, by = recipe.prompts.max_similarity, recipe.prompts.similarity
         kept = drop_similar(kept, limit, apart_from=[*heldout, *validation], by=by)
     if num_heldout or len(kept) < len(prompts):
-        say(f"gather: left out {num_heldout} pairs of held-out prompts, and {len(prompts) - len(kept)} of {len(prompts)} prompts as too similar")
+        say(
+            f"gather: left out {num_heldout} pairs of held-out prompts, and {len(prompts) - len(kept)} of {len(prompts)} prompts as too similar"
+        )
     if not kept:
         raise MpoError(
             f"preferences.path={settings.path!r} leaves no pair: all are ties, of held-out prompts, or too similar to others"

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from mpo import MpoError
 from mpo.families import family_of_class
+from mpo.processes import this_device
 from mpo.recipe import Model
 
 EMBEDDED = Path(__file__).parent / "embedded" / "model"
@@ -36,10 +36,10 @@ def check_model(model: Model) -> dict[str, Any]:
     return dict(index)
 
 
-def load_pipeline(model: Model, *, without: Sequence[str] = ()) -> Any:
-    """The pipeline on this process's device, in evaluation mode, its own progress bar off.
+def load_pipeline(model: Model, *, without: Sequence[str] = (), device: str | None = None) -> Any:
+    """The pipeline in evaluation mode, its own progress bar off.
 
-    without: parts that are not needed and not loaded, "denoiser" or "text_encoders".
+    without: parts that are not needed and not loaded, "denoiser" or "text_encoders". device: None = this process's.
     """
     index = check_model(model)
     names = [name for name in index if not name.startswith("_")]
@@ -51,14 +51,18 @@ def load_pipeline(model: Model, *, without: Sequence[str] = ()) -> Any:
     try:
         with _without_chatter(model):
             pipeline = DiffusionPipeline.from_pretrained(
-                resolve(model), revision=model.revision, dtype=getattr(torch, model.dtype), use_safetensors=True, **absent
+                resolve(model),
+                revision=model.revision,
+                dtype=getattr(torch, model.dtype),
+                use_safetensors=True,
+                **absent,
             )
     except (OSError, ValueError) as error:
         raise MpoError(
             f"model.path={model.path!r} cannot be loaded ({' '.join(str(error).split())}); the folder or download is incomplete"
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(PartialState().default_device)
+    return pipeline.to(device or this_device())
 
 
 @contextmanager

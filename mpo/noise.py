@@ -42,7 +42,11 @@ def draw_timestep(settings: Train, scheduler: Any, generator: torch.Generator) -
         logit = settings.timestep_mean + settings.timestep_std * torch.randn((), generator=generator)
     if is_flow(scheduler):
         low, high = settings.timestep_range
-        share = torch.sigmoid(logit) if settings.timestep_sampling == "logit_normal" else torch.rand((), generator=generator)
+        share = (
+            torch.sigmoid(logit)
+            if settings.timestep_sampling == "logit_normal"
+            else torch.rand((), generator=generator)
+        )
         s = low + (high - low) * float(share)
         s = settings.timestep_shift * s / (1 + (settings.timestep_shift - 1) * s)
         return total * s

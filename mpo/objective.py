@@ -159,4 +159,6 @@ def min_snr_weight(snr: Float[Tensor, " B"], *, gamma: float, prediction_type: s
         case "flow":
             return capped / (1 + snr.sqrt()).square()
         case other:
-            raise ValueError(f"prediction_type={other!r} has no min-SNR weight; use 'epsilon', 'v_prediction' or 'flow'")
+            raise ValueError(
+                f"prediction_type={other!r} has no min-SNR weight; use 'epsilon', 'v_prediction' or 'flow'"
+            )

@@ -39,7 +39,9 @@ def build_optimizer(parameters: Sequence[torch.nn.Parameter], settings: Train) -
         raise MpoError(f"train.weight_decay={settings.weight_decay} is not taken by {settings.optimizer}; set it to 0")
     unknown = [name for name in options if name not in accepted]
     if unknown:
-        raise MpoError(f"train.optimizer_options: {settings.optimizer} takes no {unknown[0]!r}; it takes: {', '.join(accepted)}")
+        raise MpoError(
+            f"train.optimizer_options: {settings.optimizer} takes no {unknown[0]!r}; it takes: {', '.join(accepted)}"
+        )
     try:
         return cls(parameters, **options)
     except (TypeError, ValueError) as error:

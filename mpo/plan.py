@@ -51,7 +51,9 @@ def plan(recipe: Recipe) -> tuple[list[Step], list[str]]:
             raise
         notes.append(f"not checked: the model. {error}")
     if recipe.judge.name != "measured":
-        notes.append(f"not checked: judge {recipe.judge.name!r}, which loads its weights when it is first asked; nor its needs")
+        notes.append(
+            f"not checked: judge {recipe.judge.name!r}, which loads its weights when it is first asked; nor its needs"
+        )
     known = facts().get(recipe.model.path)
     if known is None:
         notes.append(f"no estimate of memory and time: {recipe.model.path!r} is not among the models counted so far")
@@ -123,7 +125,9 @@ class _Steps:
         pairs = self._num_pairs()
         if self.known is None or pairs is None:
             return Step("encode", words)
-        pictures = min(2 * pairs, self.num_train * self.recipe.generate.num_candidates) if self.recipe.generate else 2 * pairs
+        pictures = (
+            min(2 * pairs, self.num_train * self.recipe.generate.num_candidates) if self.recipe.generate else 2 * pairs
+        )
         prompts = min(pairs, self.num_train or pairs)
         values, tmac, parameters = self.known["encoded_values"], self.known["tmac"], self.known["parameters"]
         size = (pictures * values["picture"] * self.scale + prompts * values["prompt"]) * self.bytes / 1e9
@@ -146,7 +150,11 @@ class _Steps:
         if self.bytes == 4 and t.mixed_precision == "no":
             kept *= 2
         micro = t.micro_batch_size or t.batch_size
-        memory = (held * self.bytes + lora * (4 + 4 + moments + (4 if t.ema_decay else 0))) / 1e3 + 2 * micro * kept + RESERVE_GB
+        memory = (
+            (held * self.bytes + lora * (4 + 4 + moments + (4 if t.ema_decay else 0))) / 1e3
+            + 2 * micro * kept
+            + RESERVE_GB
+        )
         # Forward and, with frozen weights, a backward of about as much; once more where activations are recomputed.
         forwards = 2 + t.gradient_checkpointing + (t.objective != "mapo")
         tmac = t.num_steps * t.batch_size * 2 * forwards * self.known["tmac"]["denoiser"] * self.scale
@@ -195,5 +203,7 @@ def describe(recipe: Recipe, folder: Path) -> str:
         )
     lines += [f"note      {note}" for note in notes]
     if needed > free:
-        raise MpoError(f"{chr(10).join(lines)}\n--output={str(folder)!r}: the run needs about {needed:.3g} GB and {free:.3g} GB are free; use another disk")
+        raise MpoError(
+            f"{chr(10).join(lines)}\n--output={str(folder)!r}: the run needs about {needed:.3g} GB and {free:.3g} GB are free; use another disk"
+        )
     return "\n".join(lines)

@@ -3,20 +3,39 @@
 `accelerate launch -m mpo.cli run RECIPE` starts them; they share the run directory.
 """
 
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any, TypeVar
+
+from mpo import MpoError
 
 T = TypeVar("T")
 
 
 def _state() -> Any:
-    from accelerate import PartialState  # late: it takes torch along, and the command line's help needs none
+    import torch  # late: the command line's help needs none of this
+    from accelerate import PartialState
 
-    return PartialState()
+    num_launched = int(os.environ.get("WORLD_SIZE", "1"))
+    on_cpu = num_launched > 1 and not torch.accelerator.is_available()
+    if on_cpu:  # accelerate asks to be told, or takes each of several CPU processes for one alone
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+    state = PartialState(cpu=on_cpu)
+    if state.num_processes != num_launched:
+        raise MpoError(
+            f"{num_launched} processes were launched, but accelerate sees {state.num_processes}; launch them with `accelerate launch --config_file recipes/accelerate/one-machine.yaml`"
+        )
+    return state
 
 
 def is_main() -> bool:
     return _state().is_main_process
+
+
+def this_device() -> Any:
+    """The torch device of this process."""
+    return _state().device
 
 
 def wait() -> None:
@@ -28,3 +47,10 @@ def share(items: Sequence[T]) -> list[T]:
     """This process's part: every so-manieth item, so that long work is dealt out evenly."""
     state = _state()
     return list(items[state.process_index :: state.num_processes])
+
+
+def part() -> None:
+    """Leave the other processes, if there are any, at the end of the program."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

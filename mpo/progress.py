@@ -89,7 +89,11 @@ def _quiet_advance(description: str, total: int | None, done: int) -> Callable[.
         if now_s - said_s >= QUIET_INTERVAL_S or finished == total:
             said_s = now_s
             rate = (finished - done) / max(now_s - started_s, 1e-9)
-            left = f"/{total}, {rate:.2f}/s, {(total - finished) / max(rate, 1e-9):.0f} s left" if total else f", {rate:.2f}/s"
+            left = (
+                f"/{total}, {rate:.2f}/s, {(total - finished) / max(rate, 1e-9):.0f} s left"
+                if total
+                else f", {rate:.2f}/s"
+            )
             say(f"{description}: {finished}{left} {note}".rstrip())
 
     return advance

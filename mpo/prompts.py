@@ -33,7 +33,9 @@ def read_prompts(source: PromptSource, *, field: str) -> list[str]:
         )  # fmt: skip
         lines = [row[source.column] for row in rows]
         if not all(isinstance(line, str) for line in lines):
-            raise MpoError(f"{field}.column={source.column!r} of {source.path!r} holds other things than text; name another column")
+            raise MpoError(
+                f"{field}.column={source.column!r} of {source.path!r} holds other things than text; name another column"
+            )
     prompts = [line.strip() for line in lines if line.strip()][: source.limit]
     if not prompts:
         raise MpoError(f"{field}={source.path!r} holds no prompt; write one prompt a line")
@@ -70,10 +72,14 @@ def require_apart(name: str, prompts: Sequence[str], other: str, others: Sequenc
     """Raises MpoError where two sets share a prompt."""
     shared = set(prompts) & set(others)
     if shared:
-        raise MpoError(f"{other} shares {len(shared)} prompts with {name}, such as {min(shared)!r}; remove them from either")
+        raise MpoError(
+            f"{other} shares {len(shared)} prompts with {name}, such as {min(shared)!r}; remove them from either"
+        )
 
 
-def drop_similar(prompts: Sequence[str], limit: float, *, apart_from: Sequence[str] = (), by: str = "tfidf") -> list[str]:
+def drop_similar(
+    prompts: Sequence[str], limit: float, *, apart_from: Sequence[str] = (), by: str = "tfidf"
+) -> list[str]:
     """The prompts, in order, whose cosine similarity to each one kept before and to `apart_from` is at most `limit`.
 
     arXiv 2412.21059 keeps prompts that are at most 0.8 similar. by: "tfidf" (of words and pairs of words, weighted over

@@ -68,7 +68,9 @@ class Prompts(Section):
     train: PromptSource | None = None  # None = those of the recipe's preferences
     heldout: PromptSource
     validation: PromptSource | None = None
-    max_similarity: Annotated[float, Field(gt=0, le=1)] | None = None  # cosine; drops training prompts above; None = all stay
+    max_similarity: Annotated[float, Field(gt=0, le=1)] | None = (
+        None  # cosine; drops training prompts above; None = all stay
+    )
     similarity: str = "tfidf"  # or a text encoder's folder or hub id, such as sentence-transformers/all-MiniLM-L6-v2
 
     @field_validator("train", "heldout", "validation", mode="before")
@@ -156,14 +158,19 @@ class Train(Section):
     optimizer_options: dict[str, Any] = Field(default_factory=dict)  # such as betas: [0.9, 0.99]
     weight_decay: NonNegative = 0.0
     max_grad_norm: Positive = 1.0
-    max_error_ratio: Annotated[float, Field(gt=1)] = 3.0  # stop where the chosen's error grows to so many times the reference's
+    max_error_ratio: Annotated[float, Field(gt=1)] = (
+        3.0  # stop where the chosen's error grows to so many times the reference's
+    )
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None  # of the LoRA's running mean; None = no mean is kept
     distilled_guidance: NonNegative | None = None  # models with guidance distilled in; None = generate.guidance_scale
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     gradient_checkpointing: bool = False  # less memory, about a third slower
     attention: Literal["sdpa", "xformers"] = "sdpa"
     compile: bool = False  # torch.compile, block by block
-    reference_cache: str | None = None  # a folder for the reference's errors, which other runs may share; None = not kept
+    shard: bool = False  # several processes: spread the frozen weights over their devices (FSDP2)
+    reference_cache: str | None = (
+        None  # a folder for the reference's errors, which other runs may share; None = not kept
+    )
     checkpoint_steps: Count  # interval
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
 
@@ -249,7 +256,9 @@ class Recipe(Section):
         if (self.generate is None) == (self.preferences is None):
             raise ValueError("give either a section 'generate' or a section 'preferences'")
         if (self.preferences is None) == (self.prompts.train is None):
-            raise ValueError("prompts.train goes with a section 'generate'; with 'preferences', prompts are those of the pairs")
+            raise ValueError(
+                "prompts.train goes with a section 'generate'; with 'preferences', prompts are those of the pairs"
+            )
         if self.select.strategy == "given" and self.preferences is None:
             raise ValueError("select.strategy='given' needs a section 'preferences'; use 'dominance'")
         if (self.validation is None) != (self.prompts.validation is None):

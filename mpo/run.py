@@ -13,7 +13,13 @@ from mpo.recipe import Recipe, dump_recipe, read_recipe
 from mpo.store import Run, write_table, write_text
 
 STAGES = ("generate", "score", "select", "encode", "train", "evaluate", "export", "report")
-SHARED = ("generate", "score", "encode", "train", "evaluate")  # several processes take part; the others are the main one's
+SHARED = (
+    "generate",
+    "score",
+    "encode",
+    "train",
+    "evaluate",
+)  # several processes take part; the others are the main one's
 
 
 def stages_of(recipe: Recipe) -> tuple[str, ...]:

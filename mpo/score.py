@@ -89,7 +89,9 @@ def score_files(
     for start in starts:
         table = read_table(_part(parts, start), made_by="score")
         if table.schema.metadata != {k.encode(): v.encode() for k, v in metadata.items()}:
-            raise MpoError(f"{_part(parts, start)} was scored by another judge or checklist; delete {parts} and run again")
+            raise MpoError(
+                f"{_part(parts, start)} was scored by another judge or checklist; delete {parts} and run again"
+            )
         p_yes.extend(table.column("p_yes").to_pylist())
     return score_answers(np.array(p_yes).reshape(len(files), -1), reward.checklist)
 

@@ -182,7 +182,9 @@ def _take_given(run: Run, recipe: Recipe) -> None:
     chosen, rejected = table.column("chosen_id").to_numpy(), table.column("rejected_id").to_numpy()
     wanted = recipe.select.num_pairs
     if wanted is not None and wanted > len(chosen):
-        raise MpoError(f"select.num_pairs={wanted}: there are only {len(chosen)} pairs; lower it, or raise preferences.limit")
+        raise MpoError(
+            f"select.num_pairs={wanted}: there are only {len(chosen)} pairs; lower it, or raise preferences.limit"
+        )
     if wanted is not None and wanted < len(chosen):
         kept = np.sort(np.random.default_rng(recipe.seed).choice(len(chosen), size=wanted, replace=False))
         chosen, rejected = chosen[kept], rejected[kept]

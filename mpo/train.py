@@ -28,10 +28,12 @@ from mpo.models import load_pipeline
 from mpo.noise import error_weights
 from mpo.objective import PreferenceLoss, denoising_error, find_objective, with_sft
 from mpo.optimizer import build_optimizer
+from mpo.processes import this_device
 from mpo.progress import say, track
 from mpo.recipe import Recipe, Train, read_recipe
 from mpo.reference import ReferenceErrors, describe
 from mpo.score import load_reward
+from mpo.shard import check_shard, shard_frozen
 from mpo.store import Run, read_table, replacing, write_json
 from mpo.trackers import start_trackers
 from mpo.validate import best_of, has_stalled, is_due, read_validations, validate
@@ -49,16 +51,26 @@ def train(folder: str | Path) -> None:
         return
 
     # Model: the pipeline frozen, a LoRA on its denoiser.
+    this_device()  # joins the other processes
     accelerator = Accelerator(
         mixed_precision=settings.mixed_precision,
         log_with=list(settings.trackers) or None,
         project_dir=run.trackers,
     )
-    pipeline = load_pipeline(recipe.model, without=() if recipe.validation else ("text_encoders",))
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        raise MpoError(
+            f"accelerate's {accelerator.distributed_type.value} shards what is trained, which here is small; launch plain processes (recipes/accelerate/) and set train.shard=true to spread the frozen weights"
+        )
+    micro = micro_batch_size(settings, accelerator.num_processes)
+    check_shard(recipe, micro)
+    without = () if recipe.validation else ("text_encoders",)
+    pipeline = load_pipeline(recipe.model, without=without, device="cpu" if settings.shard else None)
     family = find_family(pipeline)
     denoiser = add_lora(pipeline, settings).train()
     cache = open_cache(run, recipe, pipeline, denoiser, accelerator)
     set_up(denoiser, settings)
+    if settings.shard:
+        shard_frozen(denoiser, accelerator)
     parameters = [p for p in denoiser.parameters() if p.requires_grad]
     optimizer = build_optimizer(parameters, settings)
     name = "constant_with_warmup" if settings.lr_schedule == "constant" else settings.lr_schedule
@@ -66,16 +78,12 @@ def train(folder: str | Path) -> None:
         name, optimizer, num_warmup_steps=settings.warmup_steps, num_training_steps=settings.num_steps
     )
     ema = EMAModel(parameters, decay=settings.ema_decay) if settings.ema_decay else None
-    if accelerator.distributed_type == DistributedType.FSDP:
-        denoiser, optimizer = accelerator.prepare(denoiser, optimizer)
-    else:
-        optimizer = accelerator.prepare(optimizer)
+    optimizer = accelerator.prepare(optimizer)
 
     # Data: encoded pairs, split over processes and micro-batches.
     pairs = read_table(run.pairs, made_by="select").to_pylist()
     guidance = distilled_guidance(recipe, denoiser)
     batches = Batches(pipeline, family, pairs, EncodedPairs(run), settings, accelerator.device, guidance)
-    micro = micro_batch_size(settings, accelerator.num_processes)
     num_micro = settings.batch_size // (micro * accelerator.num_processes)
     objective = find_objective(settings.objective, beta=settings.beta, label_smoothing=settings.label_smoothing)
     reward = load_reward(recipe) if recipe.validation else None
@@ -160,8 +168,11 @@ def train(folder: str | Path) -> None:
     if accelerator.is_main_process:
         write_json(run.trained, {"result_step": result, "last_step": step, "stopped_early": stalled})
     if recipe.validation:
-        say(f"train: the result is step {result} of {step}, the best by validation{', stopped early' if stalled else ''}")
-    accelerator.end_training()
+        say(
+            f"train: the result is step {result} of {step}, the best by validation{', stopped early' if stalled else ''}"
+        )
+    for tracker in accelerator.trackers:  # its own end_training() would also part the processes, which have more to do
+        tracker.finish()
     accelerator.wait_for_everyone()
 
 
@@ -176,7 +187,7 @@ def average_gradients(parameters: Sequence[torch.nn.Parameter], accelerator: Acc
 
     So processes may take different numbers of forwards, which DistributedDataParallel's hooks would not allow.
     """
-    if accelerator.num_processes == 1 or accelerator.distributed_type == DistributedType.FSDP:  # which averages itself
+    if accelerator.num_processes == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat: Any = accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
@@ -222,7 +233,9 @@ def distilled_guidance(recipe: Recipe, denoiser: Any) -> float | None:
             raise MpoError(f"train.distilled_guidance={given}: this model has no guidance distilled in; remove it")
         return None
     if given is None and recipe.generate is None:
-        raise MpoError("train.distilled_guidance is missing, and there is no generate.guidance_scale to take; give it a value")
+        raise MpoError(
+            "train.distilled_guidance is missing, and there is no generate.guidance_scale to take; give it a value"
+        )
     return recipe.generate.guidance_scale if given is None and recipe.generate else given
 
 

@@ -28,7 +28,8 @@ def encode_media(pipeline: QwenImagePipeline, pixels: torch.Tensor) -> torch.Ten
     frames = (pixels.to(vae.device, vae.dtype) * 2 - 1).unsqueeze(2)
     latents = vae.encode(frames).latent_dist.mode()
     mean, std = (
-        torch.tensor(values).view(1, -1, 1, 1, 1).to(latents) for values in (vae.config.latents_mean, vae.config.latents_std)
+        torch.tensor(values).view(1, -1, 1, 1, 1).to(latents)
+        for values in (vae.config.latents_mean, vae.config.latents_std)
     )
     return ((latents - mean) / std).squeeze(2)
 

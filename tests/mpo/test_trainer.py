@@ -23,7 +23,7 @@ from mpo.encode import EncodedPairs
 from mpo.families import denoiser_of, find_family
 from mpo.models import load_pipeline
 from mpo.optimizer import build_optimizer, known_optimizers
-from mpo.recipe import RecipeError, dump_recipe, parse_recipe, read_recipe
+from mpo.recipe import RecipeError, dump_recipe, parse_recipe, read_recipe, recipes_folder
 from mpo.reference import ReferenceErrors, fingerprint
 from mpo.run import run_recipe
 from mpo.store import Run, read_table
@@ -34,6 +34,7 @@ from tests.mpo.families.pipelines import build
 from tests.mpo.test_run import KILLED
 from tests.mpo.test_train import settings_of
 
+ONE_MACHINE = recipes_folder() / "accelerate" / "one-machine.yaml"
 MADE_BY_TRAINING = ("checkpoints", "train*.json*", "lora", "evaluation", "validation", "validation.jsonl", "errors")
 
 
@@ -368,7 +369,9 @@ def test_a_model_that_comes_apart_is_stopped():
     healthy = [metrics(step=k) for k in range(40)]
     refuse_divergence(healthy, settings_of(), pairs, draws, scaled=False)
     growing = [*healthy, *(metrics(error=0.35, step=40 + k) for k in range(20))]
-    with pytest.raises(MpoError, match=r"error of the chosen is 3.50 times .*max_error_ratio=3.0.*lower train.learning_rate"):
+    with pytest.raises(
+        MpoError, match=r"error of the chosen is 3.50 times .*max_error_ratio=3.0.*lower train.learning_rate"
+    ):
         refuse_divergence(growing, settings_of(), pairs, draws, scaled=False)
     refuse_divergence(growing, settings_of(max_error_ratio=4.0), pairs, draws, scaled=False)
     refuse_divergence([*healthy, metrics(error=9.0)], settings_of(), pairs, draws, scaled=False)  # one bad batch
@@ -388,7 +391,13 @@ def test_without_a_reference_the_first_steps_are_the_measure():
 
 
 def test_a_far_too_high_rate_is_stopped_in_a_real_run(finished, fields, tmp_path):
-    fields["train"] |= {"num_steps": 60, "checkpoint_steps": 60, "learning_rate": 3.0, "batch_size": 2, "micro_batch_size": 2}
+    fields["train"] |= {
+        "num_steps": 60,
+        "checkpoint_steps": 60,
+        "learning_rate": 3.0,
+        "batch_size": 2,
+        "micro_batch_size": 2,
+    }
     run = trainable(finished, tmp_path / "run", fields)
     with pytest.raises(MpoError, match="coming apart|is nan|is inf"):
         train(run.folder)
@@ -403,12 +412,21 @@ def test_batches_that_cannot_be_dealt_out_are_named():
 
 
 def launch(*arguments: str, processes: int) -> subprocess.CompletedProcess:
-    """`accelerate launch` on the CPU (gloo)."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", f"--num_processes={processes}"]
-    command += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--num_cpu_threads_per_process=1"]
-    command += ["--main_process_port=0"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    """With the shipped configuration; on a machine without GPU its processes join by gloo."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ONE_MACHINE)]
+    command += [f"--num_processes={processes}", "--num_cpu_threads_per_process=1", "--main_process_port=0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, env=environment)
+
+
+def test_processes_know_of_each_other(tmp_path):
+    script = tmp_path / "who.py"
+    script.write_text(
+        "import sys\nfrom mpo.processes import is_main, share, wait\nwait()\n"
+        "sys.stdout.write(f'{is_main()} {share(range(5))}\\n')\n"
+    )
+    done = launch(str(script), processes=2)
+    assert sorted(done.stdout.splitlines()) == ["False [1, 3]", "True [0, 2, 4]"], done.stderr
 
 
 def test_two_processes_make_the_same_as_one_and_survive_a_kill(model_folder, tmp_path):
@@ -423,14 +441,21 @@ def test_two_processes_make_the_same_as_one_and_survive_a_kill(model_folder, tmp
     recipe.write_text(yaml.safe_dump(fields), "utf-8")
     alone, two, killed = (tmp_path / name for name in ("alone", "two", "killed"))
     arguments = ["run", str(recipe), "--quiet", "--output"]
-    for folder, processes in ((alone, 1), (two, 2)):  # as many threads each: rounding depends on them
-        done = launch("-m", "mpo.cli", *arguments, str(folder), processes=processes)
-        assert done.returncode == 0, done.stderr
+    plain = subprocess.run(  # as many threads as each of the two: rounding depends on them
+        [sys.executable, "-m", "mpo.cli", *arguments, str(alone)], capture_output=True, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert plain.returncode == 0
+    done = launch("-m", "mpo.cli", *arguments, str(two), processes=2)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.count("win rate") == 5  # said once, not by each
     for name in ("candidates.parquet", "scores.parquet", "pairs.parquet", "prompts.parquet"):
         assert (two / name).read_bytes() == (alone / name).read_bytes(), name
-    for name in ("lora", "ema"):
-        torch.testing.assert_close(lora_of(Run(two), 4, name), lora_of(Run(alone), 4, name), rtol=1e-2, atol=2e-4)
+    for name in ("lora", "ema"):  # Adam makes much of a gradient's rounding where it is next to nothing
+        one, other = lora_of(Run(alone), 4, name), lora_of(Run(two), 4, name)
+        assert (one - other).norm() < 2e-2 * one.norm()
+    for ours, theirs in zip(log_of(Run(alone)), log_of(Run(two)), strict=True):
+        assert theirs == pytest.approx(ours, rel=5e-3, abs=2e-3)
     assert [v.step for v in read_validations(Run(two))] == [0, 2, 4]
 
     script = tmp_path / "dying.py"
@@ -447,10 +472,68 @@ def test_two_processes_make_the_same_as_one_and_survive_a_kill(model_folder, tmp
         assert (two / name).read_bytes() == (killed / name).read_bytes(), name
 
 
+SHARDED = """
+import torch
+import mpo.train, mpo.shard
+from torch.distributed.tensor import DTensor
+from accelerate import PartialState
+whole = mpo.shard.shard_frozen
+def sharded(denoiser, accelerator):
+    whole(denoiser, accelerator)
+    frozen = [p for p in denoiser.parameters() if not p.requires_grad]
+    assert all(isinstance(p, DTensor) for p in frozen)
+    print("share", sum(p.to_local().numel() for p in frozen) / sum(p.numel() for p in frozen), flush=True)
+mpo.train.shard_frozen = sharded
+import sys
+mpo.train.train(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion", "flux"])
+def test_frozen_weights_spread_over_two_processes_train_to_the_same(name, tmp_path):
+    build(name).save_pretrained(tmp_path / "model")
+    fields = small_fields(tmp_path / "model", tmp_path)
+    fields["model"]["sizes"] = [[32, 32]]
+    fields["train"] |= {"num_steps": 2, "checkpoint_steps": 2, "gradient_checkpointing": True}
+    run_recipe(parse_recipe(fields, source="small"), tmp_path / "run", stages=("generate", "score", "select", "encode"))
+    script = tmp_path / "sharded.py"
+    script.write_text(SHARDED, "utf-8")
+    results = []
+    for shard in (False, True):
+        fields["train"] |= {"shard": shard}
+        run = trainable(tmp_path / "run", tmp_path / f"shard-{shard}", fields)
+        done = launch(str(script), str(run.folder), processes=2)
+        assert done.returncode == 0, done.stderr
+        shares = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("share")]
+        assert len(shares) == 2 * shard
+        assert all(share < 0.6 for share in shares)
+        results.append(lora_of(run, 2))
+    assert (results[1] - results[0]).norm() < 1e-3 * results[0].norm()
+    assert results[0].abs().max() > 1e-4
+
+
+def test_sharding_refuses_what_would_hang(fields, tmp_path):
+    from mpo.shard import check_shard
+
+    fields["train"] |= {"shard": True}
+    check_shard(parse_recipe(fields, source="small"), 2)
+    fields["model"]["sizes"] = [[32, 32], [48, 32]]
+    with pytest.raises(MpoError, match="2 model.sizes needs train.micro_batch_size=1, not 2"):
+        check_shard(parse_recipe(fields, source="small"), 2)
+    with pytest.raises(MpoError, match="does not go with validation"):
+        check_shard(parse_recipe(with_validation(fields, tmp_path), source="small"), 1)
+
+
 def test_a_killed_training_resumes_bit_for_bit(model_folder, tmp_path):
     """4 steps == 2 + SIGKILL + 2, with accumulation, a running mean, kept reference errors and validation."""
     fields = with_validation(small_fields(model_folder, tmp_path), tmp_path)
-    fields["train"] |= {"num_steps": 4, "checkpoint_steps": 2, "ema_decay": 0.9, "reference_cache": "errors", "num_draws": 1}
+    fields["train"] |= {
+        "num_steps": 4,
+        "checkpoint_steps": 2,
+        "ema_decay": 0.9,
+        "reference_cache": "errors",
+        "num_draws": 1,
+    }
     recipe = tmp_path / "small.yaml"
     recipe.write_text(yaml.safe_dump(fields), "utf-8")
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -53,7 +53,9 @@ def clip(cls: Any, **fields: Any) -> tuple[Any, Any]:
 
 def t5(width: int = 32) -> tuple[Any, Any]:
     tokenizer = byte_tokenizer(PROMPTS)
-    config = T5Config(vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=48, num_layers=2, num_heads=4, pad_token_id=0)
+    config = T5Config(
+        vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=48, num_layers=2, num_heads=4, pad_token_id=0
+    )
     return T5EncoderModel(config).eval(), tokenizer
 
 

@@ -69,9 +69,7 @@ def test_conditions_and_predictions_equal_the_pipelines_own_loop(name):
             torch.testing.assert_close(value, given[key], rtol=0, atol=0, msg=key)
         raw = args[1] if len(args) > 1 else kwargs["timestep"]
         timesteps = (raw * 1000 if name in PACKED else raw).reshape(-1).expand(len(prompts))
-        ours = family.predict(
-            pipeline, latents, timesteps, {**conditioning, "guidance": torch.full((3,), guidance)}
-        )
+        ours = family.predict(pipeline, latents, timesteps, {**conditioning, "guidance": torch.full((3,), guidance)})
         assert ours.shape == latents.shape
         torch.testing.assert_close(ours, unpacked(name, pipeline, prediction), rtol=1e-4, atol=1e-5)
 
@@ -91,7 +89,10 @@ def test_encoding_is_the_inverse_of_the_pipelines_decoding(name, monkeypatch):
     monkeypatch.setattr(
         pipeline.vae,
         "encode",
-        lambda x: taken.append(x) or (SimpleNamespace(latent=decoded[0]) if name == "sana" else SimpleNamespace(latent_dist=mode)),
+        lambda x: (
+            taken.append(x)
+            or (SimpleNamespace(latent=decoded[0]) if name == "sana" else SimpleNamespace(latent_dist=mode))
+        ),
     )
     pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     encoded = find_family(pipeline).encode_media(pipeline, pixels)
@@ -156,7 +157,9 @@ def test_a_perfect_prediction_leads_back_to_the_latents(name):
                 scheduler._step_index = k
                 ahead = scheduler.step(v, t, ours).prev_sample
                 following = scheduler.sigmas[k + 1]
-                torch.testing.assert_close(ahead, (1 - following) * latents[:1] + following * noise[:1], rtol=1e-4, atol=1e-4)
+                torch.testing.assert_close(
+                    ahead, (1 - following) * latents[:1] + following * noise[:1], rtol=1e-4, atol=1e-4
+                )
         return
     scheduler: Any = DDPMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
     torch.testing.assert_close(noisy, scheduler.add_noise(latents, noise, timesteps))
@@ -249,7 +252,10 @@ def test_the_stock_pipeline_takes_the_lora_at_its_strength(trained):
     row = next(r for r in read_table(run.evaluation_table, made_by="evaluate").to_pylist() if r["model"] == "tuned")
     prompts = {r["prompt_id"]: r["prompt"] for r in read_table(run.heldout_prompts, made_by="run").to_pylist()}
     image = sample(
-        stock, [prompts[row["prompt_id"]]], num_inference_steps=2, generator=[torch.Generator().manual_seed(row["seed"])]
+        stock,
+        [prompts[row["prompt_id"]]],
+        num_inference_steps=2,
+        generator=[torch.Generator().manual_seed(row["seed"])],
     ).images[0]
     kept = np.asarray(Image.open(run.samples / row["file"]), dtype=int)
     assert np.abs(np.asarray(image, dtype=int) - kept).max() <= 1
