@@ -119,6 +119,20 @@ def generate(folder: Folder, repair: Repair = False, quiet: Quiet = False) -> No
     run_stage(folder, "generate", repair=repair)
 
 
+@app.command()
+def dataset(
+    folder: Folder,
+    output: Annotated[Path, typer.Option(help="A new folder for the data set.")],
+    quiet: Quiet = False,
+) -> None:
+    """Write candidates, scores and pairs as a Hugging Face data set with a card."""
+    set_quiet(quiet)
+    from mpo.dataset import publish
+
+    publish(folder, output)
+    typer.echo(str(output))
+
+
 for _stage, _words in {
     "gather": "Read the pictures and pairs of the recipe's preferences.",
     "score": "Let the judge answer the checklist about every candidate.",

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 
 from mpo import __version__
 from mpo.evaluate import MODELS, TIE, read_evaluation
-from mpo.recipe import dump_recipe, read_recipe
+from mpo.recipe import Recipe, dump_recipe, read_recipe
 from mpo.select import read_selection
 from mpo.store import Run, read_table, write_text
+from mpo.validate import Validated, read_validations
 from reward import Scores
 
 NUM_SHOWN = 24  # prompts in the grid
@@ -47,7 +48,10 @@ def report(folder: str | Path) -> None:
         selection=selection,
         checklist=scores.checklist,
         win_rates=_win_rates(summary),
-        training=_training_curves(metrics),
+        training=_training_curves(metrics, recipe),
+        validation=_validation_curve(read_validations(run)) if recipe.validation else "",
+        num_validated=len(list((run.validation / "step-000000").glob("*.png"))),
+        trained=json.loads(run.trained.read_text("utf-8")),
         scores_picture=_score_shift(scores),
         examples=_examples(run, rows, scores, prompts),
         num_seeds=recipe.evaluate.num_seeds,
@@ -81,11 +85,25 @@ def _win_rates(summary: dict[str, Any]) -> str:
     return _svg(figure)
 
 
-def _training_curves(metrics: list[dict[str, float]]) -> str:
+# The loss of an untrained LoRA, where there is one that does not hang on the model.
+START = {"dpo": float(np.log(2)), "ipo": 0.25, "hinge": 1.0, "mapo": None}
+
+
+def _validation_curve(validated: list[Validated]) -> str:
+    figure = Figure(figsize=(6.4, 2.1))
+    axes = figure.subplots()
+    axes.plot([v.step for v in validated], [v.total for v in validated], "o-", color=TUNED, markersize=4)
+    axes.axhline(validated[0].total, color="#444", linewidth=0.8, linestyle="--")
+    axes.set(xlabel="step", ylabel="mean total score")
+    return _svg(figure)
+
+
+def _training_curves(metrics: list[dict[str, float]], recipe: Recipe) -> str:
+    start = None if recipe.train.sft_weight else START[recipe.train.objective]
     steps = np.array([m["step"] for m in metrics])
     figure = Figure(figsize=(9.6, 2.3))
     shown = (
-        ("loss", "loss", np.log(2)),
+        ("loss", "loss", start),
         ("accuracy", "implicit accuracy", 0.5),
         ("margin", "implicit reward margin", 0.0),
         ("grad_norm", "gradient norm", None),

@@ -18,8 +18,8 @@ def read_rows(
     Pictures stay as they are stored: {"bytes", "path"}. Raises MpoError naming field, path and remedy.
     """
     data = _open(path, split=split, revision=revision, field=field)
-    names = data.column_names
-    missing = [name for name in columns if names is not None and name not in names]
+    names = data.column_names or list(next(iter(data), dict.fromkeys(columns)))  # a text's are known from its first row
+    missing = [name for name in columns if name not in names]
     if missing:
         raise MpoError(f"{field}={path!r} has no column {missing[0]!r}; it has: {', '.join(names)}")
     return iter(_undecoded(data.select_columns(list(columns))))
