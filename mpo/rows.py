@@ -5,9 +5,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+
 from mpo import MpoError
 
-READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+FILES = (".jsonl", ".csv", ".parquet")
 
 
 def read_rows(
@@ -17,40 +22,53 @@ def read_rows(
 
     Pictures stay as they are stored: {"bytes", "path"}. Raises MpoError naming field, path and remedy.
     """
-    data = _open(path, split=split, revision=revision, field=field)
-    names = data.column_names or list(next(iter(data), dict.fromkeys(columns)))  # a text's are known from its first row
-    missing = [name for name in columns if name not in names]
-    if missing:
-        raise MpoError(f"{field}={path!r} has no column {missing[0]!r}; it has: {', '.join(names)}")
-    return iter(_undecoded(data.select_columns(list(columns))))
-
-
-def _open(path: str, *, split: str | None, revision: str | None, field: str) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the library's own imports
-        import datasets
     file = Path(path)
-    datasets.disable_progress_bars()
     try:
-        if file.suffix in READERS:
-            if not file.is_file():
-                raise FileNotFoundError("no such file")
-            return datasets.load_dataset(READERS[file.suffix], data_files=str(file), split="train", streaming=True)
-        if (file / "dataset_info.json").is_file() or (file / "dataset_dict.json").is_file():  # save_to_disk's
-            data = datasets.load_from_disk(path)
-            return data[split or "train"] if isinstance(data, datasets.DatasetDict) else data
-        return datasets.load_dataset(path, split=split or "train", revision=revision, streaming=True)
-    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetGenerationError) as error:
+        names, rows = _read_file(file, columns) if file.suffix in FILES else _read_set(path, split, revision, columns)
+    except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise MpoError(
             f"{field}={path!r} cannot be read ({reason}); give a .txt, .jsonl, .csv or .parquet file, a folder of `datasets`, or a data set's hub id"
         ) from None
+    missing = [name for name in columns if name not in names]
+    if missing:
+        raise MpoError(f"{field}={path!r} has no column {missing[0]!r}; it has: {', '.join(names)}")
+    return rows
 
 
-def _undecoded(data: Any) -> Any:
-    import datasets
+def _read_file(file: Path, columns: Sequence[str]) -> tuple[list[str], Iterator[dict[str, Any]]]:
+    if not file.is_file():
+        raise FileNotFoundError("no such file")
+    if file.suffix == ".parquet":
+        return pyarrow.parquet.read_schema(file).names, _read_parquet(file, columns)
+    table: pa.Table = pyarrow.csv.read_csv(file) if file.suffix == ".csv" else pyarrow.json.read_json(file)
+    return table.column_names, (row for batch in table.to_batches() for row in batch.to_pylist())
 
+
+def _read_parquet(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    with pyarrow.parquet.ParquetFile(file) as parquet:
+        for batch in parquet.iter_batches(batch_size=64, columns=list(columns)):  # pictures are large
+            yield from batch.to_pylist()
+
+
+def _read_set(
+    path: str, split: str | None, revision: str | None, columns: Sequence[str]
+) -> tuple[list[str], Iterator[dict[str, Any]]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the library's own imports
+        import datasets
+    folder = Path(path)
+    if (folder / "dataset_info.json").is_file() or (folder / "dataset_dict.json").is_file():  # save_to_disk's
+        data: Any = datasets.load_from_disk(path)
+        data = data[split or "train"] if isinstance(data, datasets.DatasetDict) else data
+    else:
+        data = datasets.load_dataset(path, split=split or "train", revision=revision, streaming=True)
+    if data.column_names is None:  # a stream of texts, known from its first row
+        return list(next(iter(data), dict.fromkeys(columns))), iter(data)
+    if not set(columns) <= set(data.column_names):
+        return data.column_names, iter(())
+    data = data.select_columns(list(columns))
     for name, feature in (data.features or {}).items():
         if isinstance(feature, datasets.Image):
             data = data.cast_column(name, datasets.Image(decode=False))
-    return data
+    return data.column_names, iter(data)
