@@ -1,5 +1,6 @@
 """Loading a diffusion model: a shipped one by name, a folder, or a hub id."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,9 @@ def resolve(model: Model) -> str:
 def check_model(model: Model) -> dict[str, Any]:
     """The model's index, which alone is read. Raises MpoError where it is missing or of no known family."""
     try:
-        index: Any = DiffusionPipeline.load_config(resolve(model), revision=model.revision)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument")  # of a call that diffusers makes
+            index: Any = DiffusionPipeline.load_config(resolve(model), revision=model.revision)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise MpoError(

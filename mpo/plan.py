@@ -15,8 +15,9 @@ import yaml
 
 from mpo import MpoError
 from mpo.models import check_model, resolve
-from mpo.recipe import Recipe
-from mpo.run import check, stages_of
+from mpo.prompts import is_on_hub, read_prompt_sets
+from mpo.recipe import Prompts, Recipe
+from mpo.run import check_settings, stages_of
 
 PEAK_TFLOPS, UTILISATION = 989.0, 0.35  # H100 SXM in bfloat16, dense (NVIDIA's data sheet); a share often reached
 PNG_BYTES_PER_PIXEL = 1.6  # photographs; 3 uncompressed
@@ -36,14 +37,15 @@ class Step:
     stage: str
     words: str
     disk_gb: float | None = None
-    memory_gb: float | None = None  # of one GPU, at its peak
+    memory_gb: float | None = None  # of one GPU: training at its peak; else weights alone, to which pictures in work come
     gpu_hours: float | None = None  # on one H100
 
 
 def plan(recipe: Recipe) -> tuple[list[Step], list[str]]:
     """The stages, and notes on what could not be checked. Raises ValueError where the recipe cannot run."""
-    train, heldout, validation = check(recipe, model=False)
-    notes = []
+    notes: list[str] = []
+    counts, prompts = _prompts(recipe.prompts, notes)
+    check_settings(recipe, prompts)
     try:
         check_model(recipe.model)
     except MpoError as error:
@@ -57,8 +59,21 @@ def plan(recipe: Recipe) -> tuple[list[Step], list[str]]:
     known = facts().get(recipe.model.path)
     if known is None:
         notes.append(f"no estimate of memory and time: {recipe.model.path!r} is not among the models counted so far")
-    steps = _Steps(recipe, len(train), len(heldout), len(validation), known)
+    steps = _Steps(recipe, counts, known)
     return [getattr(steps, stage)() for stage in stages_of(recipe)], notes
+
+
+def _prompts(settings: Prompts, notes: list[str]) -> tuple[dict[str, int], list[str]]:
+    """How many prompts each set has; and all that can be read."""
+    sources = {name: getattr(settings, name) for name in ("train", "heldout", "validation")}
+    try:
+        sets = dict(zip(sources, read_prompt_sets(settings), strict=True))
+        return {name: len(prompts) for name, prompts in sets.items()}, [p for prompts in sets.values() for p in prompts]
+    except MpoError as error:
+        if not any(source is not None and is_on_hub(source) for source in sources.values()):
+            raise
+        notes.append(f"not checked: the prompts, taken to be as many as their limits say. {error}")
+    return {name: (source.limit or 0) if source else 0 for name, source in sources.items()}, []
 
 
 def required_disk(steps: list[Step], folder: Path) -> tuple[float, float]:
@@ -70,9 +85,9 @@ def required_disk(steps: list[Step], folder: Path) -> tuple[float, float]:
 class _Steps:
     """One method a stage."""
 
-    def __init__(self, recipe: Recipe, num_train: int, num_heldout: int, num_validation: int, known: dict | None):
+    def __init__(self, recipe: Recipe, num_prompts: dict[str, int], known: dict | None):
         self.recipe, self.known = recipe, known
-        self.num_train, self.num_heldout, self.num_validation = num_train, num_heldout, num_validation
+        self.num_train, self.num_heldout, self.num_validation = num_prompts.values()
         self.bytes = BYTES[recipe.model.dtype]
         sizes = recipe.model.sizes or (((known["size"],) * 2,) if known else ((64, 64),))
         self.pixels = sum(w * h for w, h in sizes) / len(sizes)
@@ -181,6 +196,11 @@ class _Steps:
         return Step("report", "evaluation/report.html")
 
 
+def figure(value: float) -> str:
+    """Two significant digits, in full."""
+    return f"{float(f'{value:.2g}'):g}"
+
+
 def describe(recipe: Recipe, folder: Path) -> str:
     """The plan as text, with sums."""
     steps, notes = plan(recipe)
@@ -188,22 +208,35 @@ def describe(recipe: Recipe, folder: Path) -> str:
     for step in steps:
         lines.append(f"{step.stage:<9} {step.words}")
         figures = [
-            f"disk {step.disk_gb:.2g} GB" if step.disk_gb is not None else "",
-            f"GPU memory about {step.memory_gb:.0f} GB" if step.memory_gb is not None else "",
-            f"about {step.gpu_hours:.2g} H100-hours" if step.gpu_hours is not None else "",
+            f"disk {figure(step.disk_gb)} GB" if step.disk_gb is not None else "",
+            f"GPU memory {'about' if step.stage == 'train' else 'above'} {step.memory_gb:.0f} GB"
+            if step.memory_gb is not None
+            else "",
+            f"about {figure(step.gpu_hours)} H100-hours" if step.gpu_hours is not None else "",
         ]
         if any(figures):
             lines.append(f"{'':<9} {', '.join(figure for figure in figures if figure)}")
     needed, free = required_disk(steps, folder)
     hours = [step.gpu_hours for step in steps if step.gpu_hours is not None]
-    lines.append(f"disk      about {needed:.2g} GB needed in {folder}, {free:.0f} GB free")
+    lines.append(f"disk      about {figure(needed)} GB needed in {folder}, {free:.0f} GB free")
     if hours:
         lines.append(
-            f"sum       about {sum(hours):.2g} H100-hours without the judge; memory and time computed, not measured, at {UTILISATION:.0%} of {PEAK_TFLOPS:.0f} TFLOP/s"
+            f"sum       about {figure(sum(hours))} H100-hours without the judge; memory and time computed, not measured, at {UTILISATION:.0%} of {PEAK_TFLOPS:.0f} TFLOP/s"
         )
     lines += [f"note      {note}" for note in notes]
     if needed > free:
         raise MpoError(
-            f"{chr(10).join(lines)}\n--output={str(folder)!r}: the run needs about {needed:.3g} GB and {free:.3g} GB are free; use another disk"
+            f"{chr(10).join(lines)}\n--output={str(folder)!r}: the run needs about {figure(needed)} GB and {figure(free)} GB are free; use another disk"
         )
     return "\n".join(lines)
+
+
+def claims(recipe: Recipe) -> list[str]:
+    """What a shipped recipe says of its needs, in its head."""
+    steps, _ = plan(recipe)
+    peak = {step.stage: step.memory_gb for step in steps if step.memory_gb is not None}
+    hours = {step.stage: step.gpu_hours for step in steps if step.gpu_hours is not None}
+    sampling = max(peak.get("generate", 0), peak.get("evaluate", 0))
+    first = f"Computed, not measured: about {peak['train']:.0f} GB of GPU memory in training, above {sampling:.0f} GB in sampling,"
+    longest = ", ".join(f"{stage} {figure(value)}" for stage, value in hours.items() if value > 0.01 * sum(hours.values()))
+    return [first, f"{figure(sum(hours.values()))} H100-hours without the judge ({longest}), {figure(sum(s.disk_gb or 0 for s in steps))} GB of disk."]

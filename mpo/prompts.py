@@ -9,7 +9,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mpo import MpoError
 from mpo.recipe import Prompts, PromptSource, find_prompts
-from mpo.rows import read_rows
+from mpo.rows import FILES, read_rows
 
 PROMPTS = pa.schema([("prompt_id", pa.int64()), ("prompt", pa.string())])
 
@@ -55,17 +55,23 @@ def read_prompt_sets(settings: Prompts) -> tuple[list[str], list[str], list[str]
     heldout = read_prompts(settings.heldout, field="prompts.heldout")
     validation = read_prompts(settings.validation, field="prompts.validation") if settings.validation else []
     train = read_prompts(settings.train, field="prompts.train") if settings.train else []
-    sets = [("prompts.train", train), ("prompts.heldout", heldout), ("prompts.validation", validation)]
-    for k, (name, prompts) in enumerate(sets):
-        for other, others in sets[k + 1 :]:
-            require_apart(name, prompts, other, others)
     if settings.max_similarity is not None and train:
         train = drop_similar(train, settings.max_similarity, apart_from=[*heldout, *validation], by=settings.similarity)
         if not train:
             raise MpoError(
                 f"prompts.max_similarity={settings.max_similarity} leaves no training prompt; raise it, or set it to null"
             )
+    sets = [("prompts.train", train), ("prompts.heldout", heldout), ("prompts.validation", validation)]
+    for k, (name, prompts) in enumerate(sets):
+        for other, others in sets[k + 1 :]:
+            require_apart(name, prompts, other, others)
     return train, heldout, validation
+
+
+def is_on_hub(source: PromptSource) -> bool:
+    """Whether a source is neither a file nor a folder here."""
+    path = find_prompts(source.path)
+    return not path.exists() and path.suffix not in (".txt", *FILES)
 
 
 def require_apart(name: str, prompts: Sequence[str], other: str, others: Sequence[str]) -> None:

@@ -34,24 +34,29 @@ def stage_function(stage: str) -> Callable[..., None]:
     return getattr(importlib.import_module(f"mpo.{stage}"), stage)
 
 
-def check(recipe: Recipe, *, model: bool = True) -> tuple[list[str], list[str], list[str]]:
+def check(recipe: Recipe) -> tuple[list[str], list[str], list[str]]:
     """Everything that can be checked before weights load; returns training, held-out and validation prompts.
 
-    model: whether the model's index, which may be on the hub, is looked at too. Raises ValueError (MpoError, ChecklistError, JudgeError) with one line that names field, value and remedy.
+    Raises ValueError (MpoError, ChecklistError, JudgeError) with one line that names field, value and remedy.
     """
     from mpo.models import check_model
+
+    sets = read_prompt_sets(recipe.prompts)
+    check_settings(recipe, [prompt for prompts in sets for prompt in prompts])
+    check_model(recipe.model)
+    return sets
+
+
+def check_settings(recipe: Recipe, prompts: Sequence[str]) -> None:
+    """What can be checked without the hub: judge, checklist, strategy, optimizer."""
     from mpo.optimizer import check_optimizer
     from mpo.score import check_judge
     from mpo.select import lead_of
 
-    train, heldout, validation = read_prompt_sets(recipe.prompts)
-    checklist = check_judge(recipe, [*train, *heldout, *validation])
+    checklist = check_judge(recipe, prompts)
     if recipe.select.strategy != "given":
         lead_of(recipe.select.strategy, checklist)
     check_optimizer(recipe.train)
-    if model:
-        check_model(recipe.model)
-    return train, heldout, validation
 
 
 def prepare(recipe: Recipe, output: str | Path) -> Run:
