@@ -6,17 +6,18 @@ behind the same interface. Pairs are formed among candidates of one prompt only.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mpo import MpoError
 from mpo.recipe import Recipe, Select, read_recipe
 from mpo.score import scored_checklist
-from mpo.store import Run, read_table, write_json, write_table
+from mpo.store import Run, read_table, write_batches, write_json
 from reward import Checklist, Scores, score_answers
 
 PAIRS = pa.schema(
@@ -29,6 +30,8 @@ PAIRS = pa.schema(
         ("dimension_margins", pa.list_(pa.float64())),
     ]
 )
+
+BLOCK = 2**13  # candidates at a time
 
 # A lead (..., i, j) says by how much candidate i is preferred to j; -inf where it is not. From group scores
 # (..., N, K) and totals (..., N).
@@ -92,7 +95,8 @@ def find_pairs(
 ) -> Pairs:
     """All pairs (i, j) of one prompt whose lead exceeds the margin; of each prompt the widest `per_prompt`.
 
-    prompt_ids (N,) grouped (equal ones adjacent); groups (N, K); total (N,). Equal leads keep the candidates' order.
+    prompt_ids (N,) grouped (equal ones adjacent); groups (N, K); total (N,). In the order of prompts, of falling lead
+    within one; equal leads keep the candidates' order.
     """
     starts = np.flatnonzero(np.r_[True, prompt_ids[1:] != prompt_ids[:-1]]) if len(prompt_ids) else np.empty(0, int)
     sizes = np.diff(np.r_[starts, len(prompt_ids)])
@@ -100,47 +104,60 @@ def find_pairs(
     for size in np.unique(sizes):  # prompts with equally many candidates are compared together
         rows = starts[sizes == size][:, None] + np.arange(size)  # (P, n)
         matrix = lead(groups[rows], total[rows]).reshape(len(rows), -1)
-        matrix[matrix <= margin] = -np.inf
-        order = np.argsort(-matrix, axis=1, kind="stable")[:, :per_prompt]
-        widest = np.take_along_axis(matrix, order, axis=1)
-        prompt, rank = np.nonzero(np.isfinite(widest))
-        first, second = np.divmod(order[prompt, rank], size)
+        kept = matrix > margin
+        if per_prompt is not None:
+            order = np.argsort(np.where(kept, -matrix, np.inf), axis=1, kind="stable")[:, :per_prompt]
+            widest = np.zeros_like(kept)
+            np.put_along_axis(widest, order, True, axis=1)
+            kept &= widest
+        prompt, place = np.nonzero(kept)
+        first, second = np.divmod(place, size)
         chosen.append(rows[prompt, first])
         rejected.append(rows[prompt, second])
-        leads.append(widest[prompt, rank])
+        leads.append(matrix[prompt, place])
     if not chosen:
         return Pairs(np.empty(0, int), np.empty(0, int), np.empty(0))
     pairs = Pairs(np.concatenate(chosen), np.concatenate(rejected), np.concatenate(leads))
     return pairs.take(np.lexsort((pairs.rejected, pairs.chosen, -pairs.lead, prompt_ids[pairs.chosen])))
 
 
-def confounded_share(pairs: Pairs, dimensions: np.ndarray) -> float:
-    """The share of pairs whose chosen is worse than its rejected in some dimension; dimensions (N, D)."""
-    if not len(pairs):
-        return 0.0
-    return float((dimensions[pairs.chosen] < dimensions[pairs.rejected]).any(axis=1).mean())
+def num_worse(pairs: Pairs, dimensions: np.ndarray) -> int:
+    """How many pairs' chosen is worse than its rejected in some dimension; dimensions (N, D)."""
+    return int((dimensions[pairs.chosen] < dimensions[pairs.rejected]).any(axis=1).sum())
 
 
-def choose(settings: Select, scores: Scores, prompt_ids: np.ndarray, *, seed: int) -> Pairs:
-    """The pairs that a recipe's settings keep."""
-    groups = scores.by(settings.grain) if settings.strategy == "dominance" else scores.dimensions
-    lead = lead_of(settings.strategy, scores.checklist)
-    pairs = find_pairs(
-        lead, prompt_ids, groups, scores.total, margin=settings.margin, per_prompt=settings.pairs_per_prompt
-    )
-    if settings.num_pairs is not None and len(pairs) > settings.num_pairs:
-        kept = np.random.default_rng(seed).choice(len(pairs), size=settings.num_pairs, replace=False)
-        pairs = pairs.take(np.sort(kept))
-    return pairs
+@dataclass(frozen=True)
+class Block:
+    """The scores of some whole prompts' candidates."""
+
+    start: int  # row of its first candidate
+    prompt_ids: np.ndarray  # (n,)
+    scores: Scores
+
+    def find(self, settings: Select, strategy: str, per_prompt: int | None) -> Pairs:
+        """Pairs by a strategy, as rows of the block."""
+        scores = self.scores
+        groups = scores.by(settings.grain) if strategy == "dominance" else scores.dimensions
+        lead = lead_of(strategy, scores.checklist)
+        return find_pairs(
+            lead, self.prompt_ids, groups, scores.total, margin=settings.margin, per_prompt=per_prompt
+        )
 
 
-def read_scores(run: Run) -> tuple[Scores, np.ndarray]:
-    """scores.parquet as Scores of N rows, and the candidates' prompt ids (N,)."""
-    table = read_table(run.scores, made_by="score")
-    checklist = scored_checklist(read_recipe(run.recipe), table, run.scores)
-    p_yes = np.array(table.column("p_yes").to_pylist()).reshape(table.num_rows, -1)
-    prompt_ids = read_table(run.candidates_table, made_by="generate").column("prompt_id").to_numpy()
-    return score_answers(p_yes, checklist), prompt_ids
+def read_blocks(run: Run, checklist: Checklist, prompt_ids: np.ndarray) -> Iterator[Block]:
+    """scores.parquet in blocks of whole prompts, so that memory does not grow with it. prompt_ids (N,) of all."""
+    start, rest = 0, np.empty((0, len(checklist.questions)))
+    with pq.ParquetFile(run.scores) as file:
+        for batch in file.iter_batches(batch_size=BLOCK, columns=["p_yes"]):
+            p_yes = batch.column(0).flatten().to_numpy().reshape(batch.num_rows, -1)
+            rest = np.concatenate([rest, p_yes])
+            end = start + len(rest)
+            if end < len(prompt_ids):  # the last prompt may go on in the next batch
+                end = int(np.searchsorted(prompt_ids[start:end], prompt_ids[end - 1])) + start
+            size = end - start
+            if size:
+                yield Block(start, prompt_ids[start:end], score_answers(rest[:size], checklist))
+            start, rest = end, rest[size:]
 
 
 def select(folder: str | Path) -> None:
@@ -155,24 +172,63 @@ def select(folder: str | Path) -> None:
     settings = recipe.select
     if settings.strategy == "given":
         return _take_given(run, recipe)
-    scores, prompt_ids = read_scores(run)
-    pairs = choose(settings, scores, prompt_ids, seed=recipe.seed)
+    checklist = scored_checklist(recipe, read_table(run.scores, made_by="score", columns=["candidate_id"]), run.scores)
+    made_by = "gather" if recipe.preferences else "generate"
+    prompt_ids = read_table(run.candidates_table, made_by=made_by, columns=["prompt_id"]).column(0).to_numpy()
+    strategies = ("dominance", "total", *(f"dimension:{name}" for name in checklist.dimensions))
+    counts, worse = dict.fromkeys(strategies, 0), dict.fromkeys(strategies, 0)
+    dimensions, total = np.empty((len(prompt_ids), len(checklist.dimensions))), np.empty(len(prompt_ids))
+    chosen, rejected = [], []
+    for block in read_blocks(run, checklist, prompt_ids):
+        rows = slice(block.start, block.start + len(block.prompt_ids))
+        dimensions[rows], total[rows] = block.scores.dimensions, block.scores.total
+        for strategy in strategies:
+            pairs = block.find(settings, strategy, None)
+            counts[strategy] += len(pairs)
+            worse[strategy] += num_worse(pairs, block.scores.dimensions)
+            if strategy == settings.strategy:
+                kept = pairs if settings.pairs_per_prompt is None else block.find(settings, strategy, settings.pairs_per_prompt)
+                chosen.append(kept.chosen + block.start)
+                rejected.append(kept.rejected + block.start)
+    first, second = np.concatenate(chosen), np.concatenate(rejected)
     compared = int(sum(n * (n - 1) // 2 for n in np.unique(prompt_ids, return_counts=True)[1]))
-    if not len(pairs):
+    if not len(first):
         raise MpoError(
             f"select: of {len(prompt_ids)} candidates ({compared} pairs compared) no pair leads by more than select.margin={settings.margin} "
             f"under select.strategy={settings.strategy!r}; lower select.margin or raise generate.num_candidates"
         )
-    if settings.num_pairs is not None and len(pairs) < settings.num_pairs:
-        raise MpoError(
-            f"select.num_pairs={settings.num_pairs}: only {len(pairs)} pairs lead by more than select.margin={settings.margin}; "
-            "lower select.num_pairs or select.margin, or raise select.pairs_per_prompt or generate.num_candidates"
-        )
-    write_json(run.selection, _statistics(settings, scores, prompt_ids, pairs, num_compared=compared))
-    margins = scores.total[pairs.chosen] - scores.total[pairs.rejected]
-    dimension_margins = scores.dimensions[pairs.chosen] - scores.dimensions[pairs.rejected]
-    metadata = {"checklist": scores.checklist.fingerprint, "dimensions": ",".join(scores.checklist.dimensions)}
-    _write_pairs(run, prompt_ids, pairs.chosen, pairs.rejected, margins.tolist(), dimension_margins.tolist(), metadata)
+    if settings.num_pairs is not None:
+        if len(first) < settings.num_pairs:
+            raise MpoError(
+                f"select.num_pairs={settings.num_pairs}: only {len(first)} pairs lead by more than select.margin={settings.margin}; "
+                "lower select.num_pairs or select.margin, or raise select.pairs_per_prompt or generate.num_candidates"
+            )
+        drawn = _draw(len(first), settings.num_pairs, recipe.seed)
+        first, second = first[drawn], second[drawn]
+    statistics = {
+        "strategy": settings.strategy,
+        "grain": settings.grain,
+        "margin": settings.margin,
+        "num_candidates": len(prompt_ids),
+        "num_compared": compared,
+        "num_kept": len(first),
+        "num_prompts": len(np.unique(prompt_ids[first])),
+        "kept_share_worse_in_some_dimension": num_worse(Pairs(first, second, np.empty(0)), dimensions) / len(first),
+        "strategies": {
+            name: {"num_pairs": counts[name], "share_worse_in_some_dimension": worse[name] / max(counts[name], 1)}
+            for name in strategies
+        },
+    }
+    write_json(run.selection, statistics)
+    metadata = {"checklist": checklist.fingerprint, "dimensions": ",".join(checklist.dimensions)}
+    _write_pairs(run, prompt_ids, first, second, total, dimensions, metadata)
+
+
+def _draw(count: int, wanted: int, seed: int) -> np.ndarray:
+    """Rows of a random subset, in order."""
+    if wanted >= count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, size=wanted, replace=False))
 
 
 def _take_given(run: Run, recipe: Recipe) -> None:
@@ -185,9 +241,9 @@ def _take_given(run: Run, recipe: Recipe) -> None:
         raise MpoError(
             f"select.num_pairs={wanted}: there are only {len(chosen)} pairs; lower it, or raise preferences.limit"
         )
-    if wanted is not None and wanted < len(chosen):
-        kept = np.sort(np.random.default_rng(recipe.seed).choice(len(chosen), size=wanted, replace=False))
-        chosen, rejected = chosen[kept], rejected[kept]
+    if wanted is not None:
+        drawn = _draw(len(chosen), wanted, recipe.seed)
+        chosen, rejected = chosen[drawn], rejected[drawn]
     statistics = {
         "strategy": "given",
         "grain": None,
@@ -200,52 +256,39 @@ def _take_given(run: Run, recipe: Recipe) -> None:
         "strategies": {},
     }
     write_json(run.selection, statistics)
-    _write_pairs(run, prompt_ids, chosen, rejected, [None] * len(chosen), [None] * len(chosen), {})
+    _write_pairs(run, prompt_ids, chosen, rejected, None, None, {})
 
 
 def _write_pairs(
-    run: Run, prompt_ids: np.ndarray, chosen: np.ndarray, rejected: np.ndarray, margins: list, dimension_margins: list,
+    run: Run,
+    prompt_ids: np.ndarray,
+    chosen: np.ndarray,
+    rejected: np.ndarray,
+    total: np.ndarray | None,
+    dimensions: np.ndarray | None,
     metadata: dict[str, str],
-) -> None:  # fmt: skip
-    columns = {
-        "pair_id": list(range(len(chosen))),
-        "prompt_id": prompt_ids[chosen].tolist(),
-        "chosen_id": chosen.tolist(),
-        "rejected_id": rejected.tolist(),
-        "margin": margins,
-        "dimension_margins": dimension_margins,
-    }
-    write_table(run.pairs, columns, PAIRS, metadata)
+) -> None:
+    """Rows of M pairs, in pieces. total (N,), dimensions (N, D): None = nothing was scored, so margins are absent."""
 
+    def pieces() -> Iterator[dict[str, pa.Array]]:
+        for start in range(0, len(chosen), BLOCK):
+            first, second = chosen[start : start + BLOCK], rejected[start : start + BLOCK]
+            columns = {
+                "pair_id": pa.array(np.arange(start, start + len(first))),
+                "prompt_id": pa.array(prompt_ids[first]),
+                "chosen_id": pa.array(first),
+                "rejected_id": pa.array(second),
+                "margin": pa.nulls(len(first), pa.float64()),
+                "dimension_margins": pa.nulls(len(first), pa.list_(pa.float64())),
+            }
+            if total is not None and dimensions is not None:
+                columns["margin"] = pa.array(total[first] - total[second])
+                difference = dimensions[first] - dimensions[second]
+                offsets = pa.array(np.arange(len(first) + 1, dtype=np.int32) * difference.shape[1])
+                columns["dimension_margins"] = pa.ListArray.from_arrays(offsets, pa.array(difference.ravel()))
+            yield columns
 
-def _statistics(settings: Select, scores: Scores, prompt_ids: np.ndarray, kept: Pairs, *, num_compared: int) -> dict:
-    """What each strategy would keep at this margin, and how often its pairs buy one dimension with another."""
-    strategies = {}
-    for strategy in ("dominance", "total", *(f"dimension:{name}" for name in scores.checklist.dimensions)):
-        groups = scores.by(settings.grain) if strategy == "dominance" else scores.dimensions
-        pairs = find_pairs(
-            lead_of(strategy, scores.checklist),
-            prompt_ids,
-            groups,
-            scores.total,
-            margin=settings.margin,
-            per_prompt=None,
-        )
-        strategies[strategy] = {
-            "num_pairs": len(pairs),
-            "share_worse_in_some_dimension": confounded_share(pairs, scores.dimensions),
-        }
-    return {
-        "strategy": settings.strategy,
-        "grain": settings.grain,
-        "margin": settings.margin,
-        "num_candidates": len(prompt_ids),
-        "num_compared": num_compared,
-        "num_kept": len(kept),
-        "num_prompts": len(np.unique(prompt_ids[kept.chosen])),
-        "kept_share_worse_in_some_dimension": confounded_share(kept, scores.dimensions),
-        "strategies": strategies,
-    }
+    write_batches(run.pairs, pieces(), PAIRS, metadata)
 
 
 def read_selection(run: Run) -> dict:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -99,12 +99,26 @@ def write_table(
         pq.write_table(table.replace_schema_metadata(dict(metadata or {})), temporary, compression="zstd")
 
 
-def read_table(path: Path, *, made_by: str) -> pa.Table:
-    """A stage's table. Raises MpoError naming the stage to run where it is missing, or if it cannot be read."""
+def write_batches(
+    path: Path, batches: Iterable[Mapping[str, Any]], schema: pa.Schema, metadata: Mapping[str, str] | None = None
+) -> None:
+    """As `write_table`, of columns that come in pieces, for tables larger than memory."""
+    schema = schema.with_metadata(dict(metadata or {}))
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for columns in batches:
+            arrays = [columns[name] for name in schema.names]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def read_table(path: Path, *, made_by: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A stage's table; columns: None = all.
+
+    Raises MpoError naming the stage to run where it is missing, or if it cannot be read.
+    """
     if not path.is_file():
         raise MpoError(f"{path} is missing; run `mpo {made_by} {path.parent}` first")
     try:
-        return pq.read_table(path)
+        return pq.read_table(path, columns=list(columns) if columns else None)
     except (pa.ArrowInvalid, OSError) as error:
         raise MpoError(
             f"{path} cannot be read ({' '.join(str(error).split())}); delete it and run `mpo {made_by} {path.parent}` again"

@@ -65,7 +65,8 @@ class Scores:
         """(N, K): the contributions summed within each group of a grain (dimension, subdimension, question)."""
         _, members = self.checklist.groups(grain)
         # No matrix product: BLAS adds up a row in another order at another place, and equal answers must score equal.
-        sums = [self.contributions[:, of].sum(axis=1) for of in members]
+        contributions = self.contributions
+        sums = [contributions[:, of].sum(axis=1) for of in members]
         return np.stack(sums, axis=1)
 
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -7,9 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mpo import MpoError
-from mpo.recipe import Select, parse_recipe
-from mpo.run import run_recipe
-from mpo.select import confounded_share, dimension_lead, dominance_lead, find_pairs, lead_of, total_lead
+from mpo.recipe import Select, dump_recipe, parse_recipe
+from mpo.run import run_recipe, run_stage
+from mpo.select import dimension_lead, dominance_lead, find_pairs, lead_of, num_worse, total_lead
+from mpo.store import Run, read_table
 from reward import load_checklist
 
 N, K = 12, 3
@@ -43,9 +45,8 @@ def test_dominating_pairs_are_a_part_of_total_pairs_and_confound_nothing(ids, gr
     assert set(zip(dominating.chosen, dominating.rejected, strict=True)) <= set(
         zip(plain.chosen, plain.rejected, strict=True)
     )
-    assert confounded_share(dominating, groups) == 0
-    if len(plain):
-        assert confounded_share(plain, groups) == pytest.approx(1 - len(dominating) / len(plain))
+    assert num_worse(dominating, groups) == 0
+    assert num_worse(plain, groups) == len(plain) - len(dominating)
 
 
 @given(prompt_ids, group_scores)
@@ -117,6 +118,34 @@ def test_statistics_are_written(finished):
     assert total["share_worse_in_some_dimension"] == pytest.approx(
         1 - selection["strategies"]["dominance"]["num_pairs"] / total["num_pairs"]
     )
+
+
+@pytest.mark.parametrize("block", [1, 3, 4, 5, 100])
+@pytest.mark.parametrize(
+    "select",
+    [
+        {"strategy": "dominance", "grain": "subdimension", "margin": 0.1},
+        {"strategy": "total", "margin": 0.2, "pairs_per_prompt": 3},
+        {"strategy": "dimension:alignment", "margin": 0.0, "num_pairs": 2},
+    ],
+    ids=lambda s: s["strategy"],
+)
+def test_blocks_of_any_size_give_the_same_pairs(block, select, finished, fields, tmp_path, monkeypatch):
+    """As many as the candidates of a prompt (four), fewer, more: prompts are never cut."""
+    fields["select"] = select
+    results = []
+    for size in (2**16, block):
+        monkeypatch.setattr("mpo.select.BLOCK", size)
+        run = Run(tmp_path / str(size))
+        run.folder.mkdir()
+        for file in ("candidates.parquet", "scores.parquet", "prompts.parquet"):
+            shutil.copy(finished / file, run.folder)
+        run.recipe.write_text(dump_recipe(parse_recipe(fields, source="small")), "utf-8")
+        run_stage(run.folder, "select")
+        results.append((read_table(run.pairs, made_by="select"), run.selection.read_bytes()))
+    assert results[0][0].num_rows > 0
+    assert results[1][0].equals(results[0][0])
+    assert results[1][1] == results[0][1]
 
 
 def test_margin_must_not_be_negative():
