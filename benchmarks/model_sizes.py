@@ -1,3 +1,4 @@
+# pyright: reportIncompatibleMethodOverride=false, reportArgumentType=false, reportIndexIssue=false, reportOptionalSubscript=false
 """Facts about seven text-to-image models, measured on torch.device('meta') (nothing is computed, nothing downloaded).
 
 Per model: parameters per component; multiply-accumulates (FlopCounterMode / 2) of one denoiser forward, VAE encode,
@@ -24,9 +25,16 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-import contextlib, gc, json, sys, time
-import torch, torch.nn.functional as F
-import diffusers, transformers, peft
+import gc
+import json
+import sys
+import time
+
+import diffusers
+import peft
+import torch
+import torch.nn.functional as F
+import transformers
 from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
@@ -38,6 +46,7 @@ from diffusers import (
     SD3Transformer2DModel,
     UNet2DConditionModel,
 )
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -49,7 +58,6 @@ from transformers import (
     T5Config,
     T5EncoderModel,
 )
-from torch.utils.flop_counter import FlopCounterMode
 
 torch.set_num_threads(1)
 META, BF16, RANK = torch.device("meta"), torch.bfloat16, 16
@@ -57,69 +65,75 @@ TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 ADDED = ["add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]
 
 # ------------------------------------------------------------------ configurations
-CLIP_L = dict(
-    vocab_size=49408,
-    hidden_size=768,
-    intermediate_size=3072,
-    num_hidden_layers=12,
-    num_attention_heads=12,
-    max_position_embeddings=77,
-    hidden_act="quick_gelu",
-    projection_dim=768,
-    eos_token_id=2,
-    bos_token_id=0,
-)
-CLIP_G = dict(
-    vocab_size=49408,
-    hidden_size=1280,
-    intermediate_size=5120,
-    num_hidden_layers=32,
-    num_attention_heads=20,
-    max_position_embeddings=77,
-    hidden_act="gelu",
-    projection_dim=1280,
-    eos_token_id=2,
-    bos_token_id=0,
-)
-T5_XXL = dict(
-    vocab_size=32128,
-    d_model=4096,
-    d_kv=64,
-    d_ff=10240,
-    num_layers=24,
-    num_decoder_layers=24,
-    num_heads=64,
-    relative_attention_num_buckets=32,
-    relative_attention_max_distance=128,
-    feed_forward_proj="gated-gelu",
-    tie_word_embeddings=False,
-    dropout_rate=0.1,
-)
-GEMMA2_2B = dict(
-    vocab_size=256000,
-    hidden_size=2304,
-    intermediate_size=9216,
-    num_hidden_layers=26,
-    num_attention_heads=8,
-    num_key_value_heads=4,
-    head_dim=256,
-    max_position_embeddings=8192,
-)
-QWEN25_VL_7B = dict(
-    text_config=dict(
-        vocab_size=152064,
-        hidden_size=3584,
-        intermediate_size=18944,
-        num_hidden_layers=28,
-        num_attention_heads=28,
-        num_key_value_heads=4,
-        max_position_embeddings=128000,
-        rms_norm_eps=1e-6,
-        rope_parameters=dict(rope_type="default", rope_theta=1e6, mrope_section=[16, 24, 24]),
-    ),
-    vision_config=dict(depth=32, hidden_size=1280, intermediate_size=3420, num_heads=16, out_hidden_size=3584),
-    tie_word_embeddings=False,
-)
+CLIP_L = {
+    "vocab_size": 49408,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "max_position_embeddings": 77,
+    "hidden_act": "quick_gelu",
+    "projection_dim": 768,
+    "eos_token_id": 2,
+    "bos_token_id": 0,
+}
+CLIP_G = {
+    "vocab_size": 49408,
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "max_position_embeddings": 77,
+    "hidden_act": "gelu",
+    "projection_dim": 1280,
+    "eos_token_id": 2,
+    "bos_token_id": 0,
+}
+T5_XXL = {
+    "vocab_size": 32128,
+    "d_model": 4096,
+    "d_kv": 64,
+    "d_ff": 10240,
+    "num_layers": 24,
+    "num_decoder_layers": 24,
+    "num_heads": 64,
+    "relative_attention_num_buckets": 32,
+    "relative_attention_max_distance": 128,
+    "feed_forward_proj": "gated-gelu",
+    "tie_word_embeddings": False,
+    "dropout_rate": 0.1,
+}
+GEMMA2_2B = {
+    "vocab_size": 256000,
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 26,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "max_position_embeddings": 8192,
+}
+QWEN25_VL_7B = {
+    "text_config": {
+        "vocab_size": 152064,
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 128000,
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+    },
+    "vision_config": {
+        "depth": 32,
+        "hidden_size": 1280,
+        "intermediate_size": 3420,
+        "num_heads": 16,
+        "out_hidden_size": 3584,
+    },
+    "tie_word_embeddings": False,
+}
 
 
 def kl(latent, **kw):
@@ -137,132 +151,132 @@ def kl(latent, **kw):
 
 
 KL16 = kl(16, use_quant_conv=False, use_post_quant_conv=False)
-DCAE = dict(
-    in_channels=3,
-    latent_channels=32,
-    attention_head_dim=32,
-    encoder_block_types=["ResBlock"] * 3 + ["EfficientViTBlock"] * 3,
-    decoder_block_types=["ResBlock"] * 3 + ["EfficientViTBlock"] * 3,
-    encoder_block_out_channels=[128, 256, 512, 512, 1024, 1024],
-    decoder_block_out_channels=[128, 256, 512, 512, 1024, 1024],
-    encoder_layers_per_block=[2, 2, 2, 3, 3, 3],
-    decoder_layers_per_block=[3] * 6,
-    encoder_qkv_multiscales=[[], [], [], [5], [5], [5]],
-    decoder_qkv_multiscales=[[], [], [], [5], [5], [5]],
-    upsample_block_type="interpolate",
-    downsample_block_type="Conv",
-    decoder_norm_types="rms_norm",
-    decoder_act_fns="silu",
-)
-QWEN_VAE = dict(
-    base_dim=96,
-    z_dim=16,
-    dim_mult=[1, 2, 4, 4],
-    num_res_blocks=2,
-    attn_scales=[],
-    temperal_downsample=[False, True, True],
-)
-SD15 = dict(
-    sample_size=64,
-    in_channels=4,
-    out_channels=4,
-    block_out_channels=[320, 640, 1280, 1280],
-    layers_per_block=2,
-    cross_attention_dim=768,
-    attention_head_dim=8,
-    down_block_types=["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
-    up_block_types=["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
-)
-SDXL = dict(
-    sample_size=128,
-    in_channels=4,
-    out_channels=4,
-    block_out_channels=[320, 640, 1280],
-    layers_per_block=2,
-    cross_attention_dim=2048,
-    attention_head_dim=[5, 10, 20],
-    transformer_layers_per_block=[1, 2, 10],
-    down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
-    up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-    use_linear_projection=True,
-    addition_embed_type="text_time",
-    addition_time_embed_dim=256,
-    projection_class_embeddings_input_dim=2816,
-)
-SD35M = dict(
-    sample_size=128,
-    patch_size=2,
-    in_channels=16,
-    out_channels=16,
-    num_layers=24,
-    attention_head_dim=64,
-    num_attention_heads=24,
-    joint_attention_dim=4096,
-    caption_projection_dim=1536,
-    pooled_projection_dim=2048,
-    pos_embed_max_size=384,
-    dual_attention_layers=tuple(range(13)),
-    qk_norm="rms_norm",
-)
-FLUX = dict(
-    patch_size=1,
-    in_channels=64,
-    num_layers=19,
-    num_single_layers=38,
-    attention_head_dim=128,
-    num_attention_heads=24,
-    joint_attention_dim=4096,
-    pooled_projection_dim=768,
-    guidance_embeds=True,
-    axes_dims_rope=(16, 56, 56),
-)
-SANA = dict(
-    sample_size=32,
-    patch_size=1,
-    in_channels=32,
-    out_channels=32,
-    num_layers=20,
-    num_attention_heads=70,
-    attention_head_dim=32,
-    num_cross_attention_heads=20,
-    cross_attention_head_dim=112,
-    cross_attention_dim=2240,
-    caption_channels=2304,
-    mlp_ratio=2.5,
-    attention_bias=False,
-    norm_elementwise_affine=False,
-    norm_eps=1e-6,
-)
-PIXART = dict(
-    sample_size=128,
-    patch_size=2,
-    in_channels=4,
-    out_channels=8,
-    num_layers=28,
-    num_attention_heads=16,
-    attention_head_dim=72,
-    cross_attention_dim=1152,
-    caption_channels=4096,
-    attention_bias=True,
-    activation_fn="gelu-approximate",
-    num_embeds_ada_norm=1000,
-    norm_type="ada_norm_single",
-    norm_elementwise_affine=False,
-    norm_eps=1e-6,
-    interpolation_scale=2,
-    use_additional_conditions=False,
-)
-QWEN = dict(
-    patch_size=2,
-    in_channels=64,
-    out_channels=16,
-    num_layers=60,
-    attention_head_dim=128,
-    num_attention_heads=24,
-    joint_attention_dim=3584,
-    guidance_embeds=False,
-    axes_dims_rope=(16, 56, 56),
-)
+DCAE = {
+    "in_channels": 3,
+    "latent_channels": 32,
+    "attention_head_dim": 32,
+    "encoder_block_types": ["ResBlock"] * 3 + ["EfficientViTBlock"] * 3,
+    "decoder_block_types": ["ResBlock"] * 3 + ["EfficientViTBlock"] * 3,
+    "encoder_block_out_channels": [128, 256, 512, 512, 1024, 1024],
+    "decoder_block_out_channels": [128, 256, 512, 512, 1024, 1024],
+    "encoder_layers_per_block": [2, 2, 2, 3, 3, 3],
+    "decoder_layers_per_block": [3] * 6,
+    "encoder_qkv_multiscales": [[], [], [], [5], [5], [5]],
+    "decoder_qkv_multiscales": [[], [], [], [5], [5], [5]],
+    "upsample_block_type": "interpolate",
+    "downsample_block_type": "Conv",
+    "decoder_norm_types": "rms_norm",
+    "decoder_act_fns": "silu",
+}
+QWEN_VAE = {
+    "base_dim": 96,
+    "z_dim": 16,
+    "dim_mult": [1, 2, 4, 4],
+    "num_res_blocks": 2,
+    "attn_scales": [],
+    "temperal_downsample": [False, True, True],
+}
+SD15 = {
+    "sample_size": 64,
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": [320, 640, 1280, 1280],
+    "layers_per_block": 2,
+    "cross_attention_dim": 768,
+    "attention_head_dim": 8,
+    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+}
+SDXL = {
+    "sample_size": 128,
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": [320, 640, 1280],
+    "layers_per_block": 2,
+    "cross_attention_dim": 2048,
+    "attention_head_dim": [5, 10, 20],
+    "transformer_layers_per_block": [1, 2, 10],
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+SD35M = {
+    "sample_size": 128,
+    "patch_size": 2,
+    "in_channels": 16,
+    "out_channels": 16,
+    "num_layers": 24,
+    "attention_head_dim": 64,
+    "num_attention_heads": 24,
+    "joint_attention_dim": 4096,
+    "caption_projection_dim": 1536,
+    "pooled_projection_dim": 2048,
+    "pos_embed_max_size": 384,
+    "dual_attention_layers": tuple(range(13)),
+    "qk_norm": "rms_norm",
+}
+FLUX = {
+    "patch_size": 1,
+    "in_channels": 64,
+    "num_layers": 19,
+    "num_single_layers": 38,
+    "attention_head_dim": 128,
+    "num_attention_heads": 24,
+    "joint_attention_dim": 4096,
+    "pooled_projection_dim": 768,
+    "guidance_embeds": True,
+    "axes_dims_rope": (16, 56, 56),
+}
+SANA = {
+    "sample_size": 32,
+    "patch_size": 1,
+    "in_channels": 32,
+    "out_channels": 32,
+    "num_layers": 20,
+    "num_attention_heads": 70,
+    "attention_head_dim": 32,
+    "num_cross_attention_heads": 20,
+    "cross_attention_head_dim": 112,
+    "cross_attention_dim": 2240,
+    "caption_channels": 2304,
+    "mlp_ratio": 2.5,
+    "attention_bias": False,
+    "norm_elementwise_affine": False,
+    "norm_eps": 1e-6,
+}
+PIXART = {
+    "sample_size": 128,
+    "patch_size": 2,
+    "in_channels": 4,
+    "out_channels": 8,
+    "num_layers": 28,
+    "num_attention_heads": 16,
+    "attention_head_dim": 72,
+    "cross_attention_dim": 1152,
+    "caption_channels": 4096,
+    "attention_bias": True,
+    "activation_fn": "gelu-approximate",
+    "num_embeds_ada_norm": 1000,
+    "norm_type": "ada_norm_single",
+    "norm_elementwise_affine": False,
+    "norm_eps": 1e-6,
+    "interpolation_scale": 2,
+    "use_additional_conditions": False,
+}
+QWEN = {
+    "patch_size": 2,
+    "in_channels": 64,
+    "out_channels": 16,
+    "num_layers": 60,
+    "attention_head_dim": 128,
+    "num_attention_heads": 24,
+    "joint_attention_dim": 3584,
+    "guidance_embeds": False,
+    "axes_dims_rope": (16, 56, 56),
+}
 
 
 def z(*shape, dtype=BF16):
@@ -274,120 +288,123 @@ def t1():
 
 
 MODELS = {
-    "SD 1.5": dict(
-        res=512,
-        net=(UNet2DConditionModel, SD15),
-        vae=(AutoencoderKL, kl(4)),
-        latent=(4, 64, 64),
-        text=[("CLIP-L", CLIPTextModel, CLIPTextConfig, CLIP_L, 77)],
-        inputs=lambda: dict(sample=z(1, 4, 64, 64), timestep=t1(), encoder_hidden_states=z(1, 77, 768)),
-        source="UNet, VAE, CLIP-L: stored file HDRJ-One/runwayml-stable-diffusion-v1-5 {unet,vae,text_encoder}/config.json",
-    ),
-    "SDXL base": dict(
-        res=1024,
-        net=(UNet2DConditionModel, SDXL),
-        vae=(AutoencoderKL, kl(4)),
-        latent=(4, 128, 128),
-        text=[
+    "SD 1.5": {
+        "res": 512,
+        "net": (UNet2DConditionModel, SD15),
+        "vae": (AutoencoderKL, kl(4)),
+        "latent": (4, 64, 64),
+        "text": [("CLIP-L", CLIPTextModel, CLIPTextConfig, CLIP_L, 77)],
+        "inputs": lambda: {"sample": z(1, 4, 64, 64), "timestep": t1(), "encoder_hidden_states": z(1, 77, 768)},
+        "source": "UNet, VAE, CLIP-L: stored file HDRJ-One/runwayml-stable-diffusion-v1-5 {unet,vae,text_encoder}/config.json",
+    },
+    "SDXL base": {
+        "res": 1024,
+        "net": (UNet2DConditionModel, SDXL),
+        "vae": (AutoencoderKL, kl(4)),
+        "latent": (4, 128, 128),
+        "text": [
             ("CLIP-L", CLIPTextModel, CLIPTextConfig, CLIP_L, 77),
             ("CLIP-bigG", CLIPTextModelWithProjection, CLIPTextConfig, CLIP_G, 77),
         ],
-        inputs=lambda: dict(
-            sample=z(1, 4, 128, 128),
-            timestep=t1(),
-            encoder_hidden_states=z(1, 77, 2048),
-            added_cond_kwargs=dict(text_embeds=z(1, 1280), time_ids=z(1, 6)),
-        ),
-        source="UNet, VAE, CLIP-L, bigG: stored file PRITHIVSAKTHIUR/AI-Art-Generator-SDXL (an SDXL fine-tune's repo) "
+        "inputs": lambda: {
+            "sample": z(1, 4, 128, 128),
+            "timestep": t1(),
+            "encoder_hidden_states": z(1, 77, 2048),
+            "added_cond_kwargs": {"text_embeds": z(1, 1280), "time_ids": z(1, 6)},
+        },
+        "source": "UNet, VAE, CLIP-L, bigG: stored file PRITHIVSAKTHIUR/AI-Art-Generator-SDXL (an SDXL fine-tune's repo) "
         "{unet,vae,text_encoder,text_encoder_2}/config.json; matches memory of SDXL base",
-    ),
-    "SD3.5-medium": dict(
-        res=1024,
-        net=(SD3Transformer2DModel, SD35M),
-        vae=(AutoencoderKL, KL16),
-        latent=(16, 128, 128),
-        text=[
+    },
+    "SD3.5-medium": {
+        "res": 1024,
+        "net": (SD3Transformer2DModel, SD35M),
+        "vae": (AutoencoderKL, KL16),
+        "latent": (16, 128, 128),
+        "text": [
             ("CLIP-L", CLIPTextModelWithProjection, CLIPTextConfig, CLIP_L, 77),
             ("CLIP-bigG", CLIPTextModelWithProjection, CLIPTextConfig, CLIP_G, 77),
             ("T5-XXL", T5EncoderModel, T5Config, T5_XXL, 256),
         ],
-        inputs=lambda: dict(
-            hidden_states=z(1, 16, 128, 128),
-            encoder_hidden_states=z(1, 77 + 256, 4096),
-            pooled_projections=z(1, 2048),
-            timestep=t1(),
-        ),
-        source="transformer, VAE: stored code by Tenstorrent ('Helper functions for Stable Diffusion 3.5 FP8', find_string "
+        "inputs": lambda: {
+            "hidden_states": z(1, 16, 128, 128),
+            "encoder_hidden_states": z(1, 77 + 256, 4096),
+            "pooled_projections": z(1, 2048),
+            "timestep": t1(),
+        },
+        "source": "transformer, VAE: stored code by Tenstorrent ('Helper functions for Stable Diffusion 3.5 FP8', find_string "
         "ids 53246397469 and 53668838869; repo/path not named by the tool), a copy of the gated config; "
         "CLIP-L/bigG as SDXL, T5 as FLUX; 77+256 text tokens = diffusers pipeline default, from memory",
-    ),
-    "FLUX.1-dev": dict(
-        res=1024,
-        net=(FluxTransformer2DModel, FLUX),
-        vae=(AutoencoderKL, KL16),
-        latent=(16, 128, 128),
-        text=[("CLIP-L", CLIPTextModel, CLIPTextConfig, CLIP_L, 77), ("T5-XXL", T5EncoderModel, T5Config, T5_XXL, 512)],
-        inputs=lambda: dict(
-            hidden_states=z(1, 4096, 64),
-            encoder_hidden_states=z(1, 512, 4096),
-            pooled_projections=z(1, 768),
-            timestep=t1(),
-            guidance=t1(),
-            img_ids=z(4096, 3),
-            txt_ids=z(512, 3),
-        ),
-        source="transformer, VAE, T5: stored file edkamesh/FluX-optimized {transformer,vae,text_encoder_2}/config.json "
+    },
+    "FLUX.1-dev": {
+        "res": 1024,
+        "net": (FluxTransformer2DModel, FLUX),
+        "vae": (AutoencoderKL, KL16),
+        "latent": (16, 128, 128),
+        "text": [
+            ("CLIP-L", CLIPTextModel, CLIPTextConfig, CLIP_L, 77),
+            ("T5-XXL", T5EncoderModel, T5Config, T5_XXL, 512),
+        ],
+        "inputs": lambda: {
+            "hidden_states": z(1, 4096, 64),
+            "encoder_hidden_states": z(1, 512, 4096),
+            "pooled_projections": z(1, 768),
+            "timestep": t1(),
+            "guidance": t1(),
+            "img_ids": z(4096, 3),
+            "txt_ids": z(512, 3),
+        },
+        "source": "transformer, VAE, T5: stored file edkamesh/FluX-optimized {transformer,vae,text_encoder_2}/config.json "
         "(FLUX.1-schnell), guidance_embeds=True for dev per stored code (find_string ids 69575482508, 55002008985)",
-    ),
-    "Sana 1600M": dict(
-        res=1024,
-        net=(SanaTransformer2DModel, SANA),
-        vae=(AutoencoderDC, DCAE),
-        latent=(32, 32, 32),
-        text=[("Gemma-2-2B", Gemma2Model, Gemma2Config, GEMMA2_2B, 300)],
-        inputs=lambda: dict(
-            hidden_states=z(1, 32, 32, 32),
-            encoder_hidden_states=z(1, 300, 2304),
-            timestep=t1(),
-            encoder_attention_mask=z(1, 300),
-        ),
-        source="transformer: stored file huggingface/diffusers scripts/convert_sana_to_diffusers.py + stored code with a "
+    },
+    "Sana 1600M": {
+        "res": 1024,
+        "net": (SanaTransformer2DModel, SANA),
+        "vae": (AutoencoderDC, DCAE),
+        "latent": (32, 32, 32),
+        "text": [("Gemma-2-2B", Gemma2Model, Gemma2Config, GEMMA2_2B, 300)],
+        "inputs": lambda: {
+            "hidden_states": z(1, 32, 32, 32),
+            "encoder_hidden_states": z(1, 300, 2304),
+            "timestep": t1(),
+            "encoder_attention_mask": z(1, 300),
+        },
+        "source": "transformer: stored file huggingface/diffusers scripts/convert_sana_to_diffusers.py + stored code with a "
         "checked copy of a 1600M config (find_string id 62850883668); that copy has qk_norm=rms_norm_across_heads "
         "(Sprint/1.5), here None as the script gives for Sana 1.0; DC-AE: same two + convert_dcae_to_diffusers.py; "
         "Gemma-2-2B: find_string id 60438243564 (= transformers' defaults)",
-    ),
-    "PixArt-Sigma": dict(
-        res=1024,
-        net=(PixArtTransformer2DModel, PIXART),
-        vae=(AutoencoderKL, kl(4)),
-        latent=(4, 128, 128),
-        text=[("T5-XXL", T5EncoderModel, T5Config, T5_XXL, 300)],
-        inputs=lambda: dict(
-            hidden_states=z(1, 4, 128, 128),
-            encoder_hidden_states=z(1, 300, 4096),
-            timestep=t1(),
-            added_cond_kwargs=dict(resolution=None, aspect_ratio=None),
-            encoder_attention_mask=z(1, 300),
-        ),
-        source="transformer: stored file huggingface/diffusers scripts/convert_pixart_sigma_to_diffusers.py (1024 branch, no "
+    },
+    "PixArt-Sigma": {
+        "res": 1024,
+        "net": (PixArtTransformer2DModel, PIXART),
+        "vae": (AutoencoderKL, kl(4)),
+        "latent": (4, 128, 128),
+        "text": [("T5-XXL", T5EncoderModel, T5Config, T5_XXL, 300)],
+        "inputs": lambda: {
+            "hidden_states": z(1, 4, 128, 128),
+            "encoder_hidden_states": z(1, 300, 4096),
+            "timestep": t1(),
+            "added_cond_kwargs": {"resolution": None, "aspect_ratio": None},
+            "encoder_attention_mask": z(1, 300),
+        },
+        "source": "transformer: stored file huggingface/diffusers scripts/convert_pixart_sigma_to_diffusers.py (1024 branch, no "
         "micro-conditions - that they are off for Sigma is from memory); VAE = SDXL's (same script); T5 as FLUX",
-    ),
-    "Qwen-Image": dict(
-        res=1024,
-        net=(QwenImageTransformer2DModel, QWEN),
-        vae=(AutoencoderKLQwenImage, QWEN_VAE),
-        latent=(16, 1, 128, 128),
-        text=[("Qwen2.5-VL-7B", Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLConfig, QWEN25_VL_7B, 34 + 64)],
-        inputs=lambda: dict(
-            hidden_states=z(1, 4096, 64),
-            encoder_hidden_states=z(1, 64, 3584),
-            timestep=t1(),
-            img_shapes=[[(1, 64, 64)]],
-        ),
-        source="transformer: config quoted in stored code (find_string ids 4582033389, 69426042033); VAE: find_string id "
+    },
+    "Qwen-Image": {
+        "res": 1024,
+        "net": (QwenImageTransformer2DModel, QWEN),
+        "vae": (AutoencoderKLQwenImage, QWEN_VAE),
+        "latent": (16, 1, 128, 128),
+        "text": [("Qwen2.5-VL-7B", Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLConfig, QWEN25_VL_7B, 34 + 64)],
+        "inputs": lambda: {
+            "hidden_states": z(1, 4096, 64),
+            "encoder_hidden_states": z(1, 64, 3584),
+            "timestep": t1(),
+            "img_shapes": [[(1, 64, 64)]],
+        },
+        "source": "transformer: config quoted in stored code (find_string ids 4582033389, 69426042033); VAE: find_string id "
         "70289776401; Qwen2.5-VL-7B: find_string ids 59152360269 (text), 584246151 (vision hidden 1280); vision "
         "depth 32 / mlp 3420 / 16 heads = transformers' defaults; 34 template tokens from memory",
-    ),
+    },
 }
 
 # ------------------------------------------------------------------ stand-ins for the CUDA kernels
@@ -494,14 +511,14 @@ def activations(model, inputs):
     model.enable_gradient_checkpointing()
     kept = Kept(model)
     with kept.hooks():
-        out = model(**inputs(), return_dict=False)
-    return dict(
-        full=full,
-        checkpointed=kept.bytes,
-        largest_segment=max(segments),
-        segments=len(segments),
-        checkpointed_peak=kept.bytes + max(segments),
-    )
+        model(**inputs(), return_dict=False)
+    return {
+        "full": full,
+        "checkpointed": kept.bytes,
+        "largest_segment": max(segments),
+        "segments": len(segments),
+        "checkpointed_peak": kept.bytes + max(segments),
+    }
 
 
 def linears(model, names):
@@ -513,7 +530,7 @@ def linears(model, names):
 
 
 def measure(name, d):
-    r = dict(resolution=d["res"], source=d["source"], params={}, tmac={})
+    r = {"resolution": d["res"], "source": d["source"], "params": {}, "tmac": {}}
     net = build(*d["net"])
     r["params"]["denoiser"] = params(net)
     SDPA_USED.clear()
@@ -521,8 +538,11 @@ def measure(name, d):
     r["tmac"]["denoiser"] = tmac(lambda: net.eval()(**d["inputs"](), return_dict=False), r["denoiser_tmac_by_op"])
     r["sdpa"] = dict(SDPA_USED)
     main, added = linears(net, TARGETS), linears(net, ADDED)
-    count = lambda ls: sum(RANK * (m.in_features + m.out_features) for _, m in ls)
-    r["lora16"] = dict(main_layers=len(main), main=count(main), added_layers=len(added), added=count(added))
+
+    def count(ls):
+        return sum(RANK * (m.in_features + m.out_features) for _, m in ls)
+
+    r["lora16"] = {"main_layers": len(main), "main": count(main), "added_layers": len(added), "added": count(added)}
 
     def lora(net, targets):
         with META:
@@ -557,7 +577,7 @@ def measure(name, d):
         c = ccls(**json.loads(json.dumps(cfg)))
         c._attn_implementation = "eager"
         enc = build(cls, c).eval()
-        e = dict(tokens=n, params=params(enc))
+        e = {"tokens": n, "params": params(enc)}
         ids = torch.zeros(1, n, dtype=torch.long, device=META)
         run = enc
         if label.startswith("Qwen"):  # the language model alone: no vision tower, no lm_head
@@ -566,16 +586,16 @@ def measure(name, d):
                 params_text_only=params(run), params_vision=params(enc.model.visual), params_lm_head=params(enc.lm_head)
             )
         pos = (
-            dict(position_ids=torch.zeros(1, n, dtype=torch.long, device=META))
+            {"position_ids": torch.zeros(1, n, dtype=torch.long, device=META)}
             if not isinstance(enc, T5EncoderModel)
             else {}
         )
         if label.startswith("Qwen"):
-            pos = dict(position_ids=torch.zeros(3, 1, n, dtype=torch.long, device=META))
+            pos = {"position_ids": torch.zeros(3, 1, n, dtype=torch.long, device=META)}
         if label.startswith("Gemma"):  # a ready mask: building one needs values, which meta tensors lack
             mask = z(1, 1, n, n)
-            pos["attention_mask"] = dict(full_attention=mask, sliding_attention=mask)
-        cache = {} if "CLIP" in label or "T5" in label else dict(use_cache=False)
+            pos["attention_mask"] = {"full_attention": mask, "sliding_attention": mask}
+        cache = {} if "CLIP" in label or "T5" in label else {"use_cache": False}
         e["tmac"] = tmac(lambda: run(input_ids=ids, **pos, **cache))
         r["text"][label] = e
         del enc, run
@@ -586,7 +606,9 @@ def measure(name, d):
 
 
 def table(models):
-    gb = lambda b: f"{b / 1e9:.2f}"
+    def gb(b):
+        return f"{b / 1e9:.2f}"
+
     head = [
         "model",
         "denoiser M",
@@ -630,17 +652,17 @@ def table(models):
 
 def main():
     only = sys.argv[1:]
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "facts.json")
-    out = dict(
-        versions=dict(
-            torch=torch.__version__,
-            diffusers=diffusers.__version__,
-            peft=peft.__version__,
-            transformers=transformers.__version__,
-        ),
-        method=__doc__,
-        models={},
-    )
+    path = "model_sizes.json"  # in the working directory
+    out = {
+        "versions": {
+            "torch": torch.__version__,
+            "diffusers": diffusers.__version__,
+            "peft": peft.__version__,
+            "transformers": transformers.__version__,
+        },
+        "method": __doc__,
+        "models": {},
+    }
     if only and os.path.exists(path):
         out = json.load(open(path))
     for name, d in MODELS.items():

@@ -39,7 +39,10 @@ def write_scores(folder: Path, num_candidates: int) -> None:
     metadata = {"checklist": checklist.fingerprint, "questions": ",".join(checklist.question_ids)}
     schema = SCORES.with_metadata(metadata)
     questions = len(checklist.questions)
-    with pq.ParquetWriter(run.scores, schema) as scores, pq.ParquetWriter(run.candidates_table, CANDIDATES) as candidates:
+    with (
+        pq.ParquetWriter(run.scores, schema) as scores,
+        pq.ParquetWriter(run.candidates_table, CANDIDATES) as candidates,
+    ):
         for start in range(0, num_candidates, CHUNK):
             n = min(CHUNK, num_candidates - start)
             ids = np.arange(start, start + n)

@@ -38,6 +38,7 @@ def draw_timestep(settings: Train, scheduler: Any, generator: torch.Generator) -
     a to a s / (1 + (a - 1) s) (arXiv 2403.03206, eq. 23).
     """
     total = num_train_timesteps(scheduler)
+    logit = torch.zeros(())
     if settings.timestep_sampling == "logit_normal":
         logit = settings.timestep_mean + settings.timestep_std * torch.randn((), generator=generator)
     if is_flow(scheduler):

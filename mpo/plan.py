@@ -37,7 +37,9 @@ class Step:
     stage: str
     words: str
     disk_gb: float | None = None
-    memory_gb: float | None = None  # of one GPU: training at its peak; else weights alone, to which pictures in work come
+    memory_gb: float | None = (
+        None  # of one GPU: training at its peak; else weights alone, to which pictures in work come
+    )
     gpu_hours: float | None = None  # on one H100
 
 
@@ -238,5 +240,10 @@ def claims(recipe: Recipe) -> list[str]:
     hours = {step.stage: step.gpu_hours for step in steps if step.gpu_hours is not None}
     sampling = max(peak.get("generate", 0), peak.get("evaluate", 0))
     first = f"Computed, not measured: about {peak['train']:.0f} GB of GPU memory in training, above {sampling:.0f} GB in sampling,"
-    longest = ", ".join(f"{stage} {figure(value)}" for stage, value in hours.items() if value > 0.01 * sum(hours.values()))
-    return [first, f"{figure(sum(hours.values()))} H100-hours without the judge ({longest}), {figure(sum(s.disk_gb or 0 for s in steps))} GB of disk."]
+    longest = ", ".join(
+        f"{stage} {figure(value)}" for stage, value in hours.items() if value > 0.01 * sum(hours.values())
+    )
+    return [
+        first,
+        f"{figure(sum(hours.values()))} H100-hours without the judge ({longest}), {figure(sum(s.disk_gb or 0 for s in steps))} GB of disk.",
+    ]

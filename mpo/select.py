@@ -139,9 +139,7 @@ class Block:
         scores = self.scores
         groups = scores.by(settings.grain) if strategy == "dominance" else scores.dimensions
         lead = lead_of(strategy, scores.checklist)
-        return find_pairs(
-            lead, self.prompt_ids, groups, scores.total, margin=settings.margin, per_prompt=per_prompt
-        )
+        return find_pairs(lead, self.prompt_ids, groups, scores.total, margin=settings.margin, per_prompt=per_prompt)
 
 
 def read_blocks(run: Run, checklist: Checklist, prompt_ids: np.ndarray) -> Iterator[Block]:
@@ -171,7 +169,8 @@ def select(folder: str | Path) -> None:
     recipe = read_recipe(run.recipe)
     settings = recipe.select
     if settings.strategy == "given":
-        return _take_given(run, recipe)
+        _take_given(run, recipe)
+        return
     checklist = scored_checklist(recipe, read_table(run.scores, made_by="score", columns=["candidate_id"]), run.scores)
     made_by = "gather" if recipe.preferences else "generate"
     prompt_ids = read_table(run.candidates_table, made_by=made_by, columns=["prompt_id"]).column(0).to_numpy()
@@ -187,7 +186,11 @@ def select(folder: str | Path) -> None:
             counts[strategy] += len(pairs)
             worse[strategy] += num_worse(pairs, block.scores.dimensions)
             if strategy == settings.strategy:
-                kept = pairs if settings.pairs_per_prompt is None else block.find(settings, strategy, settings.pairs_per_prompt)
+                kept = (
+                    pairs
+                    if settings.pairs_per_prompt is None
+                    else block.find(settings, strategy, settings.pairs_per_prompt)
+                )
                 chosen.append(kept.chosen + block.start)
                 rejected.append(kept.rejected + block.start)
     first, second = np.concatenate(chosen), np.concatenate(rejected)

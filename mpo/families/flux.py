@@ -4,7 +4,6 @@ The families hand over latents (B, c, h, w); they are packed to patches just bef
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from diffusers import FluxPipeline
@@ -17,6 +16,8 @@ __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predi
 
 
 def encode_prompts(pipeline: FluxPipeline, prompts: Sequence[str]) -> Conditioning:
+    embeddings: Any
+    pooled: Any
     embeddings, pooled, _ = pipeline.encode_prompt(list(prompts), device=pipeline.device)
     return {"encoder_hidden_states": embeddings, "pooled_projections": pooled}
 

@@ -14,6 +14,8 @@ __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predi
 
 def encode_prompts(pipeline: StableDiffusion3Pipeline, prompts: Sequence[str]) -> Conditioning:
     texts: Any = list(prompts)
+    embeddings: Any
+    pooled: Any
     embeddings, _, pooled, _ = pipeline.encode_prompt(
         texts, texts, texts, device=pipeline.device, do_classifier_free_guidance=False
     )

@@ -5,12 +5,12 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from mpo.checkpoint import final_lora
 from mpo.export import _sort_header
 from mpo.lora import add_lora, load_lora
 from mpo.models import load_pipeline
 from mpo.recipe import read_recipe
 from mpo.store import Run, read_table
-from mpo.checkpoint import final_lora
 
 
 @torch.no_grad()

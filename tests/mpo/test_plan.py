@@ -62,7 +62,7 @@ def test_a_mistake_is_found_before_the_hub_is_asked():
 
 def test_a_local_mistake_is_no_note(fields):
     fields["prompts"]["train"] = "nowhere.txt"
-    with pytest.raises(MpoError, match="nowhere.txt"):
+    with pytest.raises(MpoError, match=r"nowhere\.txt"):
         plan(parse_recipe(fields, source="small"))
 
 

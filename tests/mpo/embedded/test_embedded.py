@@ -8,8 +8,7 @@ import torch
 from mpo.embedded.scenes import Defects, caption, draw, sample_defects, sample_scene
 from mpo.models import EMBEDDED, load_pipeline
 from mpo.prompts import read_prompts
-from mpo.recipe import PromptSource
-from mpo.recipe import Model
+from mpo.recipe import Model, PromptSource
 from reward import VisionReward
 from reward.judges.depiction import parse
 
