@@ -4,6 +4,7 @@ The families hand over latents (B, c, h, w); they are packed to patches just bef
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers import FluxPipeline
