@@ -40,7 +40,7 @@ main()
 MOMENTS = {
     "generate: between two pictures": ("mpo.generate", "replacing", 5),
     "score: its answers kept, its table not": ("mpo.score", "write_table", 2),
-    "select: statistics written, pairs not": ("mpo.select", "write_table", 1),
+    "select: statistics written, pairs not": ("mpo.select", "write_batches", 1),
     "encode: between two shards": ("mpo.encode", "replacing", 2),
     "train: between two checkpoints": ("mpo.train", "error_weights", 15),
     "train: within a checkpoint": ("mpo.checkpoint", "save_file", 4),
