@@ -92,7 +92,7 @@ def train(folder: str | Path) -> None:
     step = last_checkpoint(run)
     if step:
         restore_checkpoint(checkpoint_folder(run, step), denoiser, optimizer, schedule, ema, accelerator)
-    history = trim_log(run, step, accelerator)
+    history, validated = trim_log(run, step, accelerator), read_validations(run)
     start_trackers(accelerator, recipe)
     with (
         track("train", total=settings.num_steps, done=step) as advance,
@@ -100,7 +100,6 @@ def train(folder: str | Path) -> None:
     ):
         while True:
             # Validate, and end when all steps are done or validation no longer improves.
-            validated = read_validations(run)
             if reward is not None and is_due(recipe, step) and step not in [v.step for v in validated]:
                 validated.append(validate(run, recipe, pipeline, denoiser, reward, step))
                 accelerator.log({"validation": validated[-1].total}, step=step)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from diffusers import FluxPipeline
 
-from mpo.families import Conditioning, encode_latents
+from mpo.families import Conditioning
+from mpo.families.stable_diffusion import encode_media
 from mpo.families.stable_diffusion_3 import lora_targets
 from mpo.noise import flow_noise as add_noise
 
@@ -21,10 +22,6 @@ def encode_prompts(pipeline: FluxPipeline, prompts: Sequence[str]) -> Conditioni
     pooled: Any
     embeddings, pooled, _ = pipeline.encode_prompt(list(prompts), device=pipeline.device)
     return {"encoder_hidden_states": embeddings, "pooled_projections": pooled}
-
-
-def encode_media(pipeline: FluxPipeline, pixels: torch.Tensor) -> torch.Tensor:
-    return encode_latents(pipeline.vae, pixels)
 
 
 def predict(

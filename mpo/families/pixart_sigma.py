@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from diffusers import PixArtSigmaPipeline
 
-from mpo.families import Conditioning, call_default, encode_latents
-from mpo.families.stable_diffusion import lora_targets
+from mpo.families import Conditioning, call_default
+from mpo.families.stable_diffusion import encode_media, lora_targets
 from mpo.noise import diffusion_noise as add_noise
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
@@ -21,10 +21,6 @@ def encode_prompts(pipeline: PixArtSigmaPipeline, prompts: Sequence[str]) -> Con
         max_sequence_length=call_default(pipeline, "max_sequence_length"),
     )
     return {"encoder_hidden_states": embeddings, "encoder_attention_mask": mask}
-
-
-def encode_media(pipeline: PixArtSigmaPipeline, pixels: torch.Tensor) -> torch.Tensor:
-    return encode_latents(pipeline.vae, pixels)
 
 
 def predict(

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from diffusers import SanaPipeline
 
-from mpo.families import Conditioning, call_default, encode_latents
-from mpo.families.stable_diffusion import lora_targets
+from mpo.families import Conditioning, call_default
+from mpo.families.stable_diffusion import encode_media, lora_targets
 from mpo.noise import flow_noise as add_noise
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
@@ -23,10 +23,6 @@ def encode_prompts(pipeline: SanaPipeline, prompts: Sequence[str]) -> Conditioni
         complex_human_instruction=call_default(pipeline, "complex_human_instruction"),
     )
     return {"encoder_hidden_states": embeddings, "encoder_attention_mask": mask}
-
-
-def encode_media(pipeline: SanaPipeline, pixels: torch.Tensor) -> torch.Tensor:
-    return encode_latents(pipeline.vae, pixels)
 
 
 def predict(

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from diffusers import StableDiffusion3Pipeline
 
-from mpo.families import Conditioning, encode_latents
+from mpo.families import Conditioning
+from mpo.families.stable_diffusion import encode_media
 from mpo.noise import flow_noise as add_noise
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
@@ -20,10 +21,6 @@ def encode_prompts(pipeline: StableDiffusion3Pipeline, prompts: Sequence[str]) -
         texts, texts, texts, device=pipeline.device, do_classifier_free_guidance=False
     )
     return {"encoder_hidden_states": embeddings, "pooled_projections": pooled}
-
-
-def encode_media(pipeline: StableDiffusion3Pipeline, pixels: torch.Tensor) -> torch.Tensor:
-    return encode_latents(pipeline.vae, pixels)
 
 
 def predict(
