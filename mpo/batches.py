@@ -61,8 +61,8 @@ def draw_noise(settings: Train, draw: Draw, shape: Sequence[int], scheduler: Any
 class Batch:
     """B draws of one latent shape: the chosen, then the rejected, at the same noises and timesteps."""
 
-    noisy: Float[Tensor, "2B ..."]
-    target: Float[Tensor, "2B ..."]
+    noisy: Float[Tensor, "2B ..."]  # in the model's precision
+    target: Float[Tensor, "2B ..."]  # float32
     timesteps: Float[Tensor, " 2B"]
     conditioning: Conditioning  # each (2B, ...)
 
@@ -105,7 +105,8 @@ class Batches:
             conditioning["guidance"] = torch.full((len(ids),), self.guidance_scale, device=self.device)
         scheduler = self.pipeline.scheduler
         drawn = [draw_noise(self.settings, draw, latents.shape[1:], scheduler) for draw in draws]
-        noise = torch.stack([noise for noise, _ in drawn] * 2).to(latents)
+        noise = torch.stack([noise for noise, _ in drawn] * 2).to(self.device)
         timesteps = torch.tensor([timestep for _, timestep in drawn] * 2, device=self.device)
-        noisy, target = self.family.add_noise(self.pipeline, latents, noise, timesteps)
-        return Batch(noisy, target, timesteps, conditioning)
+        # In float32: bfloat16 rounds a schedule's first alphas to 1, so that no noise at all would be added.
+        noisy, target = self.family.add_noise(self.pipeline, latents.float(), noise, timesteps)
+        return Batch(noisy.to(latents.dtype), target, timesteps, conditioning)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from mpo import MpoError
-from mpo.batches import draw_noise, stream
+from mpo.batches import Batches, draw_noise, stream
 from mpo.encode import EncodedPairs
 from mpo.families import find_family
 from mpo.lora import add_lora, load_lora, lora_off, lora_state
@@ -22,6 +22,8 @@ from mpo.recipe import Train, dump_recipe, parse_recipe, read_recipe
 from mpo.run import run_recipe, run_stage
 from mpo.store import Run, read_table
 from mpo.train import train
+from tests.conftest import small_fields
+from tests.mpo.families.pipelines import build
 
 DDPM = DDPMScheduler()
 
@@ -70,6 +72,31 @@ def test_timesteps_stay_within_their_range(sampling, low, width):
     steps = [draw_noise(settings, draw, (1,), DDPM)[1] for draw in stream(0, 5, 0, 20)]
     assert min(steps) >= round(1000 * low) or min(steps) == 999
     assert max(steps) < max(round(1000 * high), round(1000 * low) + 1)
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_v", "stable_diffusion_3"])
+def test_half_precision_models_see_noise_of_full_precision(name, tmp_path):
+    """At the schedule's clean end bfloat16's arithmetic would add no noise at all: 0.99915 is 1 there."""
+    build(name).save_pretrained(tmp_path / "model")
+    fields = small_fields(tmp_path / "model", tmp_path)
+    fields["model"] |= {"dtype": "bfloat16", "sizes": [[32, 32]]}
+    fields["train"] |= {"timestep_range": [0.0, 0.003]}
+    run_recipe(parse_recipe(fields, source="small"), tmp_path / "run", stages=("generate", "score", "select", "encode"))
+    run, recipe = Run(tmp_path / "run"), read_recipe(tmp_path / "run" / "recipe.yaml")
+    pipeline, encoded = load_pipeline(recipe.model), EncodedPairs(run)
+    family, pairs = find_family(pipeline), read_table(run.pairs, made_by="select").to_pylist()
+    draws = stream(0, len(pairs), 0, 2)
+    batch = Batches(pipeline, family, pairs, encoded, recipe.train, torch.device("cpu")).batch(draws)
+    noise, timesteps = zip(
+        *(draw_noise(recipe.train, d, batch.noisy.shape[1:], pipeline.scheduler) for d in draws * 2), strict=True
+    )
+    ids = [pairs[d.pair][side] for side in ("chosen_id", "rejected_id") for d in draws]
+    noisy, target = family.add_noise(
+        pipeline, encoded.latents(ids).double(), torch.stack(noise).double(), torch.tensor(timesteps)
+    )
+    assert batch.noisy.dtype == torch.bfloat16
+    torch.testing.assert_close(batch.noisy.double(), noisy, rtol=2**-8, atol=1e-5)
+    torch.testing.assert_close(batch.target.double(), target, rtol=1e-6, atol=1e-6)
 
 
 def test_logit_normal_timesteps_have_its_median_and_spread():
