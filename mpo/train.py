@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedType
+from accelerate.state import AcceleratorState
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from jaxtyping import Float
@@ -52,6 +53,7 @@ def train(folder: str | Path) -> None:
 
     # Model: the pipeline frozen, a LoRA on its denoiser.
     this_device()  # joins the other processes
+    AcceleratorState._reset_state()  # a process may train twice, at another precision
     accelerator = Accelerator(
         mixed_precision=settings.mixed_precision,
         log_with=list(settings.trackers) or None,

@@ -75,6 +75,27 @@ def test_settings_that_must_not_change_the_result(changes, base, finished, field
     assert base.abs().max() > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("dtype", "mixed"), [("bfloat16", "bf16"), ("bfloat16", "no"), ("float32", "bf16"), ("float16", "fp16")]
+)
+def test_half_precisions_train_and_resume_exactly(dtype, mixed, model_folder, tmp_path):
+    """The LoRA and its optimizer stay in float32; the direction is that of full precision."""
+    fields = small_fields(model_folder, tmp_path)
+    fields["model"]["dtype"] = dtype
+    fields["train"] |= {"num_steps": 4, "checkpoint_steps": 2, "mixed_precision": mixed, "ema_decay": 0.9}
+    stages = ("generate", "score", "select", "encode", "train")
+    run_recipe(parse_recipe(fields, source="small"), tmp_path / "run", stages=stages)
+    run = Run(tmp_path / "run")
+    log = log_of(run)
+    assert log[0]["loss"] == pytest.approx(np.log(2), abs=2e-2)
+    assert all(np.isfinite(list(entry.values())).all() for entry in log)
+    assert lora_of(run, 4).dtype == torch.float32
+    assert {value.dtype for value in load_file(checkpoint_folder(run, 4) / "optimizer.safetensors").values()} == {
+        torch.float32
+    }
+    resumes_exactly(run.folder, tmp_path, fields)
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 def test_a_compiled_network_trains_to_the_same(base, finished, fields, tmp_path):
     fields["train"] |= {"compile": True}
