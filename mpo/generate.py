@@ -13,7 +13,7 @@ import torch
 from mpo import MpoError
 from mpo.families import sampling_arguments
 from mpo.models import load_pipeline
-from mpo.processes import is_main, share, wait
+from mpo.processes import is_main, largest, share, wait
 from mpo.progress import say, track
 from mpo.recipe import Recipe, read_recipe
 from mpo.store import Run, read_table, replacing, sha256, write_table
@@ -59,17 +59,21 @@ def draw_samples(
     guidance_scale: float,
     batch_size: int,
     description: str,
+    in_step: bool = False,
 ) -> None:
     """Make the pictures that are missing, this process its share; returns when all processes have.
 
     Batches are cut at fixed places, since rounding depends on a batch's make-up: a batch of which any picture is
     missing is sampled whole and only the missing ones are written. `load` gives the pipeline when it is needed.
+    in_step: all processes sample equally many batches, as they must where each forward gathers weights from all.
     """
     batches = []
     for _, alike in groupby(sorted(samples, key=lambda sample: sample.size or ()), key=lambda sample: sample.size):
         same = list(alike)
         batches += [same[i : i + batch_size] for i in range(0, len(same), batch_size)]
     missing = [batch for batch in share(batches) if not all(sample.file.exists() for sample in batch)]
+    if in_step:  # who has less to do makes something again, and keeps what is there
+        missing += batches[:1] * (largest(len(missing)) - len(missing))
     if missing:
         _draw(load(), missing, num_inference_steps, guidance_scale, description)
     wait()

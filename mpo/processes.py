@@ -12,11 +12,18 @@ from mpo import MpoError
 
 T = TypeVar("T")
 
+# Set by `accelerate launch`; its plugins would wrap and shard what is trained, and mpo.shard does the rest instead.
+PLUGINS = {"ACCELERATE_USE_FSDP": "fsdp", "ACCELERATE_USE_DEEPSPEED": "deepspeed"}
+SHARDER = "MPO_SHARDER"
+
 
 def _state() -> Any:
     import torch  # late: the command line's help needs none of this
     from accelerate import PartialState
 
+    for variable, name in PLUGINS.items():
+        if os.environ.pop(variable, "false").lower() == "true":
+            os.environ[SHARDER] = name
     num_launched = int(os.environ.get("WORLD_SIZE", "1"))
     on_cpu = num_launched > 1 and not torch.accelerator.is_available()
     if on_cpu:  # accelerate asks to be told, or takes each of several CPU processes for one alone
@@ -24,7 +31,7 @@ def _state() -> Any:
     state = PartialState(cpu=on_cpu)
     if state.num_processes != num_launched:
         raise MpoError(
-            f"{num_launched} processes were launched, but accelerate sees {state.num_processes}; launch them with `accelerate launch --config_file recipes/accelerate/one-machine.yaml`"
+            f"{num_launched} processes were launched, but accelerate sees {state.num_processes}; launch them with `accelerate launch --config_file recipes/accelerate/ddp.yaml`"
         )
     return state
 
@@ -36,6 +43,20 @@ def is_main() -> bool:
 def this_device() -> Any:
     """The torch device of this process."""
     return _state().device
+
+
+def requested_sharder() -> str | None:
+    """What the launch configuration wants frozen weights to be spread by: "fsdp", "deepspeed" or None."""
+    _state()
+    return os.environ.get(SHARDER)
+
+
+def largest(value: int) -> int:
+    """Of all processes' values."""
+    from accelerate.utils import gather_object
+
+    _state()
+    return max(gather_object([value]))
 
 
 def wait() -> None:

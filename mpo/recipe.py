@@ -167,7 +167,6 @@ class Train(Section):
     gradient_checkpointing: bool = False  # less memory, about a third slower
     attention: Literal["sdpa", "xformers"] = "sdpa"
     compile: bool = False  # torch.compile, block by block
-    shard: bool = False  # several processes: spread the frozen weights over their devices (FSDP2)
     reference_cache: str | None = (
         None  # a folder for the reference's errors, which other runs may share; None = not kept
     )

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
@@ -34,7 +34,7 @@ from mpo.progress import say, track
 from mpo.recipe import Recipe, Train, read_recipe
 from mpo.reference import ReferenceErrors, describe
 from mpo.score import load_reward
-from mpo.shard import check_shard, shard_frozen
+from mpo.shard import check_sharder, shard_frozen
 from mpo.store import Run, read_table, replacing, write_json
 from mpo.trackers import start_trackers
 from mpo.validate import best_of, has_stalled, is_due, read_validations, validate
@@ -59,20 +59,16 @@ def train(folder: str | Path) -> None:
         log_with=list(settings.trackers) or None,
         project_dir=run.trackers,
     )
-    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-        raise MpoError(
-            f"accelerate's {accelerator.distributed_type.value} shards what is trained, which here is small; launch plain processes (recipes/accelerate/) and set train.shard=true to spread the frozen weights"
-        )
     micro = micro_batch_size(settings, accelerator.num_processes)
-    check_shard(recipe, micro)
+    sharder = check_sharder(recipe, micro, accelerator.num_processes)
     without = () if recipe.validation else ("text_encoders",)
-    pipeline = load_pipeline(recipe.model, without=without, device="cpu" if settings.shard else None)
+    pipeline = load_pipeline(recipe.model, without=without, device="cpu" if sharder else None)
     family = find_family(pipeline)
     denoiser = add_lora(pipeline, settings).train()
     cache = open_cache(run, recipe, pipeline, denoiser, accelerator)
     set_up(denoiser, settings)
-    if settings.shard:
-        shard_frozen(denoiser, accelerator)
+    if sharder:
+        shard_frozen(pipeline, sharder, accelerator)
     parameters = [p for p in denoiser.parameters() if p.requires_grad]
     optimizer = build_optimizer(parameters, settings)
     name = "constant_with_warmup" if settings.lr_schedule == "constant" else settings.lr_schedule
@@ -103,7 +99,7 @@ def train(folder: str | Path) -> None:
         while True:
             # Validate, and end when all steps are done or validation no longer improves.
             if reward is not None and is_due(recipe, step) and step not in [v.step for v in validated]:
-                validated.append(validate(run, recipe, pipeline, denoiser, reward, step))
+                validated.append(validate(run, recipe, pipeline, denoiser, reward, step, in_step=sharder is not None))
                 accelerator.log({"validation": validated[-1].total}, step=step)
             stalled = has_stalled(recipe, validated)
             if step == settings.num_steps or stalled:

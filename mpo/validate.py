@@ -57,8 +57,13 @@ def has_stalled(recipe: Recipe, validated: list[Validated]) -> bool:
     return trained.index(best_of(trained)) < len(trained) - settings.patience
 
 
-def validate(run: Run, recipe: Recipe, pipeline: Any, denoiser: Any, reward: VisionReward, step: int) -> Validated:
-    """Sample with the checkpoint of a step (at 0 without one), score, and add a line to validation.jsonl."""
+def validate(
+    run: Run, recipe: Recipe, pipeline: Any, denoiser: Any, reward: VisionReward, step: int, *, in_step: bool = False
+) -> Validated:
+    """Sample with the checkpoint of a step (at 0 without one), score, and add a line to validation.jsonl.
+
+    in_step: for a denoiser whose weights are spread over the processes.
+    """
     settings = recipe.validation
     assert settings is not None
     samples = [
@@ -79,6 +84,7 @@ def validate(run: Run, recipe: Recipe, pipeline: Any, denoiser: Any, reward: Vis
             guidance_scale=settings.guidance_scale,
             batch_size=settings.batch_size,
             description=f"validate: step {step}",
+            in_step=in_step,
         )
     scores = score_files(
         reward,

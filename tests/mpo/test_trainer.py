@@ -26,6 +26,7 @@ from mpo.optimizer import build_optimizer, known_optimizers
 from mpo.recipe import RecipeError, dump_recipe, parse_recipe, read_recipe, recipes_folder
 from mpo.reference import ReferenceErrors, fingerprint
 from mpo.run import run_recipe
+from mpo.shard import check_sharder
 from mpo.store import Run, read_table
 from mpo.train import micro_batch_size, refuse_divergence, train
 from mpo.validate import Validated, best_of, has_stalled, read_validations
@@ -34,7 +35,7 @@ from tests.mpo.families.pipelines import build
 from tests.mpo.test_run import KILLED
 from tests.mpo.test_train import settings_of
 
-ONE_MACHINE = recipes_folder() / "accelerate" / "one-machine.yaml"
+LAUNCHES = recipes_folder() / "accelerate"
 MADE_BY_TRAINING = ("checkpoints", "train*.json*", "lora", "evaluation", "validation", "validation.jsonl", "errors")
 
 
@@ -433,9 +434,9 @@ def test_batches_that_cannot_be_dealt_out_are_named():
         micro_batch_size(settings_of(batch_size=8), 16)
 
 
-def launch(*arguments: str, processes: int) -> subprocess.CompletedProcess:
-    """With the shipped configuration; on a machine without GPU its processes join by gloo."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ONE_MACHINE)]
+def launch(*arguments: str, processes: int, config: str = "ddp") -> subprocess.CompletedProcess:
+    """With a shipped configuration; on a machine without GPU its processes join by gloo."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(LAUNCHES / f"{config}.yaml")]
     command += [f"--num_processes={processes}", "--num_cpu_threads_per_process=1", "--main_process_port=0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, env=environment)
@@ -495,55 +496,100 @@ def test_two_processes_make_the_same_as_one_and_survive_a_kill(model_folder, tmp
 
 
 SHARDED = """
-import torch
-import mpo.train, mpo.shard
-from torch.distributed.tensor import DTensor
-from accelerate import PartialState
-whole = mpo.shard.shard_frozen
-def sharded(denoiser, accelerator):
-    whole(denoiser, accelerator)
-    frozen = [p for p in denoiser.parameters() if not p.requires_grad]
-    assert all(isinstance(p, DTensor) for p in frozen)
-    print("share", sum(p.to_local().numel() for p in frozen) / sum(p.numel() for p in frozen), flush=True)
-mpo.train.shard_frozen = sharded
 import sys
+import mpo.train
+shard = mpo.train.shard_frozen
+def sharded(pipeline, *arguments):
+    shard(pipeline, *arguments)
+    denoiser = mpo.families.denoiser_of(pipeline)
+    frozen = [p for p in denoiser.parameters() if not p.requires_grad]
+    held = sum((p.ds_tensor if hasattr(p, "ds_tensor") else p.to_local()).numel() for p in frozen)
+    whole = sum(p.ds_numel if hasattr(p, "ds_tensor") else p.numel() for p in frozen)
+    lora = {type(p).__name__ + str(p.dtype) for p in denoiser.parameters() if p.requires_grad}
+    sys.stdout.write(f"share {held / whole} {' '.join(lora)}\\n")  # one piece: the other process writes, too
+mpo.train.shard_frozen = sharded
 mpo.train.train(sys.argv[1])
 """
 
 
 @pytest.mark.parametrize("name", ["stable_diffusion", "flux"])
 def test_frozen_weights_spread_over_two_processes_train_to_the_same(name, tmp_path):
+    """FSDP2 and ZeRO-3 against plain data parallel: half of the weights in each process, the same LoRA and pictures.
+
+    One picture to validate with, so that one process samples it and the other must not be missed. Resumed, the same bytes.
+    """
     build(name).save_pretrained(tmp_path / "model")
-    fields = small_fields(tmp_path / "model", tmp_path)
+    fields = with_validation(small_fields(tmp_path / "model", tmp_path), tmp_path)
     fields["model"]["sizes"] = [[32, 32]]
-    fields["train"] |= {"num_steps": 2, "checkpoint_steps": 2, "gradient_checkpointing": True}
+    fields["validation"] |= {"batch_size": 1, "num_seeds": 1}
+    fields["prompts"]["validation"] = {"path": fields["prompts"]["validation"], "limit": 1}
+    fields["train"] |= {"num_steps": 4, "checkpoint_steps": 2, "gradient_checkpointing": True, "ema_decay": 0.5}
     run_recipe(parse_recipe(fields, source="small"), tmp_path / "run", stages=("generate", "score", "select", "encode"))
     script = tmp_path / "sharded.py"
     script.write_text(SHARDED, "utf-8")
-    results = []
-    for shard in (False, True):
-        fields["train"] |= {"shard": shard}
-        run = trainable(tmp_path / "run", tmp_path / f"shard-{shard}", fields)
-        done = launch(str(script), str(run.folder), processes=2)
+
+    def trained(folder: str, config: str, resumed: Run | None = None) -> Run:
+        run = trainable(tmp_path / "run", tmp_path / folder, fields)
+        if resumed:
+            shutil.copytree(checkpoint_folder(resumed, 2), checkpoint_folder(run, 2))
+            run.training_log.write_text("".join(resumed.training_log.read_text().splitlines(keepends=True)[:2]))
+        done = launch(str(script), str(run.folder), processes=2, config=config)
         assert done.returncode == 0, done.stderr
-        shares = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("share")]
-        assert len(shares) == 2 * shard
-        assert all(share < 0.6 for share in shares)
-        results.append(lora_of(run, 2))
-    assert (results[1] - results[0]).norm() < 1e-3 * results[0].norm()
-    assert results[0].abs().max() > 1e-4
+        shares = [line.split() for line in done.stdout.splitlines() if line.startswith("share")]
+        assert len(shares) == (0 if config == "ddp" else 2)
+        assert all(float(share) < 0.6 and lora == "Parametertorch.float32" for _, share, lora in shares)
+        return run
+
+    whole = trained("whole", "ddp")
+    for config in ("fsdp2", "deepspeed-zero3"):
+        spread = trained(config, config)
+        assert (lora_of(spread, 4) - lora_of(whole, 4)).norm() < 1e-3 * lora_of(whole, 4).norm(), config
+        for ours, theirs in zip(log_of(whole), log_of(spread), strict=True):
+            assert theirs == pytest.approx(ours, rel=1e-3, abs=1e-4)
+        for ours, theirs in zip(read_validations(whole), read_validations(spread), strict=True):
+            assert theirs.total == pytest.approx(ours.total, abs=1e-6)
+        if name == "flux":
+            continue
+        again = trained(f"{config}-resumed", config, resumed=spread)
+        for file in ("lora", "ema", "optimizer"):
+            files = [checkpoint_folder(run, 4) / f"{file}.safetensors" for run in (spread, again)]
+            assert files[0].read_bytes() == files[1].read_bytes(), (config, file)
+    assert lora_of(whole, 4).abs().max() > 1e-4
 
 
-def test_sharding_refuses_what_would_hang(fields, tmp_path):
-    from mpo.shard import check_shard
+@pytest.mark.parametrize(
+    ("sharder", "environment", "message"),
+    [
+        ("fsdp", {"FSDP_VERSION": "1"}, "fsdp_version=1 is not heeded here; set it to 2"),
+        ("fsdp", {"FSDP_ACTIVATION_CHECKPOINTING": "true"}, "set train.gradient_checkpointing=true"),
+        ("fsdp", {"FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}, "cpu_ram_efficient_loading is not heeded"),
+        ("deepspeed", {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}, "zero_stage=2 is not heeded.*launch with ddp.yaml"),
+        ("deepspeed", {"ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "cpu"}, "offload_optimizer_device"),
+    ],
+)
+def test_launch_settings_that_would_not_be_heeded_are_refused(sharder, environment, message, fields, monkeypatch):
+    monkeypatch.setenv("MPO_SHARDER", sharder)
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "3")
+    assert check_sharder(parse_recipe(fields, source="small"), 2, 2) == sharder
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(MpoError, match=message):
+        check_sharder(parse_recipe(fields, source="small"), 2, 2)
 
-    fields["train"] |= {"shard": True}
-    check_shard(parse_recipe(fields, source="small"), 2)
+
+def test_sharding_refuses_what_would_hang(fields, monkeypatch):
+    assert check_sharder(parse_recipe(fields, source="small"), 2, 1) is None
+    monkeypatch.setenv("MPO_SHARDER", "fsdp")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    with pytest.raises(MpoError, match="asks for fsdp with 1 process; raise num_processes"):
+        check_sharder(parse_recipe(fields, source="small"), 2, 1)
+    fields["train"]["compile"] = True
+    with pytest.raises(MpoError, match=r"train.compile=true does not go with fsdp"):
+        check_sharder(parse_recipe(fields, source="small"), 2, 2)
     fields["model"]["sizes"] = [[32, 32], [48, 32]]
     with pytest.raises(MpoError, match=r"2 model\.sizes needs train\.micro_batch_size=1, not 2"):
-        check_shard(parse_recipe(fields, source="small"), 2)
-    with pytest.raises(MpoError, match="does not go with validation"):
-        check_shard(parse_recipe(with_validation(fields, tmp_path), source="small"), 1)
+        check_sharder(parse_recipe(fields, source="small"), 2, 2)
 
 
 def test_a_killed_training_resumes_bit_for_bit(model_folder, tmp_path):
