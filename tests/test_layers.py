@@ -33,6 +33,6 @@ def test_reward_knows_nothing_of_mpo():
 def test_every_import_is_declared():
     packages = {re.split(r"[<>=]", name)[0] for name in requires("mpo") or () if "extra ==" not in name}
     modules = {"pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage", "scikit-learn": "sklearn"}
-    optional = {"bitsandbytes"}  # asked for by name, and named where it is missing
+    optional = {"bitsandbytes", "deepspeed"}  # asked for by name, and named where they are missing
     known = {modules.get(p, p).replace("-", "_") for p in packages} | {"mpo", "reward", "tokenizers"} | optional
     assert {n for n in imported("mpo") | imported("reward") if n not in sys.stdlib_module_names} <= known
