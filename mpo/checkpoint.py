@@ -24,14 +24,19 @@ def last_checkpoint(run: Run) -> int:
     return max((int(folder.name.removeprefix("step-")) for folder in run.checkpoints.glob("step-*")), default=0)
 
 
-def final_lora(run: Run) -> Path:
-    """The trained LoRA under peft's names: of the best checkpoint, its running mean where one was kept.
+def result_of(run: Run) -> int:
+    """The step whose checkpoint is the result: the best by validation, else the last.
 
     Raises MpoError where training has not finished.
     """
     if not run.trained.is_file():
         raise MpoError(f"{run.trained} is missing; run `mpo train {run.folder}` first")
-    return lora_file(checkpoint_folder(run, json.loads(run.trained.read_text("utf-8"))["result_step"]))
+    return json.loads(run.trained.read_text("utf-8"))["result_step"]
+
+
+def final_lora(run: Run) -> Path:
+    """The trained LoRA under peft's names: of the result, its running mean where one was kept."""
+    return lora_file(checkpoint_folder(run, result_of(run)))
 
 
 def lora_file(folder: Path) -> Path:

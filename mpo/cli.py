@@ -38,6 +38,10 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")
     ] = False,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="A run whose work is taken over as far as the recipes agree.", metavar="RUN"),
+    ] = None,
     repair: Repair = False,
     quiet: Quiet = False,
 ) -> None:
@@ -57,7 +61,7 @@ def run(
 
         typer.echo(describe(loaded, folder))
         return
-    run_recipe(loaded, folder, stages=stages[: stages.index(until) + 1], repair=repair)
+    run_recipe(loaded, folder, stages=stages[: stages.index(until) + 1], repair=repair, source=source)
     _conclude(Run(folder))
 
 

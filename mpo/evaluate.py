@@ -15,7 +15,7 @@ from mpo.lora import add_lora, load_lora
 from mpo.models import load_pipeline
 from mpo.processes import is_main, wait
 from mpo.recipe import Recipe, read_recipe
-from mpo.score import load_reward, score_files, scored_checklist
+from mpo.score import checklist_metadata, load_reward, score_files, scored_checklist
 from mpo.store import Run, read_table, write_json, write_table
 from reward import Scores, score_answers
 
@@ -112,12 +112,7 @@ def evaluate(folder: str | Path) -> None:
         "dimensions": scores.dimensions.tolist(),
         "total": scores.total.tolist(),
     }
-    metadata = {
-        "checklist": scores.checklist.fingerprint,
-        "questions": ",".join(scores.checklist.question_ids),
-        "dimensions": ",".join(scores.checklist.dimensions),
-    }
-    write_table(run.evaluation_table, columns, EVALUATION, metadata)
+    write_table(run.evaluation_table, columns, EVALUATION, checklist_metadata(scores.checklist))
     write_json(run.summary, summary_of(scores, recipe))
     shutil.rmtree(parts)
 

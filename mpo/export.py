@@ -7,14 +7,15 @@ from typing import Any
 from diffusers.utils import convert_state_dict_to_diffusers
 from safetensors.torch import save_file
 
-from mpo.checkpoint import final_lora
+from mpo.checkpoint import final_lora, result_of
 from mpo.evaluate import read_evaluation
 from mpo.families import denoiser_name
 from mpo.lora import add_lora, load_lora, lora_state
 from mpo.models import load_pipeline
+from mpo.objective import METHODS
 from mpo.recipe import Recipe, dump_recipe, read_recipe
 from mpo.select import read_selection
-from mpo.store import Run, replacing
+from mpo.store import LORA_WEIGHTS, Run, replacing
 
 
 def export(folder: str | Path) -> None:
@@ -41,7 +42,7 @@ def write_lora(folder: Path, pipeline: Any, denoiser: Any) -> None:
         name = denoiser_name(pipeline)
         layers: Any = convert_state_dict_to_diffusers(state) if name == "unet" else state
         pipeline.save_lora_weights(folder, **{f"{name}_lora_layers": layers, f"{name}_lora_adapter_metadata": metadata})
-        _sort_header(folder / WEIGHTS)
+        _sort_header(folder / LORA_WEIGHTS)
     else:
         folder.mkdir()
         save_file({f"base_model.model.{key}": value for key, value in state.items()}, folder / PEFT_WEIGHTS)
@@ -67,14 +68,7 @@ def _sort_header(file: Path) -> None:
     file.write_bytes(len(header).to_bytes(8, "little") + header + data[end:])
 
 
-WEIGHTS, PEFT_WEIGHTS = "pytorch_lora_weights.safetensors", "adapter_model.safetensors"
-
-METHODS = {
-    "dpo": "Diffusion-DPO (arXiv 2311.12908)",
-    "ipo": "IPO (arXiv 2310.12036) on denoising errors",
-    "hinge": "a hinge (arXiv 2305.10425) on denoising errors",
-    "mapo": "MaPO (arXiv 2406.06424)",
-}
+PEFT_WEIGHTS = "adapter_model.safetensors"
 
 
 def model_card(run: Run, recipe: Recipe, *, peft: bool = False) -> str:
@@ -105,7 +99,7 @@ pipeline = DiffusionPipeline.from_pretrained({"EMBEDDED).to(torch.float32" if ba
 
 ## Training
 {selection["num_kept"]} pairs over {selection["num_prompts"]} prompts, from {selection["num_candidates"]} candidates;
-{recipe.train.num_steps} steps of {recipe.train.batch_size} pairs, beta {recipe.train.beta:g} on mean squared errors, learning rate {recipe.train.learning_rate:g}.
+{result_of(run)} steps of {recipe.train.batch_size} pairs, beta {recipe.train.beta:g} on mean squared errors, learning rate {recipe.train.learning_rate:g}.
 
 ## Evaluation
 Tuned against base on {summary["total"]["num_prompts"]} held-out prompts at {recipe.evaluate.num_seeds} paired seeds each, by the judge that also

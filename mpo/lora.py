@@ -31,7 +31,7 @@ def add_lora(pipeline: Any, settings: Train) -> Any:
         lora_alpha=settings.alpha,  # type: ignore[arg-type]  # a factor like any other
         target_modules=targets,
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # drawn on the CPU
         torch.manual_seed(settings.seed)
         try:
             inject_adapter_in_model(config, denoiser)  # the networks of some families have no add_adapter of their own
@@ -51,11 +51,13 @@ def lora_state(denoiser: Any) -> dict[str, torch.Tensor]:
 
 def load_lora(denoiser: Any, file: Path) -> None:
     """Set the weights of a LoRA that `add_lora` added. Raises MpoError where the file fits it not."""
-    result = set_peft_model_state_dict(denoiser, load_file(file))
-    if result.unexpected_keys:
+    state = load_file(file)
+    differing = sorted(state.keys() ^ lora_state(denoiser).keys())
+    if differing:
         raise MpoError(
-            f"{file} holds weights that the model lacks, such as {result.unexpected_keys[0]!r}; it was trained on another model or train.lora_targets"
+            f"{file} and the model's LoRA differ in what they hold, such as {differing[0]!r}; it was trained on another model or train.lora_targets"
         )
+    set_peft_model_state_dict(denoiser, state)
 
 
 @contextmanager

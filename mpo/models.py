@@ -1,11 +1,12 @@
 """Loading a diffusion model: a shipped one by name, a folder, or a hub id."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
@@ -13,8 +14,9 @@ from transformers.utils import logging as transformers_logging
 
 from mpo import MpoError
 from mpo.families import family_of_class
+from mpo.noise import check_scheduler
 from mpo.processes import this_device
-from mpo.recipe import Model
+from mpo.recipe import Model, Recipe
 
 EMBEDDED = Path(__file__).parent / "embedded" / "model"
 
@@ -24,33 +26,87 @@ def resolve(model: Model) -> str:
     return str(EMBEDDED) if model.path == "embedded" else model.path
 
 
-def check_model(model: Model) -> dict[str, Any]:
-    """The model's index, which alone is read. Raises MpoError where it is missing or of no known family."""
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument")  # of a call that diffusers makes
-            index: Any = DiffusionPipeline.load_config(resolve(model), revision=model.revision)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise MpoError(
-            f"model.path={model.path!r} cannot be loaded ({reason}); give 'embedded', a folder with a model_index.json, or a hub id"
-        ) from None
-    family_of_class(str(index["_class_name"]))
+class ModelNotFoundError(MpoError):
+    """A folder or hub id that holds no pipeline, or a hub that does not answer."""
+
+
+def check_model(recipe: Recipe) -> None:
+    """Reads the model's small files alone: its index, and how its scheduler and denoiser are configured.
+
+    Raises MpoError where the model is missing, of no known family, or cannot be trained as the recipe says.
+    """
+    model = recipe.model
+    index = load_index(model)
+    family = family_of_class(str(index["_class_name"]))
+    for width, height in model.sizes or ():
+        multiple = getattr(family, "SIZE_MULTIPLE", 8)
+        if width % multiple or height % multiple:
+            raise MpoError(
+                f"model.sizes holds {[width, height]}: {index['_class_name']} takes multiples of {multiple}; use {[max(1, round(side / multiple)) * multiple for side in (width, height)]}"
+            )
+    check_scheduler(_part(model, index, "scheduler"), recipe.train)
+    distilled_guidance(recipe, _part(model, index, "transformer" if "transformer" in index else "unet"))
+
+
+def load_index(model: Model) -> dict[str, Any]:
+    """The pipeline's class, and its parts' classes by name. Raises ModelNotFoundError."""
+    with _readable(model):
+        index: Any = DiffusionPipeline.load_config(resolve(model), revision=model.revision)
     return dict(index)
 
 
+def _part(model: Model, index: dict[str, Any], name: str) -> Any:
+    """The scheduler itself, or the denoiser's configuration."""
+    cls: Any = getattr(diffusers, index[name][1])
+    load = cls.from_pretrained if name == "scheduler" else cls.load_config
+    with _readable(model):
+        return load(resolve(model), subfolder=name, revision=model.revision)
+
+
+@contextmanager
+def _readable(model: Model) -> Iterator[None]:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument")  # of a call that diffusers makes
+            yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, MpoError):
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelNotFoundError(
+            f"model.path={model.path!r} cannot be loaded ({reason}); give 'embedded', a folder with a model_index.json, or a hub id"
+        ) from None
+
+
+def distilled_guidance(recipe: Recipe, denoiser_config: Mapping[str, Any]) -> float | None:
+    """The guidance that a network with distilled guidance is trained at; None for others."""
+    given = recipe.train.distilled_guidance
+    if not denoiser_config.get("guidance_embeds", False):
+        if given is not None:
+            raise MpoError(f"train.distilled_guidance={given}: this model has no guidance distilled in; remove it")
+        return None
+    if given is None and recipe.generate is None:
+        raise MpoError(
+            "train.distilled_guidance is missing, and there is no generate.guidance_scale to take; give it a value"
+        )
+    return recipe.generate.guidance_scale if given is None and recipe.generate else given
+
+
 def load_pipeline(model: Model, *, without: Sequence[str] = (), device: str | None = None) -> Any:
-    """The pipeline in evaluation mode, its own progress bar off.
+    """The pipeline in evaluation mode, its own progress bar off, without a safety checker.
 
     without: parts that are not needed and not loaded, "denoiser" or "text_encoders". device: None = this process's.
     """
-    index = check_model(model)
+    index = load_index(model)
+    family_of_class(str(index["_class_name"]))
     names = [name for name in index if not name.startswith("_")]
     groups = {
         "denoiser": [name for name in names if name in ("unet", "transformer")],
         "text_encoders": [name for name in names if name.startswith(("text_encoder", "tokenizer"))],
     }
-    absent = {name: None for group in without for name in groups[group]}
+    absent: dict[str, Any] = {name: None for group in without for name in groups[group]}
+    if "safety_checker" in names:  # paints pictures black, which would then be judged and trained on
+        absent |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     try:
         with _without_chatter(model):
             pipeline = DiffusionPipeline.from_pretrained(

@@ -27,6 +27,23 @@ def is_flow(scheduler: Any) -> bool:
     )
 
 
+def check_scheduler(scheduler: Any, settings: Train) -> None:
+    """Raises MpoError for a scheduler whose noise cannot be trained on, and for settings that it has no use for."""
+    if is_flow(scheduler):
+        return
+    name, config = type(scheduler).__name__, scheduler.config
+    if "sigma_data" in config or "beta_start" not in config:  # EDM scales what the network sees, and predicts otherwise
+        raise MpoError(
+            f"the model's scheduler {name} has no schedule of betas; use a model with epsilon or v_prediction"
+        )
+    if config.prediction_type not in ("epsilon", "v_prediction"):
+        raise MpoError(
+            f"scheduler prediction_type={config.prediction_type!r} cannot be trained; use a model with epsilon or v_prediction"
+        )
+    if settings.timestep_shift != 1:
+        raise MpoError(f"train.timestep_shift={settings.timestep_shift} is used by flow models alone; remove it")
+
+
 def num_train_timesteps(scheduler: Any) -> int:
     return scheduler.config.num_train_timesteps
 

@@ -9,6 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
+METHODS = {
+    "dpo": "Diffusion-DPO (arXiv 2311.12908)",
+    "ipo": "IPO (arXiv 2310.12036) on denoising errors",
+    "hinge": "a hinge (arXiv 2305.10425) on denoising errors",
+    "mapo": "MaPO (arXiv 2406.06424)",
+}
+
 
 @dataclass(frozen=True)
 class PreferenceLoss:

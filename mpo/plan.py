@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from mpo import MpoError
-from mpo.models import check_model, resolve
+from mpo.models import ModelNotFoundError, check_model, resolve
 from mpo.prompts import is_on_hub, read_prompt_sets
 from mpo.recipe import Prompts, Recipe
 from mpo.run import check_settings, stages_of
@@ -49,9 +49,9 @@ def plan(recipe: Recipe) -> tuple[list[Step], list[str]]:
     counts, prompts = _prompts(recipe.prompts, notes)
     check_settings(recipe, prompts)
     try:
-        check_model(recipe.model)
-    except MpoError as error:
-        if Path(resolve(recipe.model)).exists() or "known family" in str(error):
+        check_model(recipe)
+    except ModelNotFoundError as error:
+        if Path(resolve(recipe.model)).exists():
             raise
         notes.append(f"not checked: the model. {error}")
     if recipe.judge.name != "measured":

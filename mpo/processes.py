@@ -6,6 +6,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from mpo import MpoError
@@ -15,6 +16,9 @@ T = TypeVar("T")
 # Set by `accelerate launch`; its plugins would wrap and shard what is trained, and mpo.shard does the rest instead.
 PLUGINS = {"ACCELERATE_USE_FSDP": "fsdp", "ACCELERATE_USE_DEEPSPEED": "deepspeed"}
 SHARDER = "MPO_SHARDER"
+PATIENCE = timedelta(
+    days=7
+)  # stages of the main process alone, or uneven shares, take longer than the usual 10 minutes
 
 
 def _state() -> Any:
@@ -24,11 +28,13 @@ def _state() -> Any:
     for variable, name in PLUGINS.items():
         if os.environ.pop(variable, "false").lower() == "true":
             os.environ[SHARDER] = name
+    # From DeepSpeed's configuration: accelerate would divide losses by it, which the trainer has done.
+    os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
     num_launched = int(os.environ.get("WORLD_SIZE", "1"))
     on_cpu = num_launched > 1 and not torch.accelerator.is_available()
     if on_cpu:  # accelerate asks to be told, or takes each of several CPU processes for one alone
         os.environ["ACCELERATE_USE_CPU"] = "true"
-    state = PartialState(cpu=on_cpu)
+    state = PartialState(cpu=on_cpu, timeout=PATIENCE)
     if state.num_processes != num_launched:
         raise MpoError(
             f"{num_launched} processes were launched, but accelerate sees {state.num_processes}; launch them with `accelerate launch --config_file recipes/accelerate/ddp.yaml`"
@@ -38,6 +44,10 @@ def _state() -> Any:
 
 def is_main() -> bool:
     return _state().is_main_process
+
+
+def num_processes() -> int:
+    return _state().num_processes
 
 
 def this_device() -> Any:

@@ -1,6 +1,6 @@
 """Prompts: reading them from files and data sets, keeping the sets apart, dropping near-repetitions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,34 +17,45 @@ BLOCK = 1024  # prompts compared with all those kept at a time
 
 
 def read_prompts(source: PromptSource, *, field: str) -> list[str]:
-    """A source's prompts, stripped, blank ones left out. Raises MpoError naming field, source and remedy."""
+    """A source's prompts, stripped, each once, blank ones left out. Raises MpoError naming field, source and remedy."""
+    wanted = source.limit if source.shuffle_seed is None else None
+    found: dict[str, None] = {}  # data sets have a row for each picture or vote
+    for text in _texts(source, field):
+        found.setdefault(text.strip())
+        found.pop("", None)
+        if len(found) == wanted:
+            break
+    prompts = list(found)
+    if not prompts:
+        raise MpoError(f"{field}={source.path!r} holds no prompt; write one prompt a line")
+    if source.shuffle_seed is not None:
+        order = np.random.default_rng(source.shuffle_seed).permutation(len(prompts))
+        prompts = [prompts[i] for i in order[: source.limit]]
+    return prompts
+
+
+def _texts(source: PromptSource, field: str) -> Iterator[str]:
+    """In the source's order; rows without a text are passed over."""
     path = find_prompts(source.path)
     if path.suffix == ".txt":
         if not path.is_file():
             raise MpoError(f"{field}={source.path!r} does not exist; give a text file with one prompt a line")
         try:
-            lines = path.read_text("utf-8").splitlines()
+            yield from path.read_text("utf-8").splitlines()
         except UnicodeDecodeError as error:
             raise MpoError(f"{field}={source.path!r} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    else:
-        rows = read_rows(
-            str(path) if path.exists() else source.path, split=source.split, revision=source.revision,
-            columns=[source.column], field=field,
-        )  # fmt: skip
-        lines = [row[source.column] for row in rows]
-        if not all(isinstance(line, str) for line in lines):
+        return
+    rows = read_rows(
+        str(path) if path.exists() else source.path, split=source.split, revision=source.revision,
+        columns=[source.column], field=field,
+    )  # fmt: skip
+    for row in rows:
+        text = row[source.column]
+        if text is not None and not isinstance(text, str):
             raise MpoError(
                 f"{field}.column={source.column!r} of {source.path!r} holds other things than text; name another column"
             )
-    prompts = [line.strip() for line in lines if line.strip()][: source.limit]
-    if not prompts:
-        raise MpoError(f"{field}={source.path!r} holds no prompt; write one prompt a line")
-    repeated = len(prompts) - len(set(prompts))
-    if repeated and path.suffix == ".txt":
-        raise MpoError(
-            f"{field}={source.path!r} repeats {repeated} prompts; remove the repetitions, for example with `sort -u`"
-        )
-    return list(dict.fromkeys(prompts))  # data sets have a row for each picture or vote
+        yield text or ""
 
 
 def read_prompt_sets(settings: Prompts) -> tuple[list[str], list[str], list[str]]:

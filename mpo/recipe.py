@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from mpo import MpoError
 
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 
@@ -24,6 +25,13 @@ class Section(BaseModel):
     """Frozen; unknown keys refused; no silent conversion between types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def refuse_unused(settings: Sequence[tuple[Any, str, str]]) -> None:
+    """(whether it is given, its name, by what alone it is used). Raises ValueError for the first that is given."""
+    for given, name, needed in settings:
+        if given:
+            raise ValueError(f"{name} is used by {needed} alone; set that, or remove {name}")
 
 
 def _tuples(value: Any) -> Any:
@@ -56,7 +64,8 @@ class PromptSource(Section):
     column: str = "prompt"  # of all but .txt
     split: str | None = None  # data sets only; None = "train"
     revision: str | None = None  # hub only; None = the default branch
-    limit: Count | None = None  # the first so many; None = all
+    limit: Count | None = None  # so many different ones at the most; None = all
+    shuffle_seed: Seed | None = None  # which ones, and their order, by chance; None = the first, in order
 
 
 class Prompts(Section):
@@ -83,7 +92,7 @@ class Preferences(Section):
     """Pictures that people (or others) have compared already, in place of candidates of our own."""
 
     path: str  # a folder, a .jsonl, .csv or .parquet file, or a data set's hub id
-    layout: Literal["pickapic", "pairs", "folder"]  # mpo/preferences.py says what each is
+    layout: Literal["pickapic", "pairs", "folder"]  # mpo/gather.py says what each is
     split: str | None = None  # data sets only; None = "train"
     revision: str | None = None  # hub only; None = the default branch
     limit: Count | None = None  # the first so many pairs; None = all
@@ -126,11 +135,21 @@ class Select(Section):
             raise ValueError("use 'dominance', 'total', 'dimension:NAME' or 'given'")
         return value
 
+    @model_validator(mode="after")
+    def _settings_are_used(self) -> "Select":
+        unused = [
+            (self.grain != "dimension" and self.strategy != "dominance", "grain", "strategy 'dominance'"),
+            (self.margin and self.strategy == "given", "margin", "strategies that compare scores"),
+            (self.pairs_per_prompt and self.strategy == "given", "pairs_per_prompt", "strategies that compare scores"),
+        ]
+        refuse_unused(unused)
+        return self
+
 
 class Train(Section):
     """Diffusion-DPO on a LoRA."""
 
-    seed: int = 0
+    seed: Seed = 0
     objective: Literal["dpo", "ipo", "hinge", "mapo"] = "dpo"  # mpo/objective.py says what each is
     beta: Positive  # on errors averaged over all but the batch axis (arXiv 2311.12908, eq. 14); mapo: about 0.1
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = (
@@ -150,7 +169,7 @@ class Train(Section):
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     lr_schedule: Literal["constant", "cosine", "linear"] = "constant"
     batch_size: Count  # pairs a step, over all processes and accumulation steps
-    micro_batch_size: Count | None = None  # pairs in memory at a time; None = batch_size
+    micro_batch_size: Count | None = None  # pairs that a process holds at a time; None = its whole share of batch_size
     rank: Count
     alpha: Positive
     lora_targets: tuple[str, ...] | None = None  # None = the family's attention projections
@@ -192,9 +211,7 @@ class Train(Section):
             (self.snr_gamma != 5 and self.error_weighting != "min_snr", "snr_gamma", "error_weighting 'min_snr'"),
             (self.reference_cache and self.objective == "mapo", "reference_cache", "objectives with a reference"),
         ]
-        for given, name, needed in unused:
-            if given:
-                raise ValueError(f"{name} is used by {needed} alone; set that, or remove {name}")
+        refuse_unused(unused)
         low, high = self.timestep_range
         if not 0 <= low < high <= 1:
             raise ValueError(f"timestep_range={[low, high]} must rise within [0, 1]")
@@ -215,7 +232,7 @@ class Validation(Section):
     """Now and then, the mean score of pictures for the validation prompts; the best checkpoint is the result."""
 
     interval_steps: Count
-    seed: int = 2
+    seed: Seed = 2
     num_seeds: Count = 1  # pictures a prompt
     num_inference_steps: Count
     guidance_scale: NonNegative
@@ -226,7 +243,7 @@ class Validation(Section):
 class Evaluate(Section):
     """Tuned against base on the held-out prompts, at paired seeds."""
 
-    seed: int
+    seed: Seed
     num_seeds: Count  # pictures a prompt and model
     num_inference_steps: Count
     guidance_scale: NonNegative
@@ -239,7 +256,7 @@ class Recipe(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     description: str
-    seed: int = 0
+    seed: Seed = 0
     model: Model
     prompts: Prompts
     generate: Generate | None = None  # None = the pairs come from `preferences`

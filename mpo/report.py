@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from mpo import __version__
 from mpo.evaluate import MODELS, TIE, read_evaluation
+from mpo.objective import METHODS
 from mpo.recipe import Recipe, dump_recipe, read_recipe
 from mpo.select import read_selection
 from mpo.store import Run, read_table, write_text
@@ -52,6 +53,7 @@ def report(folder: str | Path) -> None:
         validation=_validation_curve(read_validations(run)) if recipe.validation else "",
         num_validated=len(list((run.validation / "step-000000").glob("*.png"))),
         trained=json.loads(run.trained.read_text("utf-8")),
+        method=METHODS[recipe.train.objective],
         scores_picture=_score_shift(scores),
         examples=_examples(run, rows, scores, prompts),
         num_seeds=recipe.evaluate.num_seeds,

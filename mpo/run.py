@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mpo import MpoError
-from mpo.processes import is_main, wait
+from mpo.processes import is_main, num_processes, wait
 from mpo.progress import say
 from mpo.prompts import PROMPTS, read_prompt_sets
 from mpo.recipe import Recipe, dump_recipe, read_recipe
-from mpo.store import Run, write_table, write_text
+from mpo.reuse import take_over
+from mpo.store import Run, read_table, write_table, write_text
 
 STAGES = ("generate", "score", "select", "encode", "train", "evaluate", "export", "report")
 SHARED = (
@@ -34,60 +35,67 @@ def stage_function(stage: str) -> Callable[..., None]:
     return getattr(importlib.import_module(f"mpo.{stage}"), stage)
 
 
-def check(recipe: Recipe) -> tuple[list[str], list[str], list[str]]:
-    """Everything that can be checked before weights load; returns training, held-out and validation prompts.
+def check_settings(recipe: Recipe, prompts: Sequence[str]) -> None:
+    """What can be checked without the hub: judge, checklist, strategy, optimizer, how steps are dealt to processes.
 
     Raises ValueError (MpoError, ChecklistError, JudgeError) with one line that names field, value and remedy.
     """
-    from mpo.models import check_model
-
-    sets = read_prompt_sets(recipe.prompts)
-    check_settings(recipe, [prompt for prompts in sets for prompt in prompts])
-    check_model(recipe.model)
-    return sets
-
-
-def check_settings(recipe: Recipe, prompts: Sequence[str]) -> None:
-    """What can be checked without the hub: judge, checklist, strategy, optimizer."""
     from mpo.optimizer import check_optimizer
     from mpo.score import check_judge
     from mpo.select import lead_of
+    from mpo.shard import check_sharder
+    from mpo.train import micro_batch_size
 
     checklist = check_judge(recipe, prompts)
     if recipe.select.strategy != "given":
         lead_of(recipe.select.strategy, checklist)
     check_optimizer(recipe.train)
+    check_sharder(recipe, micro_batch_size(recipe.train, num_processes()), num_processes())
 
 
-def prepare(recipe: Recipe, output: str | Path) -> Run:
-    """Check, then write recipe.yaml and the prompt tables. Refuses a folder that holds another recipe's run."""
+def prepare(recipe: Recipe, output: str | Path, *, source: str | Path | None = None) -> Run:
+    """Check, then write recipe.yaml and the prompt tables. Refuses a folder that holds another recipe's run.
+
+    source: a run whose work is taken over as far as the recipes agree.
+    """
     run = Run(output)
     if is_main():
-        _prepare(recipe, run)
+        _prepare(recipe, run, Run(source) if source else None)
     wait()
     return run
 
 
-def _prepare(recipe: Recipe, run: Run) -> None:
-    resolved = dump_recipe(recipe)
+def _prepare(recipe: Recipe, run: Run, source: Run | None) -> None:
+    from mpo.models import check_model
+
     if run.recipe.exists():
         if read_recipe(run.recipe) != recipe:
             differing = _differences(read_recipe(run.recipe), recipe)
             raise MpoError(
-                f"--output {str(run.folder)!r} holds a run of another recipe (it differs in {', '.join(differing)}); use another folder"
+                f"--output {str(run.folder)!r} holds a run of another recipe (it differs in {', '.join(differing)}); use another folder, with --from {run.folder} to take over what they share"
             )
     elif run.folder.exists() and any(run.folder.iterdir()):
         raise MpoError(f"--output {str(run.folder)!r} is not empty and holds no run; use another folder")
-    train, heldout, validation = check(recipe)
-    for path, prompts in (
-        (run.prompts, train),  # empty where they come with the preferences
-        (run.heldout_prompts, heldout),
-        (run.validation_prompts, validation),
-    ):
-        if prompts and not path.exists():
+    if source and not source.recipe.is_file():
+        raise MpoError(f"--from {str(source.folder)!r} is no run: it holds no recipe.yaml; name a run directory")
+    tables = (run.prompts, run.validation_prompts, run.heldout_prompts)
+    prepared = run.heldout_prompts.exists()  # the last to be written
+    if prepared:
+        sets = [read_table(p, made_by="run")["prompt"].to_pylist() if p.exists() else [] for p in tables]
+    else:
+        train, heldout, validation = read_prompt_sets(recipe.prompts)
+        sets = [train, validation, heldout]
+    check_settings(recipe, [prompt for prompts in sets for prompt in prompts])
+    check_model(recipe)
+    if prepared:
+        return
+    write_text(run.recipe, dump_recipe(recipe))
+    if source:
+        taken = take_over(read_recipe(source.recipe), recipe, source, run, stages_of(recipe))
+        say(f"taken over from {source.folder}: {', '.join(taken) or 'nothing, since no stage agrees'}")
+    for path, prompts in zip(tables, sets, strict=True):
+        if prompts and not path.exists():  # training prompts may come with the preferences
             write_table(path, {"prompt_id": list(range(len(prompts))), "prompt": prompts}, PROMPTS)
-    if not run.recipe.exists():  # last: where it stands, the tables stand too
-        write_text(run.recipe, resolved)
 
 
 def _differences(held: Recipe, wanted: Recipe) -> list[str]:
@@ -104,13 +112,19 @@ def _differences(held: Recipe, wanted: Recipe) -> list[str]:
 
 
 def run_recipe(
-    recipe: Recipe, output: str | Path, *, stages: Sequence[str] | None = None, repair: bool = False
+    recipe: Recipe,
+    output: str | Path,
+    *,
+    stages: Sequence[str] | None = None,
+    repair: bool = False,
+    source: str | Path | None = None,
 ) -> None:
     """The stages from first to last; None = all of the recipe's. What is done already is not done again.
 
-    With `repair`, damaged candidates are made again first.
+    With `repair`, damaged candidates are made again first. source: a run whose work is taken over as far as the
+    recipes agree, such as candidates and scores for another way to select or another beta.
     """
-    run = prepare(recipe, output)
+    run = prepare(recipe, output, source=source)
     for stage in stages_of(recipe) if stages is None else stages:
         run_stage(run.folder, stage, repair=repair)
 

@@ -53,6 +53,15 @@ def load_reward(recipe: Recipe) -> VisionReward:
     return VisionReward(load_judge(judging.name, **judging.options), judging.checklist, questions=judging.questions)
 
 
+def checklist_metadata(checklist: Checklist) -> dict[str, str]:
+    """What a table of scores says of the questions asked."""
+    return {
+        "checklist": checklist.fingerprint,
+        "questions": ",".join(checklist.question_ids),
+        "dimensions": ",".join(checklist.dimensions),
+    }
+
+
 def scored_checklist(recipe: Recipe, table: pa.Table, path: Path) -> Checklist:
     """The checklist that a table was scored with. Loads no judge.
 
@@ -135,10 +144,5 @@ def score(folder: str | Path) -> None:
         "dimensions": scores.dimensions.tolist(),
         "total": scores.total.tolist(),
     }
-    metadata = {
-        "checklist": scores.checklist.fingerprint,
-        "questions": ",".join(scores.checklist.question_ids),
-        "dimensions": ",".join(scores.checklist.dimensions),
-    }
-    write_table(run.scores, columns, SCORES, metadata)
+    write_table(run.scores, columns, SCORES, checklist_metadata(scores.checklist))
     shutil.rmtree(parts)

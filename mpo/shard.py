@@ -32,9 +32,10 @@ def check_sharder(recipe: Recipe, micro_batch_size: int, num_processes: int) -> 
         return None
     if num_processes == 1:
         raise MpoError(f"accelerate's configuration asks for {sharder} with 1 process; raise num_processes")
-    if recipe.model.sizes and len(recipe.model.sizes) > 1 and micro_batch_size > 1:
+    sizes = recipe.model.sizes
+    if micro_batch_size > 1 and (len(sizes) > 1 if sizes else recipe.preferences is not None):
         raise MpoError(
-            f"{sharder} with {len(recipe.model.sizes)} model.sizes needs train.micro_batch_size=1, not {micro_batch_size}"
+            f"{sharder} with pictures of several sizes needs train.micro_batch_size=1, not {micro_batch_size}; or give one of model.sizes"
         )
     if recipe.train.compile:
         raise MpoError(f"train.compile=true does not go with {sharder}; set it to false")

@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 
 from mpo import MpoError
 
+LORA_WEIGHTS = "pytorch_lora_weights.safetensors"  # as diffusers names them
+
 
 class Run:
     """Names of everything in a run directory."""
@@ -45,7 +47,7 @@ class Run:
         self.trained = self.folder / "trained.json"  # which step is the result, and why training ended there
         self.trackers = self.folder / "trackers"
         self.lora = self.folder / "lora"
-        self.lora_weights = self.lora / "pytorch_lora_weights.safetensors"
+        self.lora_weights = self.lora / LORA_WEIGHTS
         self.evaluation = self.folder / "evaluation"
         self.samples = self.evaluation / "samples"
         self.evaluation_table = self.evaluation / "evaluation.parquet"

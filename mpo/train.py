@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from diffusers.models.attention_processor import Attention
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from jaxtyping import Float
@@ -25,7 +26,7 @@ from mpo.checkpoint import checkpoint_folder, last_checkpoint, restore_checkpoin
 from mpo.encode import EncodedPairs
 from mpo.families import Family, find_family
 from mpo.lora import add_lora, lora_off
-from mpo.models import load_pipeline
+from mpo.models import distilled_guidance, load_pipeline
 from mpo.noise import error_weights
 from mpo.objective import PreferenceLoss, denoising_error, find_objective, with_sft
 from mpo.optimizer import build_optimizer
@@ -40,6 +41,7 @@ from mpo.trackers import start_trackers
 from mpo.validate import best_of, has_stalled, is_due, read_validations, validate
 
 METRICS = ("loss", "accuracy", "margin", "chosen_error", "rejected_error", "reference_error")
+REPLACEABLE = {"AttnProcessor", "AttnProcessor2_0", "JointAttnProcessor2_0"}  # which diffusers has with xformers, too
 NUM_SMOOTHED = 20  # steps over which growing errors are looked for
 
 
@@ -80,7 +82,7 @@ def train(folder: str | Path) -> None:
 
     # Data: encoded pairs, split over processes and micro-batches.
     pairs = read_table(run.pairs, made_by="select").to_pylist()
-    guidance = distilled_guidance(recipe, denoiser)
+    guidance = distilled_guidance(recipe, denoiser.config)
     batches = Batches(pipeline, family, pairs, EncodedPairs(run), settings, accelerator.device, guidance)
     num_micro = settings.batch_size // (micro * accelerator.num_processes)
     objective = find_objective(settings.objective, beta=settings.beta, label_smoothing=settings.label_smoothing)
@@ -125,6 +127,7 @@ def train(folder: str | Path) -> None:
                         if cache is not None:
                             columns: Any = accelerator.gather(reference.T.contiguous())
                             cache.put(together, columns.T)
+                            reference = cache.get(mine, accelerator.device)  # as a resumed run will read them
                     policy = weights * denoising_errors(pipeline, family, inputs)
                     against = () if reference is None else tuple(weights * reference)
                 outcome = objective.loss(*policy, *against)
@@ -209,6 +212,11 @@ def set_up(denoiser: Any, settings: Train) -> None:
     if settings.gradient_checkpointing:
         denoiser.enable_gradient_checkpointing()
     if settings.attention == "xformers":
+        processors = {type(m.processor).__name__ for m in denoiser.modules() if isinstance(m, Attention)}
+        if not processors <= REPLACEABLE:  # diffusers would put plain attention in the place of any other
+            raise MpoError(
+                f"train.attention='xformers' cannot take the place of this model's {', '.join(sorted(processors - REPLACEABLE))}; use 'sdpa'"
+            )
         try:
             denoiser.enable_xformers_memory_efficient_attention()
         except (ImportError, ModuleNotFoundError, ValueError, NotImplementedError) as error:
@@ -220,20 +228,6 @@ def set_up(denoiser: Any, settings: Train) -> None:
             denoiser.compile_repeated_blocks()
         else:
             denoiser.compile()
-
-
-def distilled_guidance(recipe: Recipe, denoiser: Any) -> float | None:
-    """The guidance that a network with distilled guidance is trained at; None for others."""
-    given = recipe.train.distilled_guidance
-    if not getattr(denoiser.config, "guidance_embeds", False):
-        if given is not None:
-            raise MpoError(f"train.distilled_guidance={given}: this model has no guidance distilled in; remove it")
-        return None
-    if given is None and recipe.generate is None:
-        raise MpoError(
-            "train.distilled_guidance is missing, and there is no generate.guidance_scale to take; give it a value"
-        )
-    return recipe.generate.guidance_scale if given is None and recipe.generate else given
 
 
 def micro_batch_size(settings: Train, num_processes: int) -> int:
@@ -274,6 +268,10 @@ def refuse_divergence(
     if len(history) < NUM_SMOOTHED:
         return
     recent = history[-NUM_SMOOTHED:]
+    if not any(math.isfinite(m["grad_norm"]) for m in recent):
+        raise MpoError(
+            f"train: no gradient of the last {NUM_SMOOTHED} steps was finite, so none was taken; set train.mixed_precision=bf16 or model.dtype=float32"
+        )
     before = recent if settings.objective != "mapo" else history[:NUM_SMOOTHED]
     ratio = median(m["chosen_error"] for m in recent) / median(m["reference_error"] for m in before)
     if ratio > settings.max_error_ratio:

@@ -90,6 +90,15 @@ def call_default(pipeline: Any, argument: str) -> Any:
     return inspect.signature(type(pipeline).__call__).parameters[argument].default
 
 
+def encode_masked_prompts(pipeline: Any, prompts: Sequence[str], *arguments: str) -> Conditioning:
+    """By the pipeline's own encoder, with these of its call's arguments at their defaults: embeddings and their mask."""
+    defaults = {argument: call_default(pipeline, argument) for argument in arguments}
+    embeddings, mask, _, _ = pipeline.encode_prompt(
+        list(prompts), do_classifier_free_guidance=False, device=pipeline.device, **defaults
+    )
+    return {"encoder_hidden_states": embeddings, "encoder_attention_mask": mask}
+
+
 def sampling_arguments(
     pipeline: Any, *, guidance_scale: float, num_prompts: int, size: tuple[int, int] | None
 ) -> dict[str, Any]:

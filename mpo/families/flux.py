@@ -16,6 +16,8 @@ from mpo.noise import flow_noise as add_noise
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
 
+SIZE_MULTIPLE = 16  # of pixels: the autoencoder's 8, and patches of 2x2
+
 
 def encode_prompts(pipeline: FluxPipeline, prompts: Sequence[str]) -> Conditioning:
     embeddings: Any
@@ -28,10 +30,10 @@ def predict(
     pipeline: FluxPipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
 ) -> torch.Tensor:
     """`conditioning["guidance"]` (B,) is taken by a network that has guidance distilled into it."""
-    batch, channels, height, width = noisy.shape
+    batch, _, height, width = noisy.shape
     text = conditioning["encoder_hidden_states"]
     patches = pipeline.transformer(
-        hidden_states=pipeline._pack_latents(noisy, batch, channels, height, width),
+        hidden_states=pack(pipeline, noisy),
         timestep=timesteps.to(noisy.dtype) / 1000,
         guidance=conditioning.get("guidance"),
         pooled_projections=conditioning["pooled_projections"],
@@ -39,6 +41,15 @@ def predict(
         txt_ids=text.new_zeros(text.shape[1], 3),
         img_ids=pipeline._prepare_latent_image_ids(batch, height // 2, width // 2, noisy.device, noisy.dtype),
     ).sample
-    return pipeline._unpack_latents(
-        patches, height * pipeline.vae_scale_factor, width * pipeline.vae_scale_factor, pipeline.vae_scale_factor
-    )
+    return unpack(pipeline, patches, height, width)
+
+
+def pack(pipeline: Any, latents: torch.Tensor) -> torch.Tensor:
+    """(B, c, h, w) -> patches (B, h w / 4, 4 c), by the pipeline's own code."""
+    return pipeline._pack_latents(latents, *latents.shape)
+
+
+def unpack(pipeline: Any, patches: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The inverse, of latents (h, w)."""
+    scale = pipeline.vae_scale_factor
+    return pipeline._unpack_latents(patches, height * scale, width * scale, scale)

@@ -5,22 +5,17 @@ from collections.abc import Sequence
 import torch
 from diffusers import PixArtSigmaPipeline
 
-from mpo.families import Conditioning, call_default
+from mpo.families import Conditioning, encode_masked_prompts
 from mpo.families.stable_diffusion import encode_media, lora_targets
 from mpo.noise import diffusion_noise as add_noise
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
 
+SIZE_MULTIPLE = 16  # of pixels: the autoencoder's 8, and patches of 2x2
+
 
 def encode_prompts(pipeline: PixArtSigmaPipeline, prompts: Sequence[str]) -> Conditioning:
-    embeddings, mask, _, _ = pipeline.encode_prompt(
-        list(prompts),
-        do_classifier_free_guidance=False,
-        device=pipeline.device,
-        clean_caption=call_default(pipeline, "clean_caption"),
-        max_sequence_length=call_default(pipeline, "max_sequence_length"),
-    )
-    return {"encoder_hidden_states": embeddings, "encoder_attention_mask": mask}
+    return encode_masked_prompts(pipeline, prompts, "clean_caption", "max_sequence_length")
 
 
 def predict(

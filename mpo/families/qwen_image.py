@@ -9,15 +9,19 @@ from typing import Any
 import torch
 from diffusers import QwenImagePipeline
 
-from mpo.families import Conditioning
+from mpo.families import Conditioning, call_default
+from mpo.families.flux import pack, unpack
 from mpo.families.stable_diffusion_3 import lora_targets
 from mpo.noise import flow_noise as add_noise
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict", "sampling_arguments"]
 
+SIZE_MULTIPLE = 16  # of pixels: the autoencoder's 8, and patches of 2x2
+
 
 def encode_prompts(pipeline: QwenImagePipeline, prompts: Sequence[str]) -> Conditioning:
-    embeddings, mask = pipeline.encode_prompt(list(prompts), device=pipeline.device)
+    length = call_default(pipeline, "max_sequence_length")  # encode_prompt's own default is another
+    embeddings, mask = pipeline.encode_prompt(list(prompts), device=pipeline.device, max_sequence_length=length)
     if mask is None:  # the pipeline's word for prompts that are all equally long
         mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=embeddings.device)
     return {"encoder_hidden_states": embeddings, "encoder_hidden_states_mask": mask}
@@ -37,17 +41,16 @@ def encode_media(pipeline: QwenImagePipeline, pixels: torch.Tensor) -> torch.Ten
 def predict(
     pipeline: QwenImagePipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
 ) -> torch.Tensor:
-    batch, channels, height, width = noisy.shape
+    batch, _, height, width = noisy.shape
     mask = conditioning["encoder_hidden_states_mask"]
     patches = pipeline.transformer(
-        hidden_states=pipeline._pack_latents(noisy, batch, channels, height, width),
+        hidden_states=pack(pipeline, noisy),
         timestep=timesteps.to(noisy.dtype) / 1000,
         encoder_hidden_states=conditioning["encoder_hidden_states"],
         encoder_hidden_states_mask=None if mask.all() else mask,
         img_shapes=[[(1, height // 2, width // 2)]] * batch,
     ).sample
-    scale = pipeline.vae_scale_factor
-    return pipeline._unpack_latents(patches, height * scale, width * scale, scale).squeeze(2)
+    return unpack(pipeline, patches, height, width).squeeze(2)
 
 
 def sampling_arguments(guidance_scale: float, num_prompts: int) -> dict[str, Any]:

@@ -6,23 +6,17 @@ from typing import Any
 import torch
 from diffusers import SanaPipeline
 
-from mpo.families import Conditioning, call_default
+from mpo.families import Conditioning, encode_masked_prompts
 from mpo.families.stable_diffusion import encode_media, lora_targets
 from mpo.noise import flow_noise as add_noise
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
 
+SIZE_MULTIPLE = 32  # of pixels: the autoencoder's
+
 
 def encode_prompts(pipeline: SanaPipeline, prompts: Sequence[str]) -> Conditioning:
-    embeddings, mask, _, _ = pipeline.encode_prompt(
-        list(prompts),
-        do_classifier_free_guidance=False,
-        device=pipeline.device,
-        clean_caption=call_default(pipeline, "clean_caption"),
-        max_sequence_length=call_default(pipeline, "max_sequence_length"),
-        complex_human_instruction=call_default(pipeline, "complex_human_instruction"),
-    )
-    return {"encoder_hidden_states": embeddings, "encoder_attention_mask": mask}
+    return encode_masked_prompts(pipeline, prompts, "clean_caption", "max_sequence_length", "complex_human_instruction")
 
 
 def predict(

@@ -12,6 +12,8 @@ from mpo.noise import flow_noise as add_noise
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
 
+SIZE_MULTIPLE = 16  # of pixels: the autoencoder's 8, and patches of 2x2
+
 
 def encode_prompts(pipeline: StableDiffusion3Pipeline, prompts: Sequence[str]) -> Conditioning:
     texts: Any = list(prompts)

@@ -368,13 +368,18 @@ def test_training_stops_where_validation_no_longer_improves(fields, tmp_path):
 def test_early_stop_ends_a_run_that_can_still_be_exported(model_folder, tmp_path, monkeypatch):
     fields = with_validation(small_fields(model_folder, tmp_path), tmp_path)
     fields["validation"] |= {"interval_steps": 1, "patience": 1}
+    fields["train"]["objective"] = "ipo"
     monkeypatch.setattr("mpo.train.has_stalled", lambda recipe, validated: len(validated) > 3)
     run_recipe(parse_recipe(fields, source="small"), tmp_path / "run")
     run = Run(tmp_path / "run")
     assert len(log_of(run)) == 3
-    assert json.loads(run.trained.read_text())["stopped_early"]
+    held = json.loads(run.trained.read_text())
+    assert held["stopped_early"]
     assert run.lora_weights.exists()
-    assert run.report.exists()
+    for page in (run.report.read_text(), (run.lora / "README.md").read_text()):
+        assert "IPO (arXiv 2310.12036)" in page
+        assert "Diffusion-DPO" not in page
+        assert f"{held['result_step']} steps of 4 pairs" in page
 
 
 def test_validation_prompts_and_section_go_together(fields, tmp_path):
