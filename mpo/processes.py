@@ -69,6 +69,14 @@ def largest(value: int) -> int:
     return max(gather_object([value]))
 
 
+def from_main(value: T) -> T:
+    """The main process's value, in every process; others may give None."""
+    from accelerate.utils import broadcast_object_list
+
+    _state()
+    return broadcast_object_list([value])[0]
+
+
 def wait() -> None:
     """Until every process has come here."""
     _state().wait_for_everyone()

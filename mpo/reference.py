@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mpo import MpoError
 from mpo.batches import Draw
+from mpo.processes import from_main, is_main, wait
 from mpo.recipe import Recipe
 from mpo.store import Run, sha256, write_json
 
@@ -54,35 +55,28 @@ def fingerprint(denoiser: torch.nn.Module) -> str:
 class ReferenceErrors:
     """(pair, repetition) -> errors of chosen and rejected. A line of JSON for each batch, whole or ignored."""
 
-    def __init__(self, folder: str | Path, description: dict[str, Any], *, write: bool = True):
-        """Opens or makes the folder. write: whether this process keeps new errors. Raises MpoError for another's folder."""
-        self.folder, self.write = Path(folder), write
-        held = self.folder / "description.json"
-        if held.exists():
-            other = json.loads(held.read_text("utf-8"))
-            differing = [name for name in description if other.get(name) != description[name]]
-            if differing:
-                raise MpoError(
-                    f"train.reference_cache={str(folder)!r} holds errors of another {' and '.join(differing)}; use another folder, or delete it"
-                )
-        elif write:
-            write_json(held, description)
-        self._errors: dict[Draw, tuple[float, float]] = {}
-        file = self.folder / "errors.jsonl"
-        if file.exists():
-            whole = 0
-            for line in file.read_bytes().splitlines(keepends=True):
-                if not line.endswith(b"\n"):
-                    break  # half a line of a killed run
-                whole += len(line)
-                entry = json.loads(line)
-                self._keep([Draw(*draw) for draw in entry["draws"]], entry["errors"])
-            if write:
-                os.truncate(file, whole)
+    def __init__(self, folder: str | Path, description: dict[str, Any]):
+        """Opens or makes the folder; called by every process, of which the main one reads and keeps.
 
-    def _keep(self, draws: Sequence[Draw], errors: Sequence[Sequence[float]]) -> None:
-        for draw, (chosen, rejected) in zip(draws, errors, strict=True):
-            self._errors.setdefault(draw, (chosen, rejected))
+        Raises MpoError for another's folder.
+        """
+        self.folder = Path(folder)
+        held = self.folder / "description.json"
+        if is_main() and not held.exists():
+            write_json(held, description)
+        wait()
+        other = json.loads(held.read_text("utf-8"))
+        differing = [name for name in description if other.get(name) != description[name]]
+        if differing:
+            raise MpoError(
+                f"train.reference_cache={str(folder)!r} holds errors of another {' and '.join(differing)}; use another folder, or delete it"
+            )
+        # All processes know the same, also where another run writes to the folder meanwhile.
+        self._errors: dict[Draw, tuple[float, float]] = from_main(_read_errors(self._file) if is_main() else None)
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "errors.jsonl"
 
     def __len__(self) -> int:
         return len(self._errors)
@@ -97,8 +91,32 @@ class ReferenceErrors:
     def put(self, draws: Sequence[Draw], errors: Float[Tensor, "2 B"]) -> None:
         """Keep the errors of B draws; what is kept already stays."""
         rows = errors.T.tolist()
-        self._keep(draws, rows)
-        if self.write:
+        _keep(self._errors, draws, rows)
+        if is_main() and errors.isfinite().all():  # others stop the training, and should not stop the next
             entry = {"draws": [[draw.pair, draw.repetition] for draw in draws], "errors": rows}
-            with (self.folder / "errors.jsonl").open("ab") as file:
-                file.write(json.dumps(entry).encode() + b"\n")
+            with self._file.open("a+b") as file:
+                line = json.dumps(entry).encode() + b"\n"
+                file.write(b"\n" + line if _ends_in_half_a_line(file) else line)
+
+
+def _ends_in_half_a_line(file: BinaryIO) -> bool:
+    if not file.seek(0, os.SEEK_END):
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
+
+
+def _read_errors(file: Path) -> dict[Draw, tuple[float, float]]:
+    errors: dict[Draw, tuple[float, float]] = {}
+    for line in file.read_bytes().splitlines() if file.exists() else ():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # half a line of a killed run
+        _keep(errors, [Draw(*draw) for draw in entry["draws"]], entry["errors"])
+    return errors
+
+
+def _keep(errors: dict[Draw, tuple[float, float]], draws: Sequence[Draw], rows: Sequence[Sequence[float]]) -> None:
+    for draw, (chosen, rejected) in zip(draws, rows, strict=True):
+        errors.setdefault(draw, (chosen, rejected))

@@ -17,7 +17,7 @@ from mpo.evaluate import MODELS, TIE, read_evaluation
 from mpo.objective import METHODS
 from mpo.recipe import Recipe, dump_recipe, read_recipe
 from mpo.select import read_selection
-from mpo.store import Run, read_table, write_text
+from mpo.store import Run, read_lines, read_table, write_text
 from mpo.validate import Validated, read_validations
 from reward import Scores
 
@@ -37,7 +37,7 @@ def report(folder: str | Path) -> None:
     recipe = read_recipe(run.recipe)
     rows, scores, summary = read_evaluation(run)
     selection = read_selection(run)
-    metrics = [json.loads(line) for line in run.training_log.read_text("utf-8").splitlines()]
+    metrics = read_lines(run.training_log)
     prompts = {row["prompt_id"]: row["prompt"] for row in read_table(run.heldout_prompts, made_by="run").to_pylist()}
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(resources.files("mpo").joinpath("report.html.j2").read_text("utf-8"))

@@ -83,6 +83,16 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Records of a log, a line of JSON each; half a line, as a killed run may leave at the end, is left out."""
+    lines = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    write_text(path, "".join(json.dumps(record) + "\n" for record in records))
+
+
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(text, "utf-8")

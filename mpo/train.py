@@ -30,15 +30,15 @@ from mpo.models import distilled_guidance, load_pipeline
 from mpo.noise import error_weights
 from mpo.objective import PreferenceLoss, denoising_error, find_objective, with_sft
 from mpo.optimizer import build_optimizer
-from mpo.processes import this_device
+from mpo.processes import is_main, this_device, wait
 from mpo.progress import say, track
 from mpo.recipe import Recipe, Train, read_recipe
 from mpo.reference import ReferenceErrors, describe
 from mpo.score import load_reward
 from mpo.shard import check_sharder, shard_frozen
-from mpo.store import Run, read_table, replacing, write_json
+from mpo.store import Run, read_lines, read_table, write_json, write_lines
 from mpo.trackers import start_trackers
-from mpo.validate import best_of, has_stalled, is_due, read_validations, validate
+from mpo.validate import Validated, best_of, has_stalled, is_due, read_validations, validate
 
 METRICS = ("loss", "accuracy", "margin", "chosen_error", "rejected_error", "reference_error")
 REPLACEABLE = {"AttnProcessor", "AttnProcessor2_0", "JointAttnProcessor2_0"}  # which diffusers has with xformers, too
@@ -67,7 +67,7 @@ def train(folder: str | Path) -> None:
     pipeline = load_pipeline(recipe.model, without=without, device="cpu" if sharder else None)
     family = find_family(pipeline)
     denoiser = add_lora(pipeline, settings).train()
-    cache = open_cache(run, recipe, pipeline, denoiser, accelerator)
+    cache = open_cache(run, recipe, pipeline, denoiser)
     set_up(denoiser, settings)
     if sharder:
         shard_frozen(pipeline, sharder, accelerator)
@@ -92,7 +92,7 @@ def train(folder: str | Path) -> None:
     step = last_checkpoint(run)
     if step:
         restore_checkpoint(checkpoint_folder(run, step), denoiser, optimizer, schedule, ema, accelerator)
-    history, validated = trim_log(run, step, accelerator), read_validations(run)
+    history, validated = trim_logs(run, step)
     start_trackers(accelerator, recipe)
     with (
         track("train", total=settings.num_steps, done=step) as advance,
@@ -240,15 +240,11 @@ def micro_batch_size(settings: Train, num_processes: int) -> int:
     return micro
 
 
-def open_cache(
-    run: Run, recipe: Recipe, pipeline: Any, denoiser: Any, accelerator: Accelerator
-) -> ReferenceErrors | None:
+def open_cache(run: Run, recipe: Recipe, pipeline: Any, denoiser: Any) -> ReferenceErrors | None:
     if recipe.train.reference_cache is None:
         return None
     folder = run.folder / recipe.train.reference_cache
-    description = describe(recipe, run, pipeline, denoiser)
-    with accelerator.main_process_first():
-        return ReferenceErrors(folder, description, write=accelerator.is_main_process)
+    return ReferenceErrors(folder, describe(recipe, run, pipeline, denoiser))
 
 
 def refuse_divergence(
@@ -281,13 +277,14 @@ def refuse_divergence(
         )
 
 
-def trim_log(run: Run, step: int, accelerator: Accelerator) -> list[dict]:
-    """training.jsonl up to a step: a killed run may leave half a line, and steps that this one repeats."""
-    lines = run.training_log.read_text("utf-8").splitlines() if run.training_log.exists() else []
-    kept = [entry for entry in (json.loads(line) for line in lines if line.endswith("}")) if entry["step"] <= step]
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        with replacing(run.training_log) as temporary:
-            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), "utf-8")
-    accelerator.wait_for_everyone()
-    return kept
+def trim_logs(run: Run, step: int) -> tuple[list[dict[str, Any]], list[Validated]]:
+    """training.jsonl and validation.jsonl up to a step: a killed run may leave half a line, and steps that this one repeats."""
+    trained = [record for record in read_lines(run.training_log) if record["step"] <= step]
+    validated = [record for record in read_validations(run) if record.step <= step]
+    wait()  # all have read what the main process writes anew
+    if is_main():
+        write_lines(run.training_log, trained)
+        if validated:
+            write_lines(run.validation_log, map(vars, validated))
+    wait()
+    return trained, validated

@@ -17,7 +17,7 @@ from mpo.lora import load_lora
 from mpo.processes import is_main, wait
 from mpo.recipe import Recipe
 from mpo.score import score_files
-from mpo.store import Run, read_table
+from mpo.store import Run, read_lines, read_table
 from reward import VisionReward
 
 
@@ -31,10 +31,7 @@ class Validated:
 
 
 def read_validations(run: Run) -> list[Validated]:
-    if not run.validation_log.exists():
-        return []
-    lines = run.validation_log.read_text("utf-8").splitlines(keepends=True)
-    return [Validated(**json.loads(line)) for line in lines if line.endswith("\n")]
+    return [Validated(**record) for record in read_lines(run.validation_log)]
 
 
 def is_due(recipe: Recipe, step: int) -> bool:
