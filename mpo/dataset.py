@@ -10,7 +10,7 @@ from typing import Any
 
 from mpo import MpoError
 from mpo.progress import track
-from mpo.recipe import Recipe, dump_recipe, read_recipe
+from mpo.recipe import Recipe, dump_recipe, maker, read_recipe
 from mpo.score import scored_checklist
 from mpo.select import read_selection
 from mpo.store import Run, read_table, replacing
@@ -34,7 +34,9 @@ def publish(folder: str | Path, output: str | Path) -> None:
         table = read_table(run.scores, made_by="score")
         checklist = scored_checklist(recipe, table, run.scores)
         scores = table.to_pylist()
-    candidates = {row["candidate_id"]: row for row in read_table(run.candidates_table, made_by="generate").to_pylist()}
+    candidates = {
+        row["candidate_id"]: row for row in read_table(run.candidates_table, made_by=maker(recipe)).to_pylist()
+    }
     prompts = {row["prompt_id"]: row["prompt"] for row in read_table(run.prompts, made_by="run").to_pylist()}
     names = checklist.dimensions if checklist else ()
 

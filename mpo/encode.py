@@ -20,7 +20,7 @@ from mpo.families import Conditioning, find_family
 from mpo.models import load_pipeline
 from mpo.processes import share
 from mpo.progress import track
-from mpo.recipe import read_recipe
+from mpo.recipe import maker, read_recipe
 from mpo.store import Run, read_table, replacing
 from reward.media import read_image
 
@@ -41,7 +41,7 @@ def encode(folder: str | Path) -> None:
         return
     files = {
         row["candidate_id"]: run.candidates / row["file"]
-        for row in read_table(run.candidates_table, made_by="generate").to_pylist()
+        for row in read_table(run.candidates_table, made_by=maker(recipe)).to_pylist()
     }
     prompts = {row["prompt_id"]: row["prompt"] for row in read_table(run.prompts, made_by="run").to_pylist()}
     pipeline = load_pipeline(recipe.model, without=("denoiser",))

@@ -9,7 +9,8 @@ All pictures of a prompt become its candidates, so that a judge may also choose 
 """
 
 import io
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,11 +21,12 @@ from PIL import Image, ImageOps
 
 from mpo import MpoError
 from mpo.generate import CANDIDATES
+from mpo.models import size_multiple
 from mpo.progress import say, track
 from mpo.prompts import PROMPTS, drop_similar, read_prompt_sets
 from mpo.recipe import Preferences, Recipe, read_recipe
 from mpo.rows import read_rows
-from mpo.store import Run, replacing, sha256, write_table
+from mpo.store import Run, read_lines, replacing, sha256, write_lines, write_table
 
 PREFERENCES = pa.schema([("chosen_id", pa.int64()), ("rejected_id", pa.int64())])
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -104,8 +106,9 @@ def nearest_size(image: Image.Image, sizes: tuple[tuple[int, int], ...]) -> tupl
 def gather(folder: str | Path) -> None:
     """The recipe's preferences -> prompts.parquet, candidates/, candidates.parquet, preferences.parquet.
 
-    Both pictures of a pair are brought to the size of `model.sizes` that suits the chosen one; without sizes they stay
-    as they are and must be alike. Pairs of prompts that are held out, or too similar to others, are left out.
+    The pictures of a prompt are brought to the size of `model.sizes` that suits its first chosen one; without sizes they
+    stay as they are and must be alike. Pairs of prompts that are held out, or too similar to others, are left out.
+    gathered.jsonl says what has been read so far, so that a killed run goes on there.
     """
     run = Run(folder)
     recipe = read_recipe(run.recipe)
@@ -116,82 +119,113 @@ def gather(folder: str | Path) -> None:
         return
     _, heldout, validation = read_prompt_sets(recipe.prompts)
     apart = {*heldout, *validation}
-    pictures = _Pictures(run.candidates)
-    prompts: dict[str, int] = {}
-    pairs: list[tuple[int, int, int]] = []  # prompt, chosen and rejected picture
-    num_heldout = 0
-    with track("gather", total=settings.limit) as advance:
-        for number, preference in enumerate(read_preferences(settings)):
+    gathered = _Gathered(run.candidates)
+    done = read_lines(run.gathered)
+    write_lines(run.gathered, done)
+    for record in done:
+        gathered.add(record)
+    with (
+        track("gather", total=settings.limit, done=len(done)) as advance,
+        run.gathered.open("a", encoding="utf-8") as log,
+    ):
+        for number, preference in enumerate(islice(read_preferences(settings), len(done), None), start=len(done)):
+            record: dict[str, Any] = {"prompt": preference.prompt}
+            if preference.prompt not in apart:
+                images = _images(preference, number, recipe, gathered.sizes.get(preference.prompt))
+                record |= {"size": images[0].size, "digests": gathered.write(preference.prompt, images)}
+            gathered.add(record)
+            log.write(json.dumps(record) + "\n")
+            log.flush()
             advance()
-            if preference.prompt in apart:
-                num_heldout += 1
-                continue
-            images = _images(preference, number, recipe)
-            prompt = prompts.setdefault(preference.prompt, len(prompts))
-            pairs.append((prompt, pictures.keep(images[0], prompt), pictures.keep(images[1], prompt)))
-    kept = list(prompts)
+    _number(run, recipe, gathered, [*heldout, *validation])
+
+
+def _number(run: Run, recipe: Recipe, gathered: "_Gathered", others: list[str]) -> None:
+    """Drop prompts that are too similar, number the rest and their pictures anew, write the tables."""
+    prompts = list(gathered.sizes)
+    kept = prompts
     if recipe.prompts.max_similarity is not None and kept:
         limit, by = recipe.prompts.max_similarity, recipe.prompts.similarity
-        kept = drop_similar(kept, limit, apart_from=[*heldout, *validation], by=by)
-    if num_heldout or len(kept) < len(prompts):
+        kept = drop_similar(kept, limit, apart_from=others, by=by)
+    if gathered.num_heldout or len(kept) < len(prompts):
         say(
-            f"gather: left out {num_heldout} pairs of held-out prompts, and {len(prompts) - len(kept)} of {len(prompts)} prompts as too similar"
+            f"gather: left out {gathered.num_heldout} pairs of held-out prompts, and {len(prompts) - len(kept)} of {len(prompts)} prompts as too similar"
         )
     if not kept:
+        assert recipe.preferences is not None
         raise MpoError(
-            f"preferences.path={settings.path!r} leaves no pair: all are ties, of held-out prompts, or too similar to others"
+            f"preferences.path={recipe.preferences.path!r} leaves no pair: all are ties, of held-out prompts, or too similar to others"
         )
-
-    # Number prompts anew, and pictures so that those of a prompt stand together.
-    prompt_ids = {prompts[text]: i for i, text in enumerate(kept)}
-    used = [k for k, prompt in enumerate(pictures.prompts) if prompt in prompt_ids]
-    used.sort(key=lambda k: (prompt_ids[pictures.prompts[k]], k))
+    # Pictures of a prompt stand together.
+    prompt_ids = {text: i for i, text in enumerate(kept)}
+    used = [k for k, (prompt, _) in enumerate(gathered.pictures) if prompt in prompt_ids]
+    used.sort(key=lambda k: (prompt_ids[gathered.pictures[k][0]], k))
     ids = {k: i for i, k in enumerate(used)}
     columns = {
         "candidate_id": list(range(len(used))),
-        "prompt_id": [prompt_ids[pictures.prompts[k]] for k in used],
+        "prompt_id": [prompt_ids[gathered.pictures[k][0]] for k in used],
         "seed": [None] * len(used),  # made elsewhere
-        "file": [pictures.name(k) for k in used],
-        "sha256": [pictures.digests[k] for k in used],
+        "file": [gathered.file(k).name for k in used],
+        "sha256": [gathered.pictures[k][1] for k in used],
     }
-    for k in set(range(len(pictures.prompts))) - set(used):
-        (run.candidates / pictures.name(k)).unlink()
+    for k in set(range(len(gathered.pictures))) - set(used):
+        gathered.file(k).unlink(missing_ok=True)
     write_table(run.prompts, {"prompt_id": list(range(len(kept))), "prompt": kept}, PROMPTS)
     write_table(run.candidates_table, columns, CANDIDATES)
-    given = [(ids[chosen], ids[rejected]) for prompt, chosen, rejected in pairs if prompt in prompt_ids]
+    pairs = [(ids[chosen], ids[rejected]) for chosen, rejected in gathered.pairs if chosen in ids]
     write_table(
-        run.preferences, {"chosen_id": [c for c, _ in given], "rejected_id": [r for _, r in given]}, PREFERENCES
+        run.preferences, {"chosen_id": [c for c, _ in pairs], "rejected_id": [r for _, r in pairs]}, PREFERENCES
     )
 
 
-class _Pictures:
-    """Pictures written to a folder, each once for its prompt."""
+class _Gathered:
+    """What has been read so far: records of gathered.jsonl, taken together. A picture is kept once for its prompt."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.prompts: list[int] = []
-        self.digests: list[str] = []
-        self._known: dict[tuple[int, str], int] = {}
+        self.sizes: dict[str, tuple[int, int]] = {}  # of each prompt's pictures, in order of appearance
+        self.pictures: list[tuple[str, str]] = []  # prompt, sha256
+        self.pairs: list[tuple[int, int]] = []  # chosen and rejected picture
+        self.num_heldout = 0
+        self._known: dict[tuple[str, str], int] = {}
 
-    def name(self, index: int) -> str:
-        return f"{index:08d}.png"
+    def file(self, picture: int) -> Path:
+        return self.folder / f"{picture:08d}.png"
 
-    def keep(self, image: Image.Image, prompt: int) -> int:
-        file = self.folder / self.name(len(self.prompts))
-        with replacing(file) as temporary:
-            image.save(temporary, format="PNG")
-        digest = sha256(file)
-        if (prompt, digest) in self._known:
-            file.unlink()
-            return self._known[prompt, digest]
-        self._known[prompt, digest] = len(self.prompts)
-        self.prompts.append(prompt)
-        self.digests.append(digest)
-        return len(self.prompts) - 1
+    def write(self, prompt: str, images: Sequence[Image.Image]) -> list[str]:
+        """A pair's pictures, those that the prompt has not yet in the places that `add` gives them; their digests."""
+        digests, fresh = [], []
+        for image in images:
+            file = self.file(len(self.pictures) + len(fresh))
+            with replacing(file) as temporary:
+                image.save(temporary, format="PNG")
+            digests.append(sha256(file))
+            if (prompt, digests[-1]) in self._known or digests[-1] in fresh:
+                file.unlink()
+            else:
+                fresh.append(digests[-1])
+        return digests
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Counts only: the files are there."""
+        prompt = record["prompt"]
+        if "digests" not in record:
+            self.num_heldout += 1
+            return
+        self.sizes.setdefault(prompt, tuple(record["size"]))
+        chosen, rejected = (self._place(prompt, digest) for digest in record["digests"])
+        if chosen != rejected:
+            self.pairs.append((chosen, rejected))
+
+    def _place(self, prompt: str, digest: str) -> int:
+        place = self._known.setdefault((prompt, digest), len(self.pictures))
+        if place == len(self.pictures):
+            self.pictures.append((prompt, digest))
+        return place
 
 
-def _images(preference: Preference, number: int, recipe: Recipe) -> list[Image.Image]:
-    """Chosen and rejected at the same size."""
+def _images(preference: Preference, number: int, recipe: Recipe, size: tuple[int, int] | None) -> list[Image.Image]:
+    """Chosen and rejected at the same size. size: of the prompt's other pictures; None = these are the first."""
     assert recipe.preferences is not None
     where = f"preferences.path={recipe.preferences.path!r}: "
     try:
@@ -199,10 +233,17 @@ def _images(preference: Preference, number: int, recipe: Recipe) -> list[Image.I
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise MpoError(f"{where}pair {number} cannot be read ({error}); mend or remove it") from None
     if recipe.model.sizes:
-        size = nearest_size(images[0], recipe.model.sizes)
-        return [fit(image, size) for image in images]
-    if images[0].size != images[1].size:
-        raise MpoError(
-            f"{where}the pictures of pair {number} differ in size ({images[0].size}, {images[1].size}); set model.sizes, such as [[1024, 1024]]"
-        )
+        return [fit(image, size or nearest_size(images[0], recipe.model.sizes)) for image in images]
+    mixed = recipe.select.strategy != "given"  # pairs are then formed anew among the pictures of a prompt
+    expected = size if size and mixed else images[0].size
+    multiple = size_multiple(recipe.model)
+    for image in images:
+        if image.size != expected:
+            raise MpoError(
+                f"{where}the pictures of pair {number} differ in size from each other, or from others of their prompt ({image.size}, {expected}); set model.sizes, such as [[1024, 1024]]"
+            )
+        if image.width % multiple or image.height % multiple:
+            raise MpoError(
+                f"{where}pair {number} is of {image.width}x{image.height} pixels, and the model takes multiples of {multiple}; set model.sizes, such as [[1024, 1024]]"
+            )
     return images

@@ -37,15 +37,19 @@ def check_model(recipe: Recipe) -> None:
     """
     model = recipe.model
     index = load_index(model)
-    family = family_of_class(str(index["_class_name"]))
+    multiple = size_multiple(model)
     for width, height in model.sizes or ():
-        multiple = getattr(family, "SIZE_MULTIPLE", 8)
         if width % multiple or height % multiple:
             raise MpoError(
                 f"model.sizes holds {[width, height]}: {index['_class_name']} takes multiples of {multiple}; use {[max(1, round(side / multiple)) * multiple for side in (width, height)]}"
             )
     check_scheduler(_part(model, index, "scheduler"), recipe.train)
     distilled_guidance(recipe, _part(model, index, "transformer" if "transformer" in index else "unet"))
+
+
+def size_multiple(model: Model) -> int:
+    """Of what number of pixels the model's pictures take multiples. Raises MpoError where the family is unknown."""
+    return getattr(family_of_class(str(load_index(model)["_class_name"])), "SIZE_MULTIPLE", 8)
 
 
 def load_index(model: Model) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from mpo.run import check_settings, stages_of
 PEAK_TFLOPS, UTILISATION = 989.0, 0.35  # H100 SXM in bfloat16, dense (NVIDIA's data sheet); a share often reached
 PNG_BYTES_PER_PIXEL = 1.6  # photographs; 3 uncompressed
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+JUDGE_MILLIONS = {"Qwen/Qwen2.5-VL-7B-Instruct": 8292.2}  # parameters, counted on its classes
 RESERVE_GB = 1.5  # CUDA's context and kernels' workspace
 
 
@@ -94,6 +95,9 @@ class _Steps:
         sizes = recipe.model.sizes or (((known["size"],) * 2,) if known else ((64, 64),))
         self.pixels = sum(w * h for w, h in sizes) / len(sizes)
         self.scale = self.pixels / known["size"] ** 2 if known else 1.0
+        options = recipe.judge.options
+        millions = JUDGE_MILLIONS.get(str(options.get("model")))
+        self.judge_gb = millions and millions * BYTES[str(options.get("dtype", "float32"))] / 1e3
 
     def _hours(self, tmac: float) -> float:
         return 2 * tmac / (PEAK_TFLOPS * UTILISATION) / 3600
@@ -122,7 +126,8 @@ class _Steps:
         return Step("gather", words, 2 * p.limit * self.pixels * PNG_BYTES_PER_PIXEL / 1e9 if p.limit else None)
 
     def score(self) -> Step:
-        return Step("score", f"judge {self.recipe.judge.name}, checklist {self.recipe.judge.checklist}")
+        words = f"judge {self.recipe.judge.name}, checklist {self.recipe.judge.checklist}"
+        return Step("score", words, memory_gb=self.judge_gb and self.judge_gb + RESERVE_GB)
 
     def select(self) -> Step:
         s = self.recipe.select
@@ -162,6 +167,7 @@ class _Steps:
         parameters, activations = self.known["parameters"], self.known["activations_gb"]
         lora = self.known["lora_millions"] * t.rank / 16
         held = parameters["denoiser"] + parameters["vae"] + (parameters["text_encoders"] if v else 0)
+        judge = self.judge_gb or 0 if v else 0  # which stays beside the model to validate it
         moments = 2 if t.optimizer == "AdamW8bit" else 8
         kept = activations["checkpointed" if t.gradient_checkpointing else "plain"] * self.scale
         if self.bytes == 4 and t.mixed_precision == "no":
@@ -170,6 +176,7 @@ class _Steps:
         memory = (
             (held * self.bytes + lora * (4 + 4 + moments + (4 if t.ema_decay else 0))) / 1e3
             + 2 * micro * kept
+            + judge
             + RESERVE_GB
         )
         # Forward and, with frozen weights, a backward of about as much; once more where activations are recomputed.
@@ -239,7 +246,8 @@ def claims(recipe: Recipe) -> list[str]:
     peak = {step.stage: step.memory_gb for step in steps if step.memory_gb is not None}
     hours = {step.stage: step.gpu_hours for step in steps if step.gpu_hours is not None}
     sampling = max(peak.get("generate", 0), peak.get("evaluate", 0))
-    first = f"Computed, not measured: about {peak['train']:.0f} GB of GPU memory in training, above {sampling:.0f} GB in sampling,"
+    judge = " (with the judge, which validates)" if recipe.validation else ""
+    first = f"Computed, not measured: about {peak['train']:.0f} GB of GPU memory in training{judge}, above {sampling:.0f} GB in sampling,"
     longest = ", ".join(
         f"{stage} {figure(value)}" for stage, value in hours.items() if value > 0.01 * sum(hours.values())
     )

@@ -282,6 +282,11 @@ class Recipe(Section):
         return self
 
 
+def maker(recipe: Recipe) -> str:
+    """The stage that brings the candidates."""
+    return "gather" if recipe.preferences else "generate"
+
+
 def recipes_folder() -> Path:
     """Where the shipped recipes are: inside the installed package, or beside it in a checkout."""
     packaged = Path(str(resources.files("mpo"))) / "recipes"

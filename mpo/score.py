@@ -10,7 +10,7 @@ import pyarrow as pa
 from mpo import MpoError
 from mpo.processes import is_main, share, wait
 from mpo.progress import track
-from mpo.recipe import Recipe, read_recipe
+from mpo.recipe import Recipe, maker, read_recipe
 from mpo.store import Run, read_table, sha256, write_table
 from reward import Checklist, Scores, VisionReward, load_checklist, load_judge, score_answers
 from reward.checklist import PROMPT_FIELD
@@ -116,12 +116,15 @@ def score(folder: str | Path) -> None:
         return
     recipe = read_recipe(run.recipe)
     prompts = {row["prompt_id"]: row["prompt"] for row in read_table(run.prompts, made_by="run").to_pylist()}
-    candidates = read_table(run.candidates_table, made_by="generate").to_pylist()
+    candidates = read_table(run.candidates_table, made_by=maker(recipe)).to_pylist()
     for row in candidates:
         file = run.candidates / row["file"]
         if not file.is_file() or sha256(file) != row["sha256"]:
             state = "damaged: it does not match its recorded digest" if file.is_file() else "missing"
-            raise MpoError(f"score: candidate {file} is {state}; run again with --repair to make it again")
+            remedy = "run again with --repair to make it again"
+            if recipe.preferences:
+                remedy = f"delete {run.preferences} and {run.gathered} and run `mpo gather {run.folder}` again"
+            raise MpoError(f"score: candidate {file} is {state}; {remedy}")
     files = [run.candidates / row["file"] for row in candidates]
     parts = run.folder / "scores"
     try:

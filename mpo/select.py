@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mpo import MpoError
-from mpo.recipe import Recipe, Select, read_recipe
+from mpo.recipe import Recipe, Select, maker, read_recipe
 from mpo.score import scored_checklist
 from mpo.store import Run, read_table, write_batches, write_json
 from reward import Checklist, Scores, score_answers
@@ -172,8 +172,7 @@ def select(folder: str | Path) -> None:
         _take_given(run, recipe)
         return
     checklist = scored_checklist(recipe, read_table(run.scores, made_by="score", columns=["candidate_id"]), run.scores)
-    made_by = "gather" if recipe.preferences else "generate"
-    prompt_ids = read_table(run.candidates_table, made_by=made_by, columns=["prompt_id"]).column(0).to_numpy()
+    prompt_ids = read_table(run.candidates_table, made_by=maker(recipe), columns=["prompt_id"]).column(0).to_numpy()
     strategies = ("dominance", "total", *(f"dimension:{name}" for name in checklist.dimensions))
     counts, worse = dict.fromkeys(strategies, 0), dict.fromkeys(strategies, 0)
     dimensions, total = np.empty((len(prompt_ids), len(checklist.dimensions))), np.empty(len(prompt_ids))

@@ -34,6 +34,7 @@ class Run:
         self.candidates = self.folder / "candidates"  # PNG
         self.candidates_table = self.folder / "candidates.parquet"  # candidate_id, prompt_id, seed, file, sha256
         self.preferences = self.folder / "preferences.parquet"  # chosen_id, rejected_id, where the recipe brings pairs
+        self.gathered = self.folder / "gathered.jsonl"  # what stage gather has read of them
         self.scores = self.folder / "scores.parquet"  # candidate_id, p_yes, answers, dimensions, total
         self.pairs = (
             self.folder / "pairs.parquet"

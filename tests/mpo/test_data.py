@@ -55,6 +55,21 @@ def test_prompts_come_from_every_kind_of_file(tmp_path):
     assert read_prompts(source(tmp_path / "a.csv", column="text"), field="prompts.train") == ["x"]
 
 
+def test_a_limit_counts_different_prompts(tmp_path):
+    """Data sets have a row for each picture or vote, and some without a text."""
+    texts = [PROMPTS[0], PROMPTS[0], None, " ", PROMPTS[1], PROMPTS[1], PROMPTS[2]]
+    datasets.Dataset.from_dict({"prompt": texts}).to_parquet(tmp_path / "a.parquet")
+    assert read_prompts(source(tmp_path / "a.parquet", limit=2), field="prompts.train") == PROMPTS[:2]
+    (tmp_path / "many.txt").write_text("\n".join(f"prompt {k % 50}" for k in range(100)), "utf-8")
+    drawn = [
+        read_prompts(source(tmp_path / "many.txt", limit=20, shuffle_seed=s), field="prompts.train") for s in (0, 0, 1)
+    ]
+    assert drawn[0] == drawn[1]
+    assert all(len(set(prompts)) == 20 for prompts in drawn)
+    assert set(drawn[0]) != set(drawn[2])
+    assert set(drawn[0]) != {f"prompt {k}" for k in range(20)}
+
+
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
@@ -243,6 +258,76 @@ def given_fields(fields: dict, path: Path, layout: str, strategy: str) -> dict:
     fields["model"]["sizes"] = [[32, 32], [48, 32]]
     fields["select"] = {"strategy": strategy, "margin": 0.0}
     return fields
+
+
+def test_pictures_of_a_prompt_are_of_one_size(fields, tmp_path):
+    """Of its first pair's; so that a judge may choose pairs among them anew."""
+    rows = []
+    for k, (prompt, size) in enumerate([(0, (48, 32)), (0, (32, 32)), (1, (32, 32))]):
+        for side in ("chosen", "rejected"):
+            picture(10 * k + 5 * (side == "chosen"), size).save(tmp_path / f"{side}-{k}.png")
+        rows.append({"prompt": PROMPTS[prompt], "chosen": f"chosen-{k}.png", "rejected": f"rejected-{k}.png"})
+    (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
+    fields = given_fields(fields, tmp_path / "pairs.jsonl", "pairs", "total")
+    run_recipe(parse_recipe(fields, source="given"), tmp_path / "run", stages=("gather",))
+    run = Run(tmp_path / "run")
+    sizes = [
+        (row["prompt_id"], open_picture(run.candidates / row["file"]).size)
+        for row in read_table(run.candidates_table, made_by="gather").to_pylist()
+    ]
+    assert sizes == [(0, (48, 32))] * 4 + [(1, (32, 32))] * 2
+    fields["model"]["sizes"] = None
+    with pytest.raises(MpoError, match=r"pair 1 differ in size from each other, or from others of their prompt"):
+        run_recipe(parse_recipe(fields, source="given"), tmp_path / "whole", stages=("gather",))
+    fields["select"]["strategy"] = "given"
+    run_recipe(parse_recipe(fields, source="given"), tmp_path / "as-they-are", stages=("gather",))
+
+
+def test_pictures_that_the_model_cannot_take_are_named(fields, tmp_path):
+    for side in ("chosen", "rejected"):
+        picture(1 + len(side), (36, 32)).save(tmp_path / f"{side}.png")
+    (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": "x", "chosen": "chosen.png", "rejected": "rejected.png"}))
+    fields = given_fields(fields, tmp_path / "a.jsonl", "pairs", "given")
+    fields["model"]["sizes"] = None
+    with pytest.raises(
+        MpoError, match=r"pair 0 is of 36x32 pixels, and the model takes multiples of 8; set model.sizes"
+    ):
+        run_recipe(parse_recipe(fields, source="given"), tmp_path / "run", stages=("gather",))
+
+
+@pytest.mark.parametrize("moment", range(1, 7))
+def test_a_killed_gather_goes_on_where_it_was(moment, fields, tmp_path, monkeypatch):
+    """Stopped before each of its writes; what was read is not read again, and the tables and pictures are the same."""
+    fields = given_fields(fields, pickapic(tmp_path), "pickapic", "given")
+    recipe = parse_recipe(fields, source="given")
+    whole, killed = Run(tmp_path / "whole"), Run(tmp_path / "killed")
+    run_recipe(recipe, whole.folder, stages=("gather",))
+    from mpo.gather import replacing, sha256
+
+    calls = []
+
+    def dying(path: Path) -> Any:
+        calls.append(path)
+        if len(calls) == moment:
+            raise KeyboardInterrupt
+        return replacing(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mpo.gather.replacing", dying)
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(recipe, killed.folder, stages=("gather",))
+    num_read = len(killed.gathered.read_text().splitlines())
+    assert num_read == (moment - 1) // 2
+    opened = []
+    from mpo.gather import open_picture as opening
+
+    monkeypatch.setattr("mpo.gather.open_picture", lambda stored: opened.append(1) or opening(stored))
+    run_recipe(recipe, killed.folder, stages=("gather",))
+    assert len(opened) == 2 * (3 - num_read)
+    for name in ("prompts.parquet", "candidates.parquet", "preferences.parquet", "gathered.jsonl"):
+        assert (whole.folder / name).read_bytes() == (killed.folder / name).read_bytes()
+    pictures = [{p.name: sha256(p) for p in run.candidates.iterdir()} for run in (whole, killed)]
+    assert pictures[0] == pictures[1]
 
 
 def test_given_pairs_are_trained_as_they_are(fields, tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.model_sizes import configs, count
 from mpo import MpoError
 from mpo.cli import app
 from mpo.families import FAMILIES, find_family
@@ -67,12 +68,12 @@ def test_a_local_mistake_is_no_note(fields):
 
 
 def test_what_the_plan_says_of_training_by_hand():
-    """SDXL in bfloat16: weights 2 bytes; the LoRA 16 bytes a parameter; activations of 2 x 4 pictures; the work."""
+    """SDXL in bfloat16: weights 2 bytes; the LoRA 16 bytes a parameter; activations of 2 x 4 pictures; the judge."""
     recipe = load_recipe("sdxl-pickapic")
     steps = {step.stage: step for step in plan(recipe)[0]}
     known = facts()[recipe.model.path]
     assert sum(known["parameters"].values()) == pytest.approx(2567.5 + 83.7 + 817.7)
-    memory = (2567.5 + 83.7 + 817.7) * 2e-3 + 23.224 / 2 * 16e-3 + 8 * 0.61 + 1.5
+    memory = (2567.5 + 83.7 + 817.7) * 2e-3 + 23.224 / 2 * 16e-3 + 8 * 0.61 + 8292.2 * 2e-3 + 1.5
     assert steps["train"].memory_gb == pytest.approx(memory, rel=1e-6)
     sampling = 128 * (100 * 3.381 + 5.235 + 0.0556) * 5
     training = 2000 * 16 * 2 * 4 * 3.381
@@ -80,7 +81,15 @@ def test_what_the_plan_says_of_training_by_hand():
     assert [figure(v) for v in (0.0123, 3.14, 42.4, 318.0)] == ["0.012", "3.1", "42", "320"]
 
 
+@pytest.mark.parametrize(
+    "name", ["stable-diffusion-v1-5/stable-diffusion-v1-5", "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"]
+)
+def test_facts_are_what_the_benchmark_counts(name):
+    assert count(configs()[name]) == facts()[name]
+
+
 def test_facts_are_of_known_families():
+    assert facts().keys() == configs().keys()
     assert {known["pipeline"] for known in facts().values()} == set(FAMILIES)
 
 

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from mpo.recipe import load_recipe
-from mpo.run import STAGES, run_recipe
+from mpo.recipe import load_recipe, parse_recipe
+from mpo.run import STAGES, prepare, run_recipe
 from mpo.store import Run
 from tests.conftest import small_fields
 
@@ -71,6 +71,55 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(model_folder, tmp_
     leftovers = {name for name in second if ".part" in name}  # what was being written when the process died
     assert set(second) - leftovers == set(first)
     assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_a_run_goes_on_without_its_prompt_files(fields, tmp_path):
+    """And where it died between the recipe and its tables, it prepares the rest."""
+    recipe = parse_recipe(fields, source="small")
+    run = prepare(recipe, tmp_path / "run")
+    before = run.prompts.read_bytes()
+    run.prompts.unlink()
+    run.heldout_prompts.unlink()
+    prepare(recipe, tmp_path / "run")
+    assert run.prompts.read_bytes() == before
+    for name in ("train", "heldout"):
+        Path(fields["prompts"][name]).unlink()
+    prepare(recipe, tmp_path / "run")
+
+
+def test_a_run_takes_over_what_another_has_made(finished, fields, tmp_path, monkeypatch):
+    """Another beta takes everything up to training; another way to select, candidates and scores. The source stays."""
+    recipe = load_recipe(str(finished / "recipe.yaml"))
+    before = files_of(finished)
+
+    def taken(name: str, **changes: dict) -> Run:
+        held = recipe.model_dump(mode="json")
+        for section, values in changes.items():
+            held[section] |= values
+        with monkeypatch.context() as patch:
+            patch.setattr("mpo.generate.load_pipeline", lambda *a, **k: pytest.fail("candidates are made again"))
+            run_recipe(parse_recipe(held, source=name), tmp_path / name, source=finished, stages=STAGES[:5])
+        return Run(tmp_path / name)
+
+    kept = ("candidates.parquet", "scores.parquet", "pairs.parquet", "encoded/latents-00000.safetensors")
+    other = taken("beta", train={"beta": 3000.0})
+    assert all(os.stat(finished / name).st_ino == os.stat(other.folder / name).st_ino for name in kept)
+    assert len(list(other.candidates.iterdir())) == len(list((finished / "candidates").iterdir()))
+    assert len(list((other.samples / "base").iterdir())) == 4
+    other = taken("select", select={"strategy": "dominance"})
+    same = [os.stat(finished / name).st_ino == os.stat(other.folder / name).st_ino for name in kept]
+    assert same == [True, True, False, False]
+    other = taken("same")
+    assert (other.checkpoints / "step-000006" / "lora.safetensors").read_bytes() == (
+        finished / "checkpoints" / "step-000006" / "lora.safetensors"
+    ).read_bytes()
+    assert files_of(finished) == before
+
+
+def test_taking_over_from_no_run_is_named(recipe_file, tmp_path):
+    with pytest.raises(ValueError, match=r"--from '.*nowhere' is no run"):
+        run_recipe(load_recipe(str(recipe_file)), tmp_path / "run", source=tmp_path / "nowhere")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_second_run_changes_nothing(finished):

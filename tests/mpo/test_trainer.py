@@ -28,7 +28,7 @@ from mpo.reference import ReferenceErrors, fingerprint
 from mpo.run import run_recipe
 from mpo.shard import check_sharder
 from mpo.store import Run, read_table
-from mpo.train import micro_batch_size, refuse_divergence, train
+from mpo.train import micro_batch_size, refuse_divergence, set_up, train, trim_logs
 from mpo.validate import Validated, best_of, has_stalled, read_validations
 from tests.conftest import small_fields
 from tests.mpo.families.pipelines import build
@@ -95,6 +95,15 @@ def test_half_precisions_train_and_resume_exactly(dtype, mixed, model_folder, tm
         torch.float32
     }
     resumes_exactly(run.folder, tmp_path, fields)
+
+
+def test_accelerates_own_accumulation_is_not_taken(base, finished, fields, tmp_path, monkeypatch):
+    """DeepSpeed's launcher sets it; accelerate would divide the loss once more."""
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    run = trainable(finished, tmp_path / "run", fields)
+    train(run.folder)
+    torch.testing.assert_close(lora_of(run, 3), base, rtol=0, atol=0)
+    assert log_of(run) == log_of(Run(tmp_path / "base"))
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
@@ -215,6 +224,12 @@ def test_xformers_is_used_or_named(finished, fields, tmp_path):
             train(run.folder)
 
 
+@pytest.mark.parametrize(("name", "processor"), [("sana", "SanaLinearAttnProcessor2_0"), ("qwen_image", "QwenDouble")])
+def test_xformers_does_not_take_the_place_of_other_attention(name, processor):
+    with pytest.raises(MpoError, match=f"cannot take the place of this model's .*{processor}"):
+        set_up(denoiser_of(build(name)), settings_of(attention="xformers"))
+
+
 def test_kept_reference_errors_are_the_references(finished, fields, tmp_path, monkeypatch):
     """Asked once; a second run with another beta and rate asks never, and trains as if it had asked."""
     fields["train"] |= {"num_steps": 3, "checkpoint_steps": 3, "num_draws": 1, "reference_cache": "../errors"}
@@ -272,6 +287,23 @@ def test_half_a_line_of_kept_errors_is_dropped(tmp_path):
     torch.testing.assert_close(again.get([Draw(1, 0)], "cpu"), torch.tensor([[0.2], [0.4]]), rtol=0, atol=0)
     again.put([Draw(2, 0)], torch.tensor([[0.5], [0.6]]))
     assert len(ReferenceErrors(tmp_path, {"a": 1})) == 3
+
+
+def test_errors_that_are_not_finite_are_not_kept(tmp_path):
+    errors = ReferenceErrors(tmp_path, {"a": 1})
+    errors.put([Draw(0, 0)], torch.tensor([[0.1], [float("nan")]]))
+    errors.put([Draw(1, 0)], torch.tensor([[0.1], [0.2]]))
+    assert [Draw(k, 0) in ReferenceErrors(tmp_path, {"a": 1}) for k in range(2)] == [False, True]
+
+
+def test_two_runs_may_keep_errors_in_one_folder(tmp_path):
+    """One opens it while the other has written half a line."""
+    first, second = ReferenceErrors(tmp_path, {"a": 1}), ReferenceErrors(tmp_path, {"a": 1})
+    first.put([Draw(0, 0)], torch.tensor([[0.1], [0.2]]))
+    second.put([Draw(0, 0)], torch.tensor([[0.5], [0.6]]))
+    second.put([Draw(1, 0)], torch.tensor([[0.3], [0.4]]))
+    again = ReferenceErrors(tmp_path, {"a": 1})
+    torch.testing.assert_close(again.get([Draw(0, 0), Draw(1, 0)], "cpu"), torch.tensor([[0.1, 0.3], [0.2, 0.4]]))
 
 
 def test_the_fingerprint_sees_a_change_in_any_weight_tensor():
@@ -349,6 +381,17 @@ def test_validation_does_not_touch_training(finished, model_folder, fields, tmp_
     torch.testing.assert_close(lora_of(Run(tmp_path / "run"), 4), lora_of(plain, 4), rtol=0, atol=0)
 
 
+def test_half_lines_of_a_crash_are_dropped(tmp_path):
+    run = Run(tmp_path)
+    lines = [json.dumps({"step": k, "total": 1.0, "dimensions": {}}) + "\n" for k in range(3)]
+    for log in (run.training_log, run.validation_log):
+        log.write_text("".join(lines) + '{"step": 3, "tot')
+    trained, validated = trim_logs(run, 1)
+    assert [v.step for v in validated] == [record["step"] for record in trained] == [0, 1]
+    for log in (run.training_log, run.validation_log):
+        assert log.read_text() == "".join(lines[:2])
+
+
 def validated_at(*totals: float) -> list[Validated]:
     return [Validated(10 * k, total, {}) for k, total in enumerate(totals)]
 
@@ -405,7 +448,10 @@ def test_a_model_that_comes_apart_is_stopped():
     refuse_divergence([*healthy, metrics(error=9.0)], settings_of(), pairs, draws, scaled=False)  # one bad batch
     with pytest.raises(MpoError, match=r"gradient norm is nan at step 0 \(pairs 3\)"):
         refuse_divergence([metrics(grad_norm=float("nan"))], settings_of(), pairs, draws, scaled=False)
-    refuse_divergence([metrics(grad_norm=float("inf"))], settings_of(), pairs, draws, scaled=True)
+    overflown = [metrics(grad_norm=float("inf"))] * 20
+    refuse_divergence(overflown[:19], settings_of(), pairs, draws, scaled=True)
+    with pytest.raises(MpoError, match="no gradient of the last 20 steps was finite"):
+        refuse_divergence(overflown, settings_of(), pairs, draws, scaled=True)
 
 
 def test_without_a_reference_the_first_steps_are_the_measure():
@@ -450,11 +496,15 @@ def launch(*arguments: str, processes: int, config: str = "ddp") -> subprocess.C
 def test_processes_know_of_each_other(tmp_path):
     script = tmp_path / "who.py"
     script.write_text(
-        "import sys\nfrom mpo.processes import is_main, share, wait\nwait()\n"
-        "sys.stdout.write(f'{is_main()} {share(range(5))}\\n')\n"
+        "import sys, torch\nfrom mpo.processes import from_main, is_main, largest, share, wait\nwait()\n"
+        "days = torch.distributed.group.WORLD._get_backend(torch.device('cpu')).options._timeout.days\n"
+        "mine = share(range(5))\n"
+        "sys.stdout.write(f'{is_main()} {mine} {largest(len(mine))} {from_main(mine)} {days}\\n')\n"
     )
     done = launch(str(script), processes=2)
-    assert sorted(done.stdout.splitlines()) == ["False [1, 3]", "True [0, 2, 4]"], done.stderr
+    assert sorted(done.stdout.splitlines()) == ["False [1, 3] 3 [0, 2, 4] 7", "True [0, 2, 4] 3 [0, 2, 4] 7"], (
+        done.stderr
+    )
 
 
 def test_two_processes_make_the_same_as_one_and_survive_a_kill(model_folder, tmp_path):

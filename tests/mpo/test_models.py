@@ -1,0 +1,93 @@
+"""What of a model is checked before its weights load, and what is loaded."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import EDMDPMSolverMultistepScheduler
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from transformers import CLIPConfig, CLIPImageProcessor
+
+from mpo import MpoError
+from mpo.models import ModelNotFoundError, check_model, load_pipeline
+from mpo.recipe import parse_recipe
+from mpo.run import run_recipe
+from tests.conftest import TRAIN_PROMPTS, build_pipeline
+from tests.mpo.families.pipelines import build
+
+
+def test_no_safety_checker_paints_pictures_black(fields, tmp_path):
+    """Beside a model whose checker objects to everything: diffusers' own pictures are black, ours are not."""
+    small: dict[str, Any] = {
+        "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+    }  # fmt: skip
+    vision = {**small, "image_size": 32, "patch_size": 16}
+    config = CLIPConfig(text_config=small, vision_config=vision, projection_dim=8)
+    checker = StableDiffusionSafetyChecker(config)
+    with torch.no_grad():
+        checker.concept_embeds_weights.fill_(-2)  # every similarity is above it
+    pipeline = build_pipeline()
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    pipeline.register_modules(safety_checker=checker, feature_extractor=CLIPImageProcessor(**size))
+    pipeline.register_to_config(requires_safety_checker=True)
+    black: Any = pipeline(TRAIN_PROMPTS[0], num_inference_steps=1)
+    assert np.asarray(black.images[0]).max() == 0
+    pipeline.save_pretrained(tmp_path / "model")
+    fields["model"]["path"] = str(tmp_path / "model")
+    loaded = load_pipeline(parse_recipe(fields, source="small").model)
+    assert np.asarray(loaded(TRAIN_PROMPTS[0], num_inference_steps=1).images[0]).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("stable_diffusion", {"model": {"sizes": [[36, 32]]}}, r"sizes holds \[36, 32\]: Stable.* multiples of 8; use"),
+        ("flux", {"model": {"sizes": [[32, 40]]}}, r"FluxPipeline takes multiples of 16; use \[32, 32\]"),
+        ("sana", {"model": {"sizes": [[48, 32]]}}, r"SanaPipeline takes multiples of 32"),
+        ("stable_diffusion_xl", {"train": {"timestep_shift": 3.0}}, "timestep_shift=3.0 is used by flow models alone"),
+        ("stable_diffusion_3", {"train": {"distilled_guidance": 3.5}}, "has no guidance distilled in; remove it"),
+        ("stable_diffusion", {"train": {"batch_size": 4, "micro_batch_size": 4}}, None),
+        ("flux", {"train": {"timestep_shift": 3.0}}, None),
+    ],
+)
+def test_what_a_model_cannot_take_is_named_before_anything_is_written(name, changes, message, fields, tmp_path):
+    build(name).save_pretrained(tmp_path / "model")
+    fields["model"]["path"] = str(tmp_path / "model")
+    for section, values in changes.items():
+        fields[section] |= values
+    recipe = parse_recipe(fields, source="small")
+    if message is None:
+        run_recipe(recipe, tmp_path / "run", stages=())
+        return
+    with pytest.raises(MpoError, match=message):
+        run_recipe(recipe, tmp_path / "run", stages=())
+    assert not (tmp_path / "run").exists()
+
+
+def test_schedulers_that_scale_what_the_network_sees_are_refused(fields, tmp_path):
+    """An SDXL pipeline may hold one; it says "epsilon" and means something else."""
+    pipeline = build("stable_diffusion_xl")
+    pipeline.scheduler = EDMDPMSolverMultistepScheduler()
+    pipeline.save_pretrained(tmp_path / "model")
+    fields["model"]["path"] = str(tmp_path / "model")
+    with pytest.raises(MpoError, match=r"EDMDPMSolverMultistepScheduler has no schedule of betas"):
+        check_model(parse_recipe(fields, source="small"))
+    pipeline = build("stable_diffusion")
+    pipeline.scheduler.register_to_config(prediction_type="sample")
+    pipeline.save_pretrained(tmp_path / "model")
+    with pytest.raises(MpoError, match=r"prediction_type='sample' cannot be trained"):
+        check_model(parse_recipe(fields, source="small"))
+
+
+def test_steps_that_cannot_be_dealt_out_are_named_before_anything_is_written(fields, tmp_path, monkeypatch):
+    monkeypatch.setattr("mpo.run.num_processes", lambda: 3)
+    with pytest.raises(MpoError, match=r"batch_size=4 is no multiple of 2 pairs x 3 processes"):
+        run_recipe(parse_recipe(fields, source="small"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_is_not_there_is_named(fields):
+    fields["model"]["path"] = "nobody/nothing"
+    with pytest.raises(ModelNotFoundError, match=r"model.path='nobody/nothing' cannot be loaded"):
+        check_model(parse_recipe(fields, source="small"))
