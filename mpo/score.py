@@ -117,7 +117,7 @@ def score(folder: str | Path) -> None:
     recipe = read_recipe(run.recipe)
     prompts = {row["prompt_id"]: row["prompt"] for row in read_table(run.prompts, made_by="run").to_pylist()}
     candidates = read_table(run.candidates_table, made_by=maker(recipe)).to_pylist()
-    for row in candidates:
+    for row in share(candidates):
         file = run.candidates / row["file"]
         if not file.is_file() or sha256(file) != row["sha256"]:
             state = "damaged: it does not match its recorded digest" if file.is_file() else "missing"
