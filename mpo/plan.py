@@ -55,14 +55,15 @@ def plan(recipe: Recipe) -> tuple[list[Step], list[str]]:
         if Path(resolve(recipe.model)).exists():
             raise
         notes.append(f"not checked: the model. {error}")
-    if recipe.judge.name != "measured":
-        notes.append(
-            f"not checked: judge {recipe.judge.name!r}, which loads its weights when it is first asked; nor its needs"
-        )
     known = facts().get(recipe.model.path)
     if known is None:
         notes.append(f"no estimate of memory and time: {recipe.model.path!r} is not among the models counted so far")
     steps = _Steps(recipe, counts, known)
+    if recipe.judge.name != "measured":
+        memory = "" if steps.judge_gb else " or memory"
+        notes.append(
+            f"not checked: judge {recipe.judge.name!r}, which loads its weights when it is first asked; no estimate of its time{memory}"
+        )
     return [getattr(steps, stage)() for stage in stages_of(recipe)], notes
 
 
