@@ -42,6 +42,7 @@ class Step:
         None  # of one GPU: training at its peak; else weights alone, to which pictures in work come
     )
     gpu_hours: float | None = None  # on one H100
+    peak_words: str = ""  # when it takes that memory, if not always
 
 
 def plan(recipe: Recipe) -> tuple[list[Step], list[str]]:
@@ -168,7 +169,6 @@ class _Steps:
         parameters, activations = self.known["parameters"], self.known["activations_gb"]
         lora = self.known["lora_millions"] * t.rank / 16
         held = parameters["denoiser"] + parameters["vae"] + (parameters["text_encoders"] if v else 0)
-        judge = self.judge_gb or 0 if v else 0  # which stays beside the model to validate it
         moments = 2 if t.optimizer == "AdamW8bit" else 8
         kept = activations["checkpointed" if t.gradient_checkpointing else "plain"] * self.scale
         if self.bytes == 4 and t.mixed_precision == "no":
@@ -177,9 +177,10 @@ class _Steps:
         memory = (
             (held * self.bytes + lora * (4 + 4 + moments + (4 if t.ema_decay else 0))) / 1e3
             + 2 * micro * kept
-            + judge
             + RESERVE_GB
         )
+        judging = held * self.bytes / 1e3 + (self.judge_gb or 0) + RESERVE_GB if v else 0.0
+        peak = f" (when the judge validates; else {memory:.0f} GB)" if judging > memory else ""
         # Forward and, with frozen weights, a backward of about as much; once more where activations are recomputed.
         forwards = 2 + t.gradient_checkpointing + (t.objective != "mapo")
         tmac = t.num_steps * t.batch_size * 2 * forwards * self.known["tmac"]["denoiser"] * self.scale
@@ -190,7 +191,7 @@ class _Steps:
             hours += num_validations * (each or 0)
         checkpoints = -(-t.num_steps // t.checkpoint_steps)
         disk = checkpoints * lora * (4 + moments + (4 if t.ema_decay else 0)) / 1e3
-        return Step("train", words, disk, memory, hours)
+        return Step("train", words, disk, max(memory, judging), hours, peak)
 
     def evaluate(self) -> Step:
         e = self.recipe.evaluate
@@ -219,7 +220,7 @@ def describe(recipe: Recipe, folder: Path) -> str:
         lines.append(f"{step.stage:<9} {step.words}")
         figures = [
             f"disk {figure(step.disk_gb)} GB" if step.disk_gb is not None else "",
-            f"GPU memory {'about' if step.stage == 'train' else 'above'} {step.memory_gb:.0f} GB"
+            f"GPU memory {'about' if step.stage == 'train' else 'above'} {step.memory_gb:.0f} GB{step.peak_words}"
             if step.memory_gb is not None
             else "",
             f"about {figure(step.gpu_hours)} H100-hours" if step.gpu_hours is not None else "",
@@ -247,8 +248,8 @@ def claims(recipe: Recipe) -> list[str]:
     peak = {step.stage: step.memory_gb for step in steps if step.memory_gb is not None}
     hours = {step.stage: step.gpu_hours for step in steps if step.gpu_hours is not None}
     sampling = max(peak.get("generate", 0), peak.get("evaluate", 0))
-    judge = " (with the judge, which validates)" if recipe.validation else ""
-    first = f"Computed, not measured: about {peak['train']:.0f} GB of GPU memory in training{judge}, above {sampling:.0f} GB in sampling,"
+    when = next(step.peak_words for step in steps if step.stage == "train")
+    first = f"Computed, not measured: about {peak['train']:.0f} GB of GPU memory in training{when}, above {sampling:.0f} GB in sampling,"
     longest = ", ".join(
         f"{stage} {figure(value)}" for stage, value in hours.items() if value > 0.01 * sum(hours.values())
     )

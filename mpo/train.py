@@ -34,7 +34,6 @@ from mpo.processes import is_main, this_device, wait
 from mpo.progress import say, track
 from mpo.recipe import Recipe, Train, read_recipe
 from mpo.reference import ReferenceErrors, describe
-from mpo.score import load_reward
 from mpo.shard import check_sharder, shard_frozen
 from mpo.store import Run, read_lines, read_table, write_json, write_lines
 from mpo.trackers import start_trackers
@@ -86,7 +85,6 @@ def train(folder: str | Path) -> None:
     batches = Batches(pipeline, family, pairs, EncodedPairs(run), settings, accelerator.device, guidance)
     num_micro = settings.batch_size // (micro * accelerator.num_processes)
     objective = find_objective(settings.objective, beta=settings.beta, label_smoothing=settings.label_smoothing)
-    reward = load_reward(recipe) if recipe.validation else None
 
     # Resume: the newest checkpoint, and the logs up to it.
     step = last_checkpoint(run)
@@ -100,8 +98,8 @@ def train(folder: str | Path) -> None:
     ):
         while True:
             # Validate, and end when all steps are done or validation no longer improves.
-            if reward is not None and is_due(recipe, step) and step not in [v.step for v in validated]:
-                validated.append(validate(run, recipe, pipeline, denoiser, reward, step, in_step=sharder is not None))
+            if is_due(recipe, step) and step not in [v.step for v in validated]:
+                validated.append(validate(run, recipe, pipeline, denoiser, step, in_step=sharder is not None))
                 accelerator.log({"validation": validated[-1].total}, step=step)
             stalled = has_stalled(recipe, validated)
             if step == settings.num_steps or stalled:

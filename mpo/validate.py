@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 
 from mpo.checkpoint import checkpoint_folder, lora_file
 from mpo.generate import Sample, derive_seed, draw_samples, size_of
 from mpo.lora import load_lora
 from mpo.processes import is_main, wait
 from mpo.recipe import Recipe
-from mpo.score import score_files
+from mpo.score import load_reward, score_files
 from mpo.store import Run, read_lines, read_table
-from reward import VisionReward
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,10 @@ def has_stalled(recipe: Recipe, validated: list[Validated]) -> bool:
     return trained.index(best_of(trained)) < len(trained) - settings.patience
 
 
-def validate(
-    run: Run, recipe: Recipe, pipeline: Any, denoiser: Any, reward: VisionReward, step: int, *, in_step: bool = False
-) -> Validated:
+def validate(run: Run, recipe: Recipe, pipeline: Any, denoiser: Any, step: int, *, in_step: bool = False) -> Validated:
     """Sample with the checkpoint of a step (at 0 without one), score, and add a line to validation.jsonl.
 
+    The judge is loaded for it and let go again: training may need the memory.
     in_step: for a denoiser whose weights are spread over the processes.
     """
     settings = recipe.validation
@@ -84,12 +83,13 @@ def validate(
             in_step=in_step,
         )
     scores = score_files(
-        reward,
+        load_reward(recipe),
         [sample.file for sample in samples],
         [sample.prompt for sample in samples],
         parts=run.validation / f"step-{step:06d}" / "scores",
         description=f"validate: step {step}, score",
     )
+    clear_device_cache(garbage_collection=True)
     means = dict(zip(scores.checklist.dimensions, scores.dimensions.mean(axis=0).tolist(), strict=True))
     validated = Validated(step, float(scores.total.mean()), means)
     if is_main():
