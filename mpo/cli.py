@@ -57,6 +57,8 @@ def run(
         raise MpoError(f"--until={until!r} is no stage of this recipe; stages: {', '.join(stages)}")
     folder = output or Path("runs") / loaded.name
     if dry_run:
+        if source:
+            raise MpoError("--from does not go with --dry-run, which plans the whole run; leave out either")
         from mpo.plan import describe
 
         typer.echo(describe(loaded, folder))
@@ -176,8 +178,10 @@ def main() -> None:
             raise
         print(f"mpo: {error}", file=sys.stderr)
         sys.exit(2)
-    finally:
-        part()
+    except SystemExit as stop:
+        if not stop.code:  # one that fails leaves at once: the others may be waiting for it
+            part()
+        raise
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from mpo import MpoError
 from mpo.generate import CANDIDATES
 from mpo.models import size_multiple
 from mpo.progress import say, track
-from mpo.prompts import PROMPTS, drop_similar, read_prompt_sets
+from mpo.prompts import PROMPTS, drop_similar, read_prompts_table
 from mpo.recipe import Preferences, Recipe, read_recipe
 from mpo.rows import read_rows
 from mpo.store import Run, read_lines, replacing, sha256, write_lines, write_table
@@ -117,7 +117,8 @@ def gather(folder: str | Path) -> None:
         raise MpoError("the recipe has no section 'preferences': it makes its own candidates; run `mpo generate`")
     if run.preferences.exists():
         return
-    _, heldout, validation = read_prompt_sets(recipe.prompts)
+    heldout, validation = read_prompts_table(run.heldout_prompts), read_prompts_table(run.validation_prompts)
+    multiple = size_multiple(recipe.model)
     apart = {*heldout, *validation}
     gathered = _Gathered(run.candidates)
     done = read_lines(run.gathered)
@@ -131,7 +132,7 @@ def gather(folder: str | Path) -> None:
         for number, preference in enumerate(islice(read_preferences(settings), len(done), None), start=len(done)):
             record: dict[str, Any] = {"prompt": preference.prompt}
             if preference.prompt not in apart:
-                images = _images(preference, number, recipe, gathered.sizes.get(preference.prompt))
+                images = _images(preference, number, recipe, gathered.sizes.get(preference.prompt), multiple)
                 record |= {"size": images[0].size, "digests": gathered.write(preference.prompt, images)}
             gathered.add(record)
             log.write(json.dumps(record) + "\n")
@@ -151,10 +152,11 @@ def _number(run: Run, recipe: Recipe, gathered: "_Gathered", others: list[str]) 
         say(
             f"gather: left out {gathered.num_heldout} pairs of held-out prompts, and {len(prompts) - len(kept)} of {len(prompts)} prompts as too similar"
         )
-    if not kept:
+    remaining = set(kept)
+    if not any(gathered.pictures[chosen][0] in remaining for chosen, _ in gathered.pairs):
         assert recipe.preferences is not None
         raise MpoError(
-            f"preferences.path={recipe.preferences.path!r} leaves no pair: all are ties, of held-out prompts, or too similar to others"
+            f"preferences.path={recipe.preferences.path!r} leaves no pair: all are ties or the same picture twice, of held-out prompts, or too similar to others"
         )
     # Pictures of a prompt stand together.
     prompt_ids = {text: i for i, text in enumerate(kept)}
@@ -224,8 +226,13 @@ class _Gathered:
         return place
 
 
-def _images(preference: Preference, number: int, recipe: Recipe, size: tuple[int, int] | None) -> list[Image.Image]:
-    """Chosen and rejected at the same size. size: of the prompt's other pictures; None = these are the first."""
+def _images(
+    preference: Preference, number: int, recipe: Recipe, size: tuple[int, int] | None, multiple: int
+) -> list[Image.Image]:
+    """Chosen and rejected at the same size. size: of the prompt's other pictures; None = these are the first.
+
+    multiple: of so many pixels the model takes.
+    """
     assert recipe.preferences is not None
     where = f"preferences.path={recipe.preferences.path!r}: "
     try:
@@ -236,7 +243,6 @@ def _images(preference: Preference, number: int, recipe: Recipe, size: tuple[int
         return [fit(image, size or nearest_size(images[0], recipe.model.sizes)) for image in images]
     mixed = recipe.select.strategy != "given"  # pairs are then formed anew among the pictures of a prompt
     expected = size if size and mixed else images[0].size
-    multiple = size_multiple(recipe.model)
     for image in images:
         if image.size != expected:
             raise MpoError(

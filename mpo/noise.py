@@ -88,9 +88,7 @@ def diffusion_noise(
         case "v_prediction":
             return noisy, scheduler.get_velocity(latents, noise, timesteps)
         case other:
-            raise MpoError(
-                f"scheduler prediction_type={other!r} cannot be trained; use a model with epsilon or v_prediction"
-            )
+            raise AssertionError(other)  # refused by check_scheduler
 
 
 def flow_noise(

@@ -99,7 +99,8 @@ class _Steps:
         self.scale = self.pixels / known["size"] ** 2 if known else 1.0
         options = recipe.judge.options
         millions = JUDGE_MILLIONS.get(str(options.get("model")))
-        self.judge_gb = millions and millions * BYTES[str(options.get("dtype", "float32"))] / 1e3
+        width = BYTES.get(str(options.get("dtype")).removeprefix("torch."), 2)  # "auto" = as published: bfloat16
+        self.judge_gb = millions and millions * width / 1e3
 
     def _hours(self, tmac: float) -> float:
         return 2 * tmac / (PEAK_TFLOPS * UTILISATION) / 3600

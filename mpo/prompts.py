@@ -1,6 +1,7 @@
 """Prompts: reading them from files and data sets, keeping the sets apart, dropping near-repetitions."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from mpo import MpoError
 from mpo.recipe import Prompts, PromptSource, find_prompts
 from mpo.rows import FILES, read_rows
+from mpo.store import read_table
 
 PROMPTS = pa.schema([("prompt_id", pa.int64()), ("prompt", pa.string())])
 
+PromptSets = tuple[list[str], list[str], list[str]]  # training, held-out, validation
 BLOCK = 1024  # prompts compared with all those kept at a time
 
 
@@ -58,7 +61,12 @@ def _texts(source: PromptSource, field: str) -> Iterator[str]:
         yield text or ""
 
 
-def read_prompt_sets(settings: Prompts) -> tuple[list[str], list[str], list[str]]:
+def read_prompts_table(path: Path) -> list[str]:
+    """A run's prompts of one kind; none where it has no such table."""
+    return read_table(path, made_by="run")["prompt"].to_pylist() if path.exists() else []
+
+
+def read_prompt_sets(settings: Prompts) -> PromptSets:
     """Training, held-out and validation prompts, which must not share any; near-repetitions dropped from the first.
 
     Training or validation prompts are empty where the recipe has none.

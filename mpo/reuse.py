@@ -6,8 +6,8 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from mpo.prompts import PromptSets, read_prompts_table
 from mpo.recipe import Recipe
 from mpo.store import Run, replacing
 
@@ -21,41 +21,44 @@ SHAREABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def take_over(theirs: Recipe, ours: Recipe, source: Run, run: Run, stages: Sequence[str]) -> list[str]:
+def take_over(
+    theirs: Recipe, ours: Recipe, source: Run, run: Run, stages: Sequence[str], prompts: PromptSets
+) -> list[str]:
     """Link (or copy, to another disk) what `source` has finished, stage by stage up to the first that differs.
 
-    Returns what was taken. Training always runs.
+    prompts: ours, as read; those of `source` are in its tables. Returns what was taken. Training always runs.
     """
+    tables = {"train": source.prompts, "heldout": source.heldout_prompts, "validation": source.validation_prompts}
+    same = {
+        kind: read_prompts_table(table) == texts for (kind, table), texts in zip(tables.items(), prompts, strict=True)
+    }
+    agree = same["train"]
+    if stages[0] == "gather":  # whose prompts come with the pictures, less those of or near to the other sets
+        similarity = [(r.prompts.max_similarity, r.prompts.similarity) for r in (theirs, ours)]
+        agree = same["heldout"] and same["validation"] and similarity[0] == similarity[1]
     taken = []
     for stage in stages:
-        if stage not in SHAREABLE or _training_prompts(theirs) != _training_prompts(ours):
+        files, sections = SHAREABLE.get(stage, ((), ()))
+        agree = agree and all(getattr(theirs, name) == getattr(ours, name) for name in sections)
+        if not files or not agree or not all(getattr(source, name).exists() for name in files):
             break
-        files, sections = SHAREABLE[stage]
-        agree = all(getattr(theirs, name) == getattr(ours, name) for name in sections)
-        if not agree or not all(getattr(source, name).exists() for name in files):
-            break
-        for name in files:
-            _link(getattr(source, name), getattr(run, name))
+        if not all(getattr(run, name).exists() for name in files):
+            for name in files:
+                _link(getattr(source, name), getattr(run, name))
         taken.append(stage)
-    evaluated = [(r.model, r.evaluate, r.prompts.heldout) for r in (theirs, ours)]
     base = source.samples / "base"
-    if evaluated[0] == evaluated[1] and base.exists():
+    if same["heldout"] and (theirs.model, theirs.evaluate) == (ours.model, ours.evaluate) and base.exists():
         _link(base, run.samples / "base")
         taken.append("the untuned model's pictures")
     return taken
 
 
-def _training_prompts(recipe: Recipe) -> dict[str, Any]:
-    """What decides them; where near-repetitions are dropped, or they come with preferences, the other sets do, too."""
-    prompts = recipe.prompts
-    alone = prompts.train is not None and prompts.max_similarity is None
-    return prompts.model_dump(include={"train", "max_similarity"} if alone else None)
-
-
 def _link(source: Path, target: Path) -> None:
-    """A file, or the files of a folder. What a finished stage made is replaced, if ever, and never written into."""
+    """A file, or the files of a folder that are whole. What a stage made is replaced, if ever, and never written into."""
     files = [file for file in sorted(source.rglob("*")) if file.is_file()] if source.is_dir() else [source]
     for file in files:
+        if file.name.endswith(".part"):  # being written
+            continue
         with replacing(target / file.relative_to(source)) as temporary:
             try:
                 os.link(file, temporary)

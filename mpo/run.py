@@ -8,10 +8,10 @@ from pathlib import Path
 from mpo import MpoError
 from mpo.processes import is_main, num_processes, wait
 from mpo.progress import say
-from mpo.prompts import PROMPTS, read_prompt_sets
+from mpo.prompts import PROMPTS, read_prompt_sets, read_prompts_table
 from mpo.recipe import Recipe, dump_recipe, read_recipe
 from mpo.reuse import take_over
-from mpo.store import Run, read_table, write_table, write_text
+from mpo.store import Run, write_table, write_text
 
 STAGES = ("generate", "score", "select", "encode", "train", "evaluate", "export", "report")
 SHARED = (
@@ -35,10 +35,10 @@ def stage_function(stage: str) -> Callable[..., None]:
     return getattr(importlib.import_module(f"mpo.{stage}"), stage)
 
 
-def check_settings(recipe: Recipe, prompts: Sequence[str]) -> None:
+def check_settings(recipe: Recipe, prompts: Sequence[str], *, training: bool = True) -> None:
     """What can be checked without the hub: judge, checklist, strategy, optimizer, how steps are dealt to processes.
 
-    Raises ValueError (MpoError, ChecklistError, JudgeError) with one line that names field, value and remedy.
+    training: whether these processes will train. Raises ValueError (MpoError, ChecklistError, JudgeError) with one line that names field, value and remedy.
     """
     from mpo.optimizer import check_optimizer
     from mpo.score import check_judge
@@ -50,22 +50,25 @@ def check_settings(recipe: Recipe, prompts: Sequence[str]) -> None:
     if recipe.select.strategy != "given":
         lead_of(recipe.select.strategy, checklist)
     check_optimizer(recipe.train)
-    check_sharder(recipe, micro_batch_size(recipe.train, num_processes()), num_processes())
+    if training:
+        check_sharder(recipe, micro_batch_size(recipe.train, num_processes()), num_processes())
 
 
-def prepare(recipe: Recipe, output: str | Path, *, source: str | Path | None = None) -> Run:
+def prepare(
+    recipe: Recipe, output: str | Path, *, source: str | Path | None = None, stages: Sequence[str] = STAGES
+) -> Run:
     """Check, then write recipe.yaml and the prompt tables. Refuses a folder that holds another recipe's run.
 
-    source: a run whose work is taken over as far as the recipes agree.
+    source: a run whose work is taken over as far as the recipes agree. stages: those that will run now.
     """
     run = Run(output)
     if is_main():
-        _prepare(recipe, run, Run(source) if source else None)
+        _prepare(recipe, run, Run(source) if source else None, stages)
     wait()
     return run
 
 
-def _prepare(recipe: Recipe, run: Run, source: Run | None) -> None:
+def _prepare(recipe: Recipe, run: Run, source: Run | None, stages: Sequence[str]) -> None:
     from mpo.models import check_model
 
     if run.recipe.exists():
@@ -78,23 +81,25 @@ def _prepare(recipe: Recipe, run: Run, source: Run | None) -> None:
         raise MpoError(f"--output {str(run.folder)!r} is not empty and holds no run; use another folder")
     if source and not source.recipe.is_file():
         raise MpoError(f"--from {str(source.folder)!r} is no run: it holds no recipe.yaml; name a run directory")
-    tables = (run.prompts, run.validation_prompts, run.heldout_prompts)
-    prepared = run.heldout_prompts.exists()  # the last to be written
-    if prepared:
-        sets = [read_table(p, made_by="run")["prompt"].to_pylist() if p.exists() else [] for p in tables]
-    else:
-        train, heldout, validation = read_prompt_sets(recipe.prompts)
-        sets = [train, validation, heldout]
-    check_settings(recipe, [prompt for prompts in sets for prompt in prompts])
+    tables = (run.prompts, run.heldout_prompts, run.validation_prompts)
+    prepared = run.heldout_prompts.exists()
+    train, heldout, validation = map(read_prompts_table, tables) if prepared else read_prompt_sets(recipe.prompts)
+    judged = [] if recipe.select.strategy == "given" else train  # the others always are
+    check_settings(recipe, [*judged, *heldout, *validation], training="train" in stages)
     check_model(recipe)
-    if prepared:
-        return
-    write_text(run.recipe, dump_recipe(recipe))
+    if not run.recipe.exists():
+        write_text(run.recipe, dump_recipe(recipe))
     if source:
-        taken = take_over(read_recipe(source.recipe), recipe, source, run, stages_of(recipe))
-        say(f"taken over from {source.folder}: {', '.join(taken) or 'nothing, since no stage agrees'}")
-    for path, prompts in zip(tables, sets, strict=True):
-        if prompts and not path.exists():  # training prompts may come with the preferences
+        taken = take_over(
+            read_recipe(source.recipe), recipe, source, run, stages_of(recipe), (train, heldout, validation)
+        )
+        say(f"taken over from {source.folder}: {', '.join(taken) or 'nothing, since no finished stage agrees'}")
+    for path, prompts in (
+        (run.prompts, train),  # they may come with the preferences
+        (run.validation_prompts, validation),
+        (run.heldout_prompts, heldout),  # last: where it stands, the others do
+    ):
+        if prompts and not path.exists():
             write_table(path, {"prompt_id": list(range(len(prompts))), "prompt": prompts}, PROMPTS)
 
 
@@ -124,8 +129,9 @@ def run_recipe(
     With `repair`, damaged candidates are made again first. source: a run whose work is taken over as far as the
     recipes agree, such as candidates and scores for another way to select or another beta.
     """
-    run = prepare(recipe, output, source=source)
-    for stage in stages_of(recipe) if stages is None else stages:
+    stages = stages_of(recipe) if stages is None else stages
+    run = prepare(recipe, output, source=source, stages=stages)
+    for stage in stages:
         run_stage(run.folder, stage, repair=repair)
 
 

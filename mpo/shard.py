@@ -99,7 +99,8 @@ def _zero_3(denoiser: Any, accelerator: Accelerator) -> None:
         raise MpoError("deepspeed is not installed; pip install 'mpo[deepspeed]', or launch with fsdp2.yaml") from None
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     given: dict[str, Any] = DeepSpeedPlugin().deepspeed_config["zero_optimization"]
-    zero = {name: value for name, value in given.items() if value != "auto"}
+    # Its "memory-efficient" linear layer would take the place of torch's in this whole program.
+    zero = {"memory_efficient_linear": False} | {name: value for name, value in given.items() if value != "auto"}
     config = {"train_micro_batch_size_per_gpu": 1, "zero_optimization": zero}
     offload = (zero.get("offload_param") or {}).get("device", "none")
     with _lora_aside(denoiser):

@@ -282,7 +282,7 @@ def trim_logs(run: Run, step: int) -> tuple[list[dict[str, Any]], list[Validated
     wait()  # all have read what the main process writes anew
     if is_main():
         write_lines(run.training_log, trained)
-        if validated:
+        if run.validation_log.exists():
             write_lines(run.validation_log, map(vars, validated))
     wait()
     return trained, validated

@@ -23,7 +23,7 @@ from mpo.dataset import publish
 from mpo.gather import Preference, fit, nearest_size, open_picture, read_preferences
 from mpo.prompts import drop_similar, embed, read_prompt_sets, read_prompts
 from mpo.recipe import Preferences, Prompts, PromptSource, RecipeError, parse_recipe
-from mpo.run import run_recipe, stages_of
+from mpo.run import prepare, run_recipe, stages_of
 from mpo.store import Run, read_table
 
 with warnings.catch_warnings():
@@ -293,6 +293,25 @@ def test_pictures_that_the_model_cannot_take_are_named(fields, tmp_path):
         MpoError, match=r"pair 0 is of 36x32 pixels, and the model takes multiples of 8; set model.sizes"
     ):
         run_recipe(parse_recipe(fields, source="given"), tmp_path / "run", stages=("gather",))
+
+
+def test_given_pairs_go_on_whatever_the_judge_can_read(fields, tmp_path):
+    """No judge is asked about them, nor are the held-out prompts' files once the run is prepared."""
+    texts = ["hello world", "another thing", "a third"]
+    recipe = parse_recipe(given_fields(fields, pickapic(tmp_path, texts), "pickapic", "given"), source="given")
+    prepare(recipe, tmp_path / "run")
+    Path(fields["prompts"]["heldout"]).unlink()
+    for _ in range(2):
+        run_recipe(recipe, tmp_path / "run", stages=("gather", "select"))
+    assert Run(tmp_path / "run").pairs.exists()
+
+
+def test_a_source_of_equal_pictures_leaves_no_pair(fields, tmp_path):
+    picture(1).save(tmp_path / "a.png")
+    (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": "x", "chosen": "a.png", "rejected": "a.png"}))
+    recipe = parse_recipe(given_fields(fields, tmp_path / "a.jsonl", "pairs", "given"), source="given")
+    with pytest.raises(MpoError, match="leaves no pair: all are ties or the same picture twice"):
+        run_recipe(recipe, tmp_path / "run", stages=("gather",))
 
 
 @pytest.mark.parametrize("moment", range(1, 7))

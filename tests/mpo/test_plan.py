@@ -76,6 +76,8 @@ def test_what_the_plan_says_of_training_by_hand():
     weights = (2567.5 + 83.7 + 817.7) * 2e-3
     assert steps["train"].memory_gb == pytest.approx(weights + 8292.2 * 2e-3 + 1.5, rel=1e-6)
     assert steps["train"].peak_words == " (when the judge validates; else 14 GB)"
+    auto = {step.stage: step for step in plan(load_recipe("sdxl-pickapic", ["judge.options.dtype=auto"]))[0]}
+    assert auto["train"].memory_gb == steps["train"].memory_gb
     alone = {step.stage: step for step in plan(load_recipe("sdxl-pickapic", ["judge.options.model=other"]))[0]}
     assert alone["train"].memory_gb == pytest.approx(weights + 23.224 / 2 * 16e-3 + 8 * 0.61 + 1.5, rel=1e-6)
     sampling = 128 * (100 * 3.381 + 5.235 + 0.0556) * 5

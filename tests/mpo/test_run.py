@@ -10,7 +10,7 @@ from PIL import Image
 
 from mpo.recipe import load_recipe, parse_recipe
 from mpo.run import STAGES, prepare, run_recipe
-from mpo.store import Run
+from mpo.store import Run, read_table
 from tests.conftest import small_fields
 
 
@@ -114,6 +114,50 @@ def test_a_run_takes_over_what_another_has_made(finished, fields, tmp_path, monk
         finished / "checkpoints" / "step-000006" / "lora.safetensors"
     ).read_bytes()
     assert files_of(finished) == before
+
+
+def test_prompts_that_have_changed_are_not_taken_over(finished, fields, tmp_path):
+    """Under the same names: other training prompts take no candidates along, other held-out ones no pictures."""
+    recipe = load_recipe(str(finished / "recipe.yaml"))
+    held = recipe.model_dump(mode="json")
+
+    def taken(name: str) -> Run:
+        run_recipe(parse_recipe(held, source=name), tmp_path / name, source=finished, stages=())
+        return Run(tmp_path / name)
+
+    for name in ("train", "heldout"):
+        text = Path(held["prompts"][name]["path"]).read_text()
+        held["prompts"][name]["path"] = str(tmp_path / f"{name}.txt")
+        (tmp_path / f"{name}.txt").write_text(text)
+    assert [taken("same").pairs.exists(), taken("same").samples.exists()] == [True, True]
+    (tmp_path / "heldout.txt").write_text("a red heart on a green background\n")
+    assert [taken("heldout").pairs.exists(), taken("heldout").samples.exists()] == [True, False]
+    (tmp_path / "train.txt").write_text("a blue ring on a green background\n")
+    changed = taken("train")
+    assert not any(path.exists() for path in (changed.candidates, changed.scores, changed.pairs, changed.samples))
+    assert read_table(changed.prompts, made_by="run")["prompt"].to_pylist() == ["a blue ring on a green background"]
+
+
+def test_a_prepared_run_takes_over_what_it_lacks(finished, tmp_path):
+    recipe = load_recipe(str(finished / "recipe.yaml"))
+    run = prepare(recipe, tmp_path / "run")
+    (finished / "candidates" / ".half.png.7.part").write_bytes(b"being written")
+    try:
+        prepare(recipe, tmp_path / "run", source=finished)
+    finally:
+        (finished / "candidates" / ".half.png.7.part").unlink()
+    assert run.encoded.exists()
+    assert not list(run.candidates.glob("*.part"))
+    before = files_of(run.folder)
+    prepare(recipe, tmp_path / "run", source=finished)
+    assert files_of(run.folder) == before
+
+
+def test_how_steps_are_dealt_out_matters_only_where_training_runs(fields, tmp_path, monkeypatch):
+    monkeypatch.setattr("mpo.run.num_processes", lambda: 3)
+    prepare(parse_recipe(fields, source="small"), tmp_path / "run", stages=STAGES[:2])
+    with pytest.raises(ValueError, match="x 3 processes"):
+        prepare(parse_recipe(fields, source="small"), tmp_path / "run")
 
 
 def test_taking_over_from_no_run_is_named(recipe_file, tmp_path):

@@ -383,6 +383,9 @@ def test_validation_does_not_touch_training(finished, model_folder, fields, tmp_
 
 def test_half_lines_of_a_crash_are_dropped(tmp_path):
     run = Run(tmp_path)
+    run.validation_log.write_text('{"step": 0, "tot')
+    assert trim_logs(run, 0) == ([], [])
+    assert run.validation_log.read_text() == ""
     lines = [json.dumps({"step": k, "total": 1.0, "dimensions": {}}) + "\n" for k in range(3)]
     for log in (run.training_log, run.validation_log):
         log.write_text("".join(lines) + '{"step": 3, "tot')
@@ -552,6 +555,7 @@ def test_two_processes_make_the_same_as_one_and_survive_a_kill(model_folder, tmp
 
 SHARDED = """
 import sys
+import torch
 import mpo.train
 shard = mpo.train.shard_frozen
 def sharded(pipeline, *arguments):
@@ -561,6 +565,7 @@ def sharded(pipeline, *arguments):
     held = sum((p.ds_tensor if hasattr(p, "ds_tensor") else p.to_local()).numel() for p in frozen)
     whole = sum(p.ds_numel if hasattr(p, "ds_tensor") else p.numel() for p in frozen)
     lora = {type(p).__name__ + str(p.dtype) for p in denoiser.parameters() if p.requires_grad}
+    assert isinstance(torch.nn.functional.linear, type(len)), "the program's own linear layer was replaced"
     sys.stdout.write(f"share {held / whole} {' '.join(lora)}\\n")  # one piece: the other process writes, too
 mpo.train.shard_frozen = sharded
 mpo.train.train(sys.argv[1])

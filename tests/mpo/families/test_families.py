@@ -185,16 +185,12 @@ def test_sdxl_takes_the_pictures_size_as_a_condition():
     assert seen[1].tolist() == seen[0].tolist() == [[32, 48, 0, 0, 32, 48]]
 
 
-def test_unknown_families_and_predictions_are_named():
+def test_unknown_families_are_named():
     class NovelPipeline:
         pass
 
     with pytest.raises(MpoError, match=r"NovelPipeline.*StableDiffusionPipeline.*FluxPipeline"):
         find_family(NovelPipeline())
-    pipeline = build("stable_diffusion")
-    pipeline.scheduler.register_to_config(prediction_type="sample")
-    with pytest.raises(MpoError, match="'sample'"):
-        find_family(pipeline).add_noise(pipeline, torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2), torch.tensor([1]))
 
 
 def test_qwens_guidance_comes_with_a_negative_prompt():
