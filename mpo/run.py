@@ -77,7 +77,7 @@ def _prepare(recipe: Recipe, run: Run, source: Run | None, stages: Sequence[str]
             raise MpoError(
                 f"--output {str(run.folder)!r} holds a run of another recipe (it differs in {', '.join(differing)}); use another folder, with --from {run.folder} to take over what they share"
             )
-    elif run.folder.exists() and any(run.folder.iterdir()):
+    elif run.folder.exists() and any(not entry.name.endswith(".part") for entry in run.folder.iterdir()):
         raise MpoError(f"--output {str(run.folder)!r} is not empty and holds no run; use another folder")
     if source and not source.recipe.is_file():
         raise MpoError(f"--from {str(source.folder)!r} is no run: it holds no recipe.yaml; name a run directory")

@@ -105,9 +105,7 @@ def _zero_3(denoiser: Any, accelerator: Accelerator) -> None:
     offload = (zero.get("offload_param") or {}).get("device", "none")
     with _lora_aside(denoiser):
         deepspeed.zero.Init(module=denoiser, config_dict_or_path=config, remote_device=offload)
-        deepspeed.initialize(
-            model=denoiser, config=config
-        )  # hooks that gather; without an optimizer, no more than that
+        deepspeed.initialize(model=denoiser, config=config)  # without an optimizer: hooks that gather, and no more
     for buffer in denoiser.buffers():
         buffer.data = buffer.data.to(accelerator.device)
 
