@@ -12,7 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 
 from mpo import MpoError
-from mpo.families import denoiser_of, find_family
+from mpo.families import Family, denoiser_of, find_family
 from mpo.recipe import Train
 
 
@@ -21,26 +21,31 @@ def add_lora(pipeline: Any, settings: Train) -> Any:
 
     The LoRA's own weights are float32 and the only ones that require gradients. A's draw depends on the seed alone.
     """
-    targets = list(settings.lora_targets or find_family(pipeline).lora_targets(pipeline))
     denoiser = denoiser_of(pipeline)
     for component in pipeline.components.values():
         if isinstance(component, torch.nn.Module):
             component.requires_grad_(False)
+    with torch.random.fork_rng(devices=[]):  # drawn on the CPU
+        torch.manual_seed(settings.seed)
+        inject_lora(denoiser, find_family(pipeline), settings)
+    cast_training_params(denoiser, torch.float32)
+    return denoiser
+
+
+def inject_lora(denoiser: Any, family: Family, settings: Train) -> None:
+    """Put a LoRA into the family's layers, or the recipe's. Raises MpoError where there are none of these names."""
+    targets = list(settings.lora_targets or family.lora_targets(denoiser))
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]  # a factor like any other
         target_modules=targets,
     )
-    with torch.random.fork_rng(devices=[]):  # drawn on the CPU
-        torch.manual_seed(settings.seed)
-        try:
-            inject_adapter_in_model(config, denoiser)  # the networks of some families have no add_adapter of their own
-        except ValueError as error:
-            raise MpoError(
-                f"train.lora_targets={targets} cannot be adapted ({' '.join(str(error).split())}); name linear or convolution layers"
-            ) from error
-    cast_training_params(denoiser, torch.float32)
-    return denoiser
+    try:
+        inject_adapter_in_model(config, denoiser)  # the networks of some families have no add_adapter of their own
+    except ValueError as error:
+        raise MpoError(
+            f"train.lora_targets={targets} cannot be adapted ({' '.join(str(error).split())}); name linear or convolution layers"
+        ) from error
 
 
 def lora_state(denoiser: Any) -> dict[str, torch.Tensor]:

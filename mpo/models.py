@@ -14,9 +14,11 @@ from transformers.utils import logging as transformers_logging
 
 from mpo import MpoError
 from mpo.families import family_of_class
+from mpo.lora import inject_lora
 from mpo.noise import check_scheduler
 from mpo.processes import this_device
 from mpo.recipe import Model, Recipe
+from mpo.speed import check_attention
 
 EMBEDDED = Path(__file__).parent / "embedded" / "model"
 
@@ -33,7 +35,8 @@ class ModelNotFoundError(MpoError):
 def check_model(recipe: Recipe) -> None:
     """Reads the model's small files alone: its index, and how its scheduler and denoiser are configured.
 
-    Raises MpoError where the model is missing, of no known family, or cannot be trained as the recipe says.
+    Raises MpoError where the model is missing, of no known family, or cannot be trained as the recipe says, and
+    ModelNotFoundError where the files are not to be had.
     """
     model = recipe.model
     index = load_index(model)
@@ -43,8 +46,17 @@ def check_model(recipe: Recipe) -> None:
             raise MpoError(
                 f"model.sizes holds {[width, height]}: {index['_class_name']} takes multiples of {multiple}; use {[max(1, round(side / multiple)) * multiple for side in (width, height)]}"
             )
-    check_scheduler(_part(model, index, "scheduler"), recipe.train)
-    distilled_guidance(recipe, _part(model, index, "transformer" if "transformer" in index else "unet"))
+    name = "transformer" if "transformer" in index else "unet"
+    scheduler_class, denoiser_class = (getattr(diffusers, index[part][1]) for part in ("scheduler", name))
+    with _readable(model):
+        scheduler = scheduler_class.from_pretrained(resolve(model), subfolder="scheduler", revision=model.revision)
+        config = denoiser_class.load_config(resolve(model), subfolder=name, revision=model.revision)
+    check_scheduler(scheduler, recipe.train)
+    distilled_guidance(recipe, config)
+    with torch.device("meta"):  # its layers, without their weights
+        denoiser = denoiser_class.from_config(config)
+        check_attention(denoiser, recipe.train)
+        inject_lora(denoiser, family_of_class(str(index["_class_name"])), recipe.train)
 
 
 def size_multiple(model: Model) -> int:
@@ -57,14 +69,6 @@ def load_index(model: Model) -> dict[str, Any]:
     with _readable(model):
         index: Any = DiffusionPipeline.load_config(resolve(model), revision=model.revision)
     return dict(index)
-
-
-def _part(model: Model, index: dict[str, Any], name: str) -> Any:
-    """The scheduler itself, or the denoiser's configuration."""
-    cls: Any = getattr(diffusers, index[name][1])
-    load = cls.from_pretrained if name == "scheduler" else cls.load_config
-    with _readable(model):
-        return load(resolve(model), subfolder=name, revision=model.revision)
 
 
 @contextmanager

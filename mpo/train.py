@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from diffusers.models.attention_processor import Attention
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from jaxtyping import Float
@@ -35,12 +34,12 @@ from mpo.progress import say, track
 from mpo.recipe import Recipe, Train, read_recipe
 from mpo.reference import ReferenceErrors, describe
 from mpo.shard import check_sharder, shard_frozen
+from mpo.speed import set_up
 from mpo.store import Run, read_lines, read_table, write_json, write_lines
 from mpo.trackers import start_trackers
 from mpo.validate import Validated, best_of, has_stalled, is_due, read_validations, validate
 
 METRICS = ("loss", "accuracy", "margin", "chosen_error", "rejected_error", "reference_error")
-REPLACEABLE = {"AttnProcessor", "AttnProcessor2_0", "JointAttnProcessor2_0"}  # which diffusers has with xformers, too
 NUM_SMOOTHED = 20  # steps over which growing errors are looked for
 
 
@@ -203,29 +202,6 @@ def summary(outcome: PreferenceLoss, policy: Tensor, against: Sequence[Tensor]) 
     reference = against[0] if against else policy[0]
     values = (outcome.loss, outcome.accuracy, outcome.margin, policy[0], policy[1], reference)
     return torch.stack([value.detach().float().mean() for value in values])
-
-
-def set_up(denoiser: Any, settings: Train) -> None:
-    """Memory, speed: gradient checkpointing, attention kernels, compilation. Raises MpoError for what is not there."""
-    if settings.gradient_checkpointing:
-        denoiser.enable_gradient_checkpointing()
-    if settings.attention == "xformers":
-        processors = {type(m.processor).__name__ for m in denoiser.modules() if isinstance(m, Attention)}
-        if not processors <= REPLACEABLE:  # diffusers would put plain attention in the place of any other
-            raise MpoError(
-                f"train.attention='xformers' cannot take the place of this model's {', '.join(sorted(processors - REPLACEABLE))}; use 'sdpa'"
-            )
-        try:
-            denoiser.enable_xformers_memory_efficient_attention()
-        except (ImportError, ModuleNotFoundError, ValueError, NotImplementedError) as error:
-            raise MpoError(
-                f"train.attention='xformers' cannot be used here ({' '.join(str(error).split())}); pip install 'mpo[gpu]' on a machine with a GPU, or use 'sdpa'"
-            ) from error
-    if settings.compile:
-        if getattr(denoiser, "_repeated_blocks", None):  # one small graph for all blocks: compiles in a fraction
-            denoiser.compile_repeated_blocks()
-        else:
-            denoiser.compile()
 
 
 def micro_batch_size(settings: Train, num_processes: int) -> int:

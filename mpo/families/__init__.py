@@ -38,7 +38,7 @@ class Family(Protocol):
         """The denoiser's prediction (B, c, h, w), without guidance."""
         ...
 
-    def lora_targets(self, pipeline: Any) -> list[str]:
+    def lora_targets(self, denoiser: Any) -> list[str]:
         """Names of the modules that a LoRA adapts unless the recipe says otherwise."""
         ...
 

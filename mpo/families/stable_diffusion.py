@@ -29,5 +29,5 @@ def predict(
     return pipeline.unet(noisy, timesteps, encoder_hidden_states=conditioning["encoder_hidden_states"]).sample
 
 
-def lora_targets(pipeline: Any) -> list[str]:
+def lora_targets(denoiser: Any) -> list[str]:
     return ["to_q", "to_k", "to_v", "to_out.0"]

@@ -36,6 +36,6 @@ def predict(
     ).sample
 
 
-def lora_targets(pipeline: Any) -> list[str]:
+def lora_targets(denoiser: Any) -> list[str]:
     """The attention projections of pictures and of texts."""
     return ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]

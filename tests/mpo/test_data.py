@@ -314,6 +314,37 @@ def test_a_source_of_equal_pictures_leaves_no_pair(fields, tmp_path):
         run_recipe(recipe, tmp_path / "run", stages=("gather",))
 
 
+@pytest.mark.parametrize("table", [1, 2, 3])
+def test_a_gather_killed_between_its_tables_ends_the_same(table, fields, tmp_path, monkeypatch):
+    """Also where a prompt too near to another was dropped, and its pictures with it."""
+    fields["prompts"]["max_similarity"] = 0.4
+    (tmp_path / "heldout.txt").write_text(PROMPTS[1].replace("stars", "rings") + "\n")
+    fields = given_fields(fields, pickapic(tmp_path), "pickapic", "given")
+    recipe = parse_recipe(fields, source="given")
+    whole, killed = Run(tmp_path / "whole"), Run(tmp_path / "killed")
+    run_recipe(recipe, whole.folder, stages=("gather",))
+    from mpo.gather import write_table
+
+    calls = []
+
+    def dying(*arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == table:
+            raise KeyboardInterrupt
+        write_table(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mpo.gather.write_table", dying)
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(recipe, killed.folder, stages=("gather",))
+    run_recipe(recipe, killed.folder, stages=("gather",))
+    for name in ("prompts.parquet", "candidates.parquet", "preferences.parquet"):
+        assert (whole.folder / name).read_bytes() == (killed.folder / name).read_bytes()
+    assert len(read_table(whole.prompts, made_by="gather")) == 1
+    names = [sorted(p.name for p in run.candidates.iterdir()) for run in (whole, killed)]
+    assert names[0] == names[1]
+
+
 @pytest.mark.parametrize("moment", range(1, 7))
 def test_a_killed_gather_goes_on_where_it_was(moment, fields, tmp_path, monkeypatch):
     """Stopped before each of its writes; what was read is not read again, and the tables and pictures are the same."""

@@ -47,7 +47,10 @@ def test_no_safety_checker_paints_pictures_black(fields, tmp_path):
         ("sana", {"model": {"sizes": [[48, 32]]}}, r"SanaPipeline takes multiples of 32"),
         ("stable_diffusion_xl", {"train": {"timestep_shift": 3.0}}, "timestep_shift=3.0 is used by flow models alone"),
         ("stable_diffusion_3", {"train": {"distilled_guidance": 3.5}}, "has no guidance distilled in; remove it"),
+        ("flux", {"train": {"lora_targets": ["to_nothing"]}}, r"lora_targets=\['to_nothing'\] cannot be adapted"),
+        ("sana", {"train": {"attention": "xformers"}}, "cannot take the place of this model's Sana.*Linear"),
         ("stable_diffusion", {"train": {"batch_size": 4, "micro_batch_size": 4}}, None),
+        ("stable_diffusion_3", {"train": {"lora_targets": ["to_q"], "attention": "xformers"}}, None),
         ("flux", {"train": {"timestep_shift": 3.0}}, None),
     ],
 )

@@ -101,7 +101,7 @@ def test_facts_are_of_known_families():
 @pytest.mark.parametrize("name", BUILDERS)
 def test_every_family_names_modules_that_its_network_has(name):
     pipeline = build(name)
-    targets = find_family(pipeline).lora_targets(pipeline)
     denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    targets = find_family(pipeline).lora_targets(denoiser)
     modules = {module for module, _ in denoiser.named_modules()}
     assert all(any(module.endswith(f".{target}") for module in modules) for target in targets)
