@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 
 from mpo import MpoError
 from mpo.generate import CANDIDATES
-from mpo.models import size_multiple
+from mpo.models import load_index, size_multiple
 from mpo.progress import say, track
 from mpo.prompts import PROMPTS, drop_similar, read_prompts_table
 from mpo.recipe import Preferences, Recipe, read_recipe
@@ -118,7 +118,7 @@ def gather(folder: str | Path) -> None:
     if run.preferences.exists():
         return
     heldout, validation = read_prompts_table(run.heldout_prompts), read_prompts_table(run.validation_prompts)
-    multiple = size_multiple(recipe.model)
+    multiple = size_multiple(load_index(recipe.model))
     apart = {*heldout, *validation}
     gathered = _Gathered(run.candidates)
     done = read_lines(run.gathered)
@@ -152,14 +152,13 @@ def _number(run: Run, recipe: Recipe, gathered: "_Gathered", others: list[str]) 
         say(
             f"gather: left out {gathered.num_heldout} pairs of held-out prompts, and {len(prompts) - len(kept)} of {len(prompts)} prompts as too similar"
         )
-    remaining = set(kept)
-    if not any(gathered.pictures[chosen][0] in remaining for chosen, _ in gathered.pairs):
+    prompt_ids = {text: i for i, text in enumerate(kept)}
+    if not any(gathered.pictures[chosen][0] in prompt_ids for chosen, _ in gathered.pairs):
         assert recipe.preferences is not None
         raise MpoError(
             f"preferences.path={recipe.preferences.path!r} leaves no pair: all are ties or the same picture twice, of held-out prompts, or too similar to others"
         )
     # Pictures of a prompt stand together.
-    prompt_ids = {text: i for i, text in enumerate(kept)}
     used = [k for k, (prompt, _) in enumerate(gathered.pictures) if prompt in prompt_ids]
     used.sort(key=lambda k: (prompt_ids[gathered.pictures[k][0]], k))
     ids = {k: i for i, k in enumerate(used)}

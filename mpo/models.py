@@ -40,7 +40,8 @@ def check_model(recipe: Recipe) -> None:
     """
     model = recipe.model
     index = load_index(model)
-    multiple = size_multiple(model)
+    family = _family(index)
+    multiple = size_multiple(index)
     for width, height in model.sizes or ():
         if width % multiple or height % multiple:
             raise MpoError(
@@ -56,12 +57,16 @@ def check_model(recipe: Recipe) -> None:
     with torch.device("meta"):  # its layers, without their weights
         denoiser = denoiser_class.from_config(config)
         check_attention(denoiser, recipe.train)
-        inject_lora(denoiser, family_of_class(str(index["_class_name"])), recipe.train)
+        inject_lora(denoiser, family, recipe.train)
 
 
-def size_multiple(model: Model) -> int:
+def size_multiple(index: Mapping[str, Any]) -> int:
     """Of what number of pixels the model's pictures take multiples. Raises MpoError where the family is unknown."""
-    return getattr(family_of_class(str(load_index(model)["_class_name"])), "SIZE_MULTIPLE", 8)
+    return getattr(_family(index), "SIZE_MULTIPLE", 8)
+
+
+def _family(index: Mapping[str, Any]) -> Any:
+    return family_of_class(str(index["_class_name"]))
 
 
 def load_index(model: Model) -> dict[str, Any]:
@@ -78,8 +83,6 @@ def _readable(model: Model) -> Iterator[None]:
             warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument")  # of a call that diffusers makes
             yield
     except (OSError, ValueError) as error:
-        if isinstance(error, MpoError):
-            raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelNotFoundError(
             f"model.path={model.path!r} cannot be loaded ({reason}); give 'embedded', a folder with a model_index.json, or a hub id"
@@ -106,7 +109,7 @@ def load_pipeline(model: Model, *, without: Sequence[str] = (), device: str | No
     without: parts that are not needed and not loaded, "denoiser" or "text_encoders". device: None = this process's.
     """
     index = load_index(model)
-    family_of_class(str(index["_class_name"]))
+    _family(index)  # or an error that lists those known
     names = [name for name in index if not name.startswith("_")]
     groups = {
         "denoiser": [name for name in names if name in ("unet", "transformer")],

@@ -16,9 +16,8 @@ T = TypeVar("T")
 # Set by `accelerate launch`; its plugins would wrap and shard what is trained, and mpo.shard does the rest instead.
 PLUGINS = {"ACCELERATE_USE_FSDP": "fsdp", "ACCELERATE_USE_DEEPSPEED": "deepspeed"}
 SHARDER = "MPO_SHARDER"
-PATIENCE = timedelta(
-    days=7
-)  # stages of the main process alone, or uneven shares, take longer than the usual 10 minutes
+# Stages of the main process alone, or uneven shares, take longer than the usual 10 minutes.
+PATIENCE = timedelta(days=7)
 
 
 def _state() -> Any:

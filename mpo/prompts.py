@@ -24,8 +24,8 @@ def read_prompts(source: PromptSource, *, field: str) -> list[str]:
     wanted = source.limit if source.shuffle_seed is None else None
     found: dict[str, None] = {}  # data sets have a row for each picture or vote
     for text in _texts(source, field):
-        found.setdefault(text.strip())
-        found.pop("", None)
+        if text.strip():
+            found.setdefault(text.strip())
         if len(found) == wanted:
             break
     prompts = list(found)

@@ -11,12 +11,10 @@ from diffusers import FluxPipeline
 
 from mpo.families import Conditioning
 from mpo.families.stable_diffusion import encode_media
-from mpo.families.stable_diffusion_3 import lora_targets
+from mpo.families.stable_diffusion_3 import SIZE_MULTIPLE, lora_targets
 from mpo.noise import flow_noise as add_noise
 
-__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
-
-SIZE_MULTIPLE = 16  # of pixels: the autoencoder's 8, and patches of 2x2
+__all__ = ["SIZE_MULTIPLE", "add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
 
 
 def encode_prompts(pipeline: FluxPipeline, prompts: Sequence[str]) -> Conditioning:

@@ -11,12 +11,18 @@ from diffusers import QwenImagePipeline
 
 from mpo.families import Conditioning, call_default
 from mpo.families.flux import pack, unpack
-from mpo.families.stable_diffusion_3 import lora_targets
+from mpo.families.stable_diffusion_3 import SIZE_MULTIPLE, lora_targets
 from mpo.noise import flow_noise as add_noise
 
-__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict", "sampling_arguments"]
-
-SIZE_MULTIPLE = 16  # of pixels: the autoencoder's 8, and patches of 2x2
+__all__ = [
+    "SIZE_MULTIPLE",
+    "add_noise",
+    "encode_media",
+    "encode_prompts",
+    "lora_targets",
+    "predict",
+    "sampling_arguments",
+]
 
 
 def encode_prompts(pipeline: QwenImagePipeline, prompts: Sequence[str]) -> Conditioning:
