@@ -13,7 +13,7 @@ import skimage.data
 from PIL import Image, ImageFilter
 from sklearn.datasets import load_sample_image
 
-from mpo.embedded.scenes import Defects, Group, Scene, draw, sample_scene
+from mpo.embedded.scenes import Defects, Group, Scene, paint, sample_scene
 
 WORKING_SIDE = 64  # amounts in pixels refer to a picture of this short side
 
@@ -62,7 +62,7 @@ def to_pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image, dtype=np.float64) / 255
 
 
-def grain(image: Image.Image, sigma: float, rng: np.random.Generator) -> Image.Image:
+def granularity(image: Image.Image, sigma: float, rng: np.random.Generator) -> Image.Image:
     pixels = to_pixels(image)
     pitch = max(1, min(image.size) // WORKING_SIDE)
     side = -(-image.width // pitch)
@@ -79,7 +79,7 @@ def cases(num_scenes: int = 14, seed: int = 0) -> Iterator[Case]:
     """All calibration cases; photographs stand beside drawn scenes wherever the answer does not need a known layout."""
     rng = np.random.default_rng(seed)
     photos = [photograph(name) for name in ("astronaut.png", "coffee.png", "chelsea.png", "china.jpg")]
-    scenes = [draw(sample_scene(rng), Defects(flat=i % 4 == 3), rng) for i in range(num_scenes)]
+    scenes = [paint(sample_scene(rng), Defects(flat=i % 4 == 3), rng) for i in range(num_scenes)]
     for image in (*scenes, *photos):
         unit = min(image.size) / WORKING_SIDE
         for sigma in (0.0, 0.3, 0.8, 0.9, 1.3, 1.5, 2.0, 2.2, 3.5, 5.0):
@@ -87,7 +87,7 @@ def cases(num_scenes: int = 14, seed: int = 0) -> Iterator[Case]:
                 BLUR_LEVELS, image.filter(ImageFilter.GaussianBlur(sigma * unit)), "gaussian blur", sigma
             )
         for level, sigma in ((0.0, 0.0), (1.0, 0.06), (2.0, 0.13), (4.0, 0.35)):
-            yield from levelled(ROUGH_LEVELS, grain(image, sigma, rng), "grain", level)
+            yield from levelled(ROUGH_LEVELS, granularity(image, sigma, rng), "granularity", level)
         for level, pitch in ((0.0, 1), (1.0, 4), (2.0, 8), (4.0, 16)):
             yield from levelled(ROUGH_LEVELS, blocks(image, pitch), "blocks", level)
         for wash in (0.0, 0.2, 0.8, 0.93):
@@ -95,7 +95,7 @@ def cases(num_scenes: int = 14, seed: int = 0) -> Iterator[Case]:
             yield Case("color_aesthetic_2", washed, wash < 0.5, "wash", wash)
             if wash in (0.0, 0.93):
                 yield Case("lighting_distinction_3", washed, wash < 0.5, "wash", wash)
-    bright = [draw(sample_scene(rng), Defects(), rng) for _ in range(num_scenes)] + photos[:3]
+    bright = [paint(sample_scene(rng), Defects(), rng) for _ in range(num_scenes)] + photos[:3]
     for image in bright:
         for gloom in (0.0, 0.15, 0.35, 0.6, 0.75):
             dimmed = to_image(to_pixels(image) * (1 - gloom))
@@ -113,14 +113,14 @@ def _layout_cases(num_scenes: int, rng: np.random.Generator) -> Iterator[Case]:
             Scene((Group(shape, colour),), place),
             Scene((Group(shape, colour),), place, ("left", "right")[i % 2]),
         )
-        centred = to_pixels(draw(middle, Defects(flat=True), rng))
+        centred = to_pixels(paint(middle, Defects(flat=True), rng))
         for shift, level in ((0, 0.0), (6, 1.0), (15, 2.0)):
             moved = to_image(np.roll(centred, shift, axis=1))
             yield from levelled({"symmetry_1": (0.0, 1.0), "symmetry_2": (0.0, 2.0)}, moved, "shift", level)
         for shrink, fade, level in ((1.0, 0.0, 0.0), (0.55, 0.5, 1.0), (0.3, 0.75, 2.0)):
-            empty = to_pixels(draw(Scene((), place), Defects(flat=True), np.random.default_rng(i)))
+            empty = to_pixels(paint(Scene((), place), Defects(flat=True), np.random.default_rng(i)))
             shown = to_pixels(
-                draw(aside if i % 3 == 0 else middle, Defects(shrink=shrink, flat=True), np.random.default_rng(i))
+                paint(aside if i % 3 == 0 else middle, Defects(shrink=shrink, flat=True), np.random.default_rng(i))
             )
             faded = to_image(empty * fade + shown * (1 - fade))
             yield from levelled(
@@ -136,9 +136,9 @@ def _layout_cases(num_scenes: int, rng: np.random.Generator) -> Iterator[Case]:
             (middle, True),
             (Scene((Group(shape, colour, 3),), "meadow"), True),
         ):
-            yield Case("richness_3", draw(scene, Defects(), rng), truth, "emptiness", 0.0 if truth else 1.0)
+            yield Case("richness_3", paint(scene, Defects(), rng), truth, "emptiness", 0.0 if truth else 1.0)
         for contrast, level in ((0.0, 3.0), (0.05, 2.5), (0.25, 2.0), (0.28, 2.0), (0.55, 1.0), (1.0, 0.0)):
-            lit = draw(Scene((Group("circle", "black"),), "white"), Defects(), np.random.default_rng(i))
+            lit = paint(Scene((Group("circle", "black"),), "white"), Defects(), np.random.default_rng(i))
             shade = to_pixels(lit) * contrast + 0.5 * (1 - contrast)
             levels = {
                 "lighting_distinction_1": (0.0, 1.0),
@@ -146,13 +146,13 @@ def _layout_cases(num_scenes: int, rng: np.random.Generator) -> Iterator[Case]:
                 "lighting_distinction_3": (2.0, 2.5),
             }
             yield from levelled(levels, to_image(shade), "less contrast", level)
-        vivid = draw(Scene((Group(shape, colour),), ("blue", "green", "purple", "meadow")[i % 4]), Defects(), rng)
+        vivid = paint(Scene((Group(shape, colour),), ("blue", "green", "purple", "meadow")[i % 4]), Defects(), rng)
         for wash in (0.0, 0.15, 0.75, 0.9):
             yield Case(
                 "color_aesthetic_1", to_image(to_pixels(vivid) * (1 - wash) + 0.68 * wash), wash < 0.5, "wash", wash
             )
         for scraps, truth in ((0, True), (24, False), (34, False)):
-            strewn = draw(middle, Defects(num_fragments=scraps), rng)
+            strewn = paint(middle, Defects(num_fragments=scraps), rng)
             yield Case("detail_refinement_6", strewn, truth, "scraps", scraps)
     for name in ("astronaut.png", "coffee.png", "chelsea.png", "china.jpg"):
         for sharp in quarters(photograph(name, side=384)):
@@ -171,14 +171,14 @@ def quarters(image: Image.Image) -> list[Image.Image]:
 
 def _crowd(place: str, num_objects: int, rng: np.random.Generator) -> Image.Image:
     """That many objects of all colours on a jittered grid."""
-    picture = draw(Scene((), place), Defects(flat=True), rng)
+    picture = paint(Scene((), place), Defects(flat=True), rng)
     if num_objects == 0:
         return picture
     across = int(np.ceil(np.sqrt(num_objects)))
     cell = picture.width // across
     for k in range(num_objects):
         shape, colour = rng.choice(["circle", "square", "star"]), rng.choice(["red", "yellow", "black", "orange"])
-        tile = draw(Scene((Group(str(shape), str(colour)),), place), Defects(flat=True), rng)
+        tile = paint(Scene((Group(str(shape), str(colour)),), place), Defects(flat=True), rng)
         size = min(cell, 26)
         cut = tile.crop((14, 14, 50, 50)).resize((size, size), Image.Resampling.LANCZOS)
         picture.paste(cut, (k % across * cell, k // across * cell))

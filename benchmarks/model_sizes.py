@@ -27,7 +27,7 @@ import yaml
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from mpo.families import family_of_class
+from mpo.models.families import family_of_class
 
 RANK = 16
 Inputs = dict[str, Any]

@@ -19,11 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mpo.generate import CANDIDATES
 from mpo.recipe import dump_recipe, load_recipe
-from mpo.score import SCORES
-from mpo.select import read_selection, select
-from mpo.store import Run
+from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tables import CANDIDATES, SCORES, read_selection
+from mpo.stages.select import select
 from reward import load_checklist
 
 PER_PROMPT, CHUNK = 8, 2**17
@@ -31,9 +30,9 @@ PER_PROMPT, CHUNK = 8, 2**17
 
 def write_scores(folder: Path, num_candidates: int) -> None:
     """A run with random answers: better candidates say yes more often, as real ones do."""
-    run, rng = Run(folder), np.random.default_rng(0)
+    run, rng = RunFolder(folder), np.random.default_rng(0)
     run.folder.mkdir(parents=True)
-    settings = ["judge.questions=all", "select.grain=subdimension", "select.margin=0.5", "select.num_pairs=null"]
+    settings = ["judge.questions=all", "select.granularity=subdimension", "select.margin=0.5", "select.num_pairs=null"]
     run.recipe.write_text(dump_recipe(load_recipe("quickstart", settings)), "utf-8")
     checklist = load_checklist("image")
     metadata = {"checklist": checklist.fingerprint, "questions": ",".join(checklist.question_ids)}
@@ -63,7 +62,7 @@ def measure(folder: Path) -> None:
     select(folder)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(seconds, peak, read_selection(Run(folder))["num_kept"])
+    print(seconds, peak, read_selection(RunFolder(folder))["num_kept"])
 
 
 def main() -> None:

@@ -4,7 +4,7 @@
     python -m benchmarks.train_step --shapes sd15    # Stable Diffusion 1.5 in its own size at 512x512; 12 GiB, minutes
 
 "usual": a plain transcription of the step that published scripts run (VAE and text encoder each step, policy forward,
-reference forward with the LoRA off, backward, AdamW). The others are `mpo.train.train` itself on the same model, LoRA,
+reference forward with the LoRA off, backward, AdamW). The others are `mpo.stages.train.train` itself on the same model, LoRA,
 batch and pictures. "floor" is policy forward, backward and reference forward alone, on tensors at hand. In the quarter
 shapes every width is divided by four, in network, autoencoder and text encoder alike, and the picture's sides by two, so
 that the proportions of network, attention and autoencoder stay. Each row runs in a process of its own; the first steps
@@ -36,18 +36,16 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from mpo.embedded.train_base import build_tokenizer
-from mpo.encode import encode
-from mpo.families import find_family
-from mpo.generate import CANDIDATES
-from mpo.lora import add_lora, lora_off
-from mpo.models import load_pipeline
-from mpo.objective import denoising_error, diffusion_dpo
-from mpo.progress import set_quiet
-from mpo.prompts import PROMPTS
+from mpo.models.families import find_family
+from mpo.models.loading import load_pipeline
+from mpo.models.lora import add_lora, lora_off
 from mpo.recipe import dump_recipe, load_recipe
-from mpo.select import PAIRS
-from mpo.store import Run, write_table
-from mpo.train import train
+from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tables import CANDIDATES, PAIRS, PROMPTS, write_table
+from mpo.runtime.progress import set_quiet
+from mpo.stages.encode import encode
+from mpo.stages.train import train
+from mpo.training.objectives import denoising_error, diffusion_dpo
 
 
 @dataclass(frozen=True)
@@ -124,10 +122,10 @@ def build(shape: Shape) -> Any:
     return StableDiffusionXLPipeline(unet=unet, add_watermarker=False, **parts)
 
 
-def prepare(folder: Path, shape: Shape, settings: dict[str, Any], num_steps: int) -> Run:
+def prepare(folder: Path, shape: Shape, settings: dict[str, Any], num_steps: int) -> RunFolder:
     """A run whose pairs are noise, not yet encoded."""
     num_pairs = 2 * shape.batch
-    run = Run(folder / "run")
+    run = RunFolder(folder / "run")
     run.candidates.mkdir(parents=True)
     torch.manual_seed(0)
     build(shape).save_pretrained(folder / "model")
@@ -144,7 +142,12 @@ def prepare(folder: Path, shape: Shape, settings: dict[str, Any], num_steps: int
     pairs = {"pair_id": list(range(num_pairs)), "prompt_id": list(range(num_pairs))}
     pairs |= {"chosen_id": ids[::2], "rejected_id": ids[1::2], "margin": nothing, "dimension_margins": nothing}
     write_table(run.pairs, pairs, PAIRS)
-    changes = {"num_steps": num_steps, "batch_size": shape.batch, "warmup_steps": 0, "checkpoint_steps": 10_000}
+    changes = {
+        "num_steps": num_steps,
+        "batch_size": shape.batch,
+        "warmup_steps": 0,
+        "checkpoint_interval_steps": 10_000,
+    }
     changes |= {"lora_targets": "null", "trackers": "[]", "beta": 2000, **settings}
     recipe = load_recipe(
         "quickstart", [f"model.path={folder / 'model'}", *(f"train.{k}={v}" for k, v in changes.items())]
@@ -153,23 +156,23 @@ def prepare(folder: Path, shape: Shape, settings: dict[str, Any], num_steps: int
     return run
 
 
-def time_training(run: Run) -> list[float]:
+def time_training(run: RunFolder) -> list[float]:
     """Seconds of each step of `train`, by when it asks for the next one's draws."""
-    import mpo.train
+    import mpo.stages.train
 
     moments: list[float] = []
 
-    class Timed(mpo.train.Batches):
+    class Timed(mpo.stages.train.Batches):
         def of_step(self, step: int) -> Any:
             moments.append(time.perf_counter())
             return super().of_step(step)
 
-    mpo.train.Batches = Timed
+    mpo.stages.train.Batches = Timed
     train(run.folder)
     return np.diff(moments).tolist()
 
 
-def time_by_hand(run: Run, batch: int, num_steps: int, *, usual: bool) -> list[float]:
+def time_by_hand(run: RunFolder, batch: int, num_steps: int, *, usual: bool) -> list[float]:
     """Seconds of each step of the usual script, or of the floor."""
     recipe = load_recipe(str(run.recipe))
     pipeline = load_pipeline(recipe.model)

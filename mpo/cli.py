@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from mpo import MpoError, __version__
-from mpo.processes import part
-from mpo.progress import set_quiet
+from mpo.runtime.processes import shut_down
+from mpo.runtime.progress import set_quiet
 
 app = typer.Typer(
     name="mpo",
@@ -49,7 +49,7 @@ def run(
     set_quiet(quiet)
     from mpo.recipe import load_recipe
     from mpo.run import run_recipe, stages_of
-    from mpo.store import Run
+    from mpo.run_folder.paths import RunFolder
 
     loaded = load_recipe(recipe, settings or [])
     stages = stages_of(loaded)
@@ -64,14 +64,14 @@ def run(
         typer.echo(describe(loaded, folder))
         return
     run_recipe(loaded, folder, stages=stages[: stages.index(until) + 1], repair=repair, source=source)
-    _conclude(Run(folder))
+    _conclude(RunFolder(folder))
 
 
 def _conclude(run: Any) -> None:
     """What a run has come to, from the main process."""
     import json
 
-    from mpo.processes import is_main
+    from mpo.runtime.processes import is_main
 
     if not is_main():
         return
@@ -133,14 +133,14 @@ def dataset(
 ) -> None:
     """Write candidates, scores and pairs as a Hugging Face data set with a card."""
     set_quiet(quiet)
-    from mpo.dataset import publish
+    from mpo.export.hub_dataset import publish
 
     publish(folder, output)
     typer.echo(str(output))
 
 
 for _stage, _words in {
-    "gather": "Read the pictures and pairs of the recipe's preferences.",
+    "import-pairs": "Read the pictures and pairs of the recipe's preferences.",
     "score": "Let the judge answer the checklist about every candidate.",
     "select": "Choose the pairs to train on.",
     "encode": "Encode latents and prompts of the pairs, once.",
@@ -180,7 +180,7 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as stop:
         if not stop.code:  # one that fails leaves at once: the others may be waiting for it
-            part()
+            shut_down()
         raise
 
 

@@ -1,6 +1,6 @@
 """What a recipe will do, and what it will take: counts, disk, GPU memory and time, computed and not measured.
 
-Nothing is loaded. Memory and time come from counted parameters, activations and multiply-accumulates (facts.yaml), so
+Nothing is loaded. Memory and time come from counted parameters, activations and multiply-accumulates (model_costs.yaml), so
 they are known for the models named there, and are estimates: allocators, kernels and the judge's own needs are not in.
 """
 
@@ -14,8 +14,9 @@ from typing import Any
 import yaml
 
 from mpo import MpoError
-from mpo.models import ModelNotFoundError, check_model, resolve
-from mpo.prompts import is_on_hub, read_prompt_sets
+from mpo.data.prompts import is_on_hub, read_prompt_sets
+from mpo.models.checks import check_model
+from mpo.models.loading import ModelNotFoundError, resolve
 from mpo.recipe import Prompts, Recipe
 from mpo.run import check_settings, stages_of
 
@@ -28,7 +29,7 @@ RESERVE_GB = 1.5  # CUDA's context and kernels' workspace
 
 @lru_cache(maxsize=1)
 def facts() -> dict[str, dict[str, Any]]:
-    return yaml.safe_load(resources.files("mpo").joinpath("facts.yaml").read_text("utf-8"))
+    return yaml.safe_load(resources.files("mpo").joinpath("model_costs.yaml").read_text("utf-8"))
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def plan(recipe: Recipe) -> tuple[list[Step], list[str]]:
         notes.append(
             f"not checked: judge {recipe.judge.name!r}, which loads its weights when it is first asked; no estimate of its time{memory}"
         )
-    return [getattr(steps, stage)() for stage in stages_of(recipe)], notes
+    return [getattr(steps, stage.replace("-", "_"))() for stage in stages_of(recipe)], notes
 
 
 def _prompts(settings: Prompts, notes: list[str]) -> tuple[dict[str, int], list[str]]:
@@ -122,11 +123,11 @@ class _Steps:
         words = f"{count} candidates: {self.num_train} prompts x {g.num_candidates}, {g.num_inference_steps} steps, guidance {g.guidance_scale:g}"
         return Step("generate", words, count * self.pixels * PNG_BYTES_PER_PIXEL / 1e9, memory, hours)
 
-    def gather(self) -> Step:
+    def import_pairs(self) -> Step:
         p = self.recipe.preferences
         assert p is not None
         words = f"{p.limit or 'all'} pairs of {p.path} ({p.layout})"
-        return Step("gather", words, 2 * p.limit * self.pixels * PNG_BYTES_PER_PIXEL / 1e9 if p.limit else None)
+        return Step("import-pairs", words, 2 * p.limit * self.pixels * PNG_BYTES_PER_PIXEL / 1e9 if p.limit else None)
 
     def score(self) -> Step:
         words = f"judge {self.recipe.judge.name}, checklist {self.recipe.judge.checklist}"
@@ -190,7 +191,7 @@ class _Steps:
             num_validations = 1 + -(-t.num_steps // v.interval_steps)
             _, each = self._sampling(self.num_validation * v.num_seeds, v.num_inference_steps, v.guidance_scale)
             hours += num_validations * (each or 0)
-        checkpoints = -(-t.num_steps // t.checkpoint_steps)
+        checkpoints = -(-t.num_steps // t.checkpoint_interval_steps)
         disk = checkpoints * lora * (4 + moments + (4 if t.ema_decay else 0)) / 1e3
         return Step("train", words, disk, max(memory, judging), hours, peak)
 

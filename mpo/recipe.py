@@ -92,7 +92,7 @@ class Preferences(Section):
     """Pictures that people (or others) have compared already, in place of candidates of our own."""
 
     path: str  # a folder, a .jsonl, .csv or .parquet file, or a data set's hub id
-    layout: Literal["pickapic", "pairs", "folder"]  # mpo/gather.py says what each is
+    layout: Literal["pickapic", "pairs", "folder"]  # mpo/data/preferences.py says what each is
     split: str | None = None  # data sets only; None = "train"
     revision: str | None = None  # hub only; None = the default branch
     limit: Count | None = None  # the first so many pairs; None = all
@@ -122,7 +122,7 @@ class Select(Section):
     """Which pairs to train on."""
 
     strategy: str = "dominance"  # "dominance", "total", "dimension:NAME", or "given": the preferences as they came
-    grain: Literal["dimension", "subdimension", "question"] = "dimension"  # dominance only
+    granularity: Literal["dimension", "subdimension", "question"] = "dimension"  # dominance only
     margin: NonNegative  # by how much the chosen must lead, in the checklist's units; strictly more
     pairs_per_prompt: Count | None = None  # the widest first; None = all
     num_pairs: Count | None = None  # in all, a random subset; None = all
@@ -138,7 +138,7 @@ class Select(Section):
     @model_validator(mode="after")
     def _settings_are_used(self) -> "Select":
         unused = [
-            (self.grain != "dimension" and self.strategy != "dominance", "grain", "strategy 'dominance'"),
+            (self.granularity != "dimension" and self.strategy != "dominance", "granularity", "strategy 'dominance'"),
             (self.margin and self.strategy == "given", "margin", "strategies that compare scores"),
             (self.pairs_per_prompt and self.strategy == "given", "pairs_per_prompt", "strategies that compare scores"),
         ]
@@ -150,7 +150,7 @@ class Train(Section):
     """Diffusion-DPO on a LoRA."""
 
     seed: Seed = 0
-    objective: Literal["dpo", "ipo", "hinge", "mapo"] = "dpo"  # mpo/objective.py says what each is
+    objective: Literal["dpo", "ipo", "hinge", "mapo"] = "dpo"  # mpo/training/objectives.py says what each is
     beta: Positive  # on errors averaged over all but the batch axis (arXiv 2311.12908, eq. 14); mapo: about 0.1
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = (
         0.0  # dpo only: the chance that a pair is the wrong way round
@@ -189,7 +189,7 @@ class Train(Section):
     reference_cache: str | None = (
         None  # a folder for the reference's errors, which other runs may share; None = not kept
     )
-    checkpoint_steps: Count  # interval
+    checkpoint_interval_steps: Count  # interval
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
 
     _sequences = field_validator("lora_targets", "timestep_range", "trackers", mode="before")(_tuples)
@@ -282,9 +282,9 @@ class Recipe(Section):
         return self
 
 
-def maker(recipe: Recipe) -> str:
+def candidate_stage(recipe: Recipe) -> str:
     """The stage that brings the candidates."""
-    return "gather" if recipe.preferences else "generate"
+    return "import-pairs" if recipe.preferences else "generate"
 
 
 def recipes_folder() -> Path:

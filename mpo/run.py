@@ -6,15 +6,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mpo import MpoError
-from mpo.processes import is_main, num_processes, wait
-from mpo.progress import say
-from mpo.prompts import PROMPTS, read_prompt_sets, read_prompts_table
+from mpo.data.prompts import read_prompt_sets
 from mpo.recipe import Recipe, dump_recipe, read_recipe
-from mpo.reuse import take_over
-from mpo.store import Run, write_table, write_text
+from mpo.run_folder.files import write_text
+from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tables import PROMPTS, read_prompts_table, write_table
+from mpo.runtime.processes import barrier, is_main, num_processes
+from mpo.runtime.progress import say
+from mpo.take_over import take_over
 
 STAGES = ("generate", "score", "select", "encode", "train", "evaluate", "export", "report")
-SHARED = (
+ALL_RANKS = (
     "generate",
     "score",
     "encode",
@@ -27,12 +29,13 @@ def stages_of(recipe: Recipe) -> tuple[str, ...]:
     """A recipe that brings its pairs gathers them in place of generating; if it takes them as given, no judge is asked."""
     if recipe.preferences is None:
         return STAGES
-    return ("gather", *(stage for stage in STAGES[1:] if (stage, recipe.select.strategy) != ("score", "given")))
+    return ("import-pairs", *(stage for stage in STAGES[1:] if (stage, recipe.select.strategy) != ("score", "given")))
 
 
 def stage_function(stage: str) -> Callable[..., None]:
     """The function of a stage. Imported late: the first takes diffusers along, which takes seconds."""
-    return getattr(importlib.import_module(f"mpo.{stage}"), stage)
+    name = stage.replace("-", "_")
+    return getattr(importlib.import_module(f"mpo.stages.{name}"), name)
 
 
 def check_settings(recipe: Recipe, prompts: Sequence[str], *, training: bool = True) -> None:
@@ -40,15 +43,15 @@ def check_settings(recipe: Recipe, prompts: Sequence[str], *, training: bool = T
 
     training: whether these processes will train. Raises ValueError (MpoError, ChecklistError, JudgeError) with one line that names field, value and remedy.
     """
-    from mpo.optimizer import check_optimizer
-    from mpo.score import check_judge
-    from mpo.select import lead_of
-    from mpo.shard import check_sharder
-    from mpo.train import micro_batch_size
+    from mpo.comparison.dominance import find_strategy
+    from mpo.scoring import check_judge
+    from mpo.training.batches import micro_batch_size
+    from mpo.training.optimizer import check_optimizer
+    from mpo.training.sharding import check_sharder
 
     checklist = check_judge(recipe, prompts)
     if recipe.select.strategy != "given":
-        lead_of(recipe.select.strategy, checklist)
+        find_strategy(recipe.select.strategy, checklist)
     check_optimizer(recipe.train)
     if training:
         check_sharder(recipe, micro_batch_size(recipe.train, num_processes()), num_processes())
@@ -56,20 +59,20 @@ def check_settings(recipe: Recipe, prompts: Sequence[str], *, training: bool = T
 
 def prepare(
     recipe: Recipe, output: str | Path, *, source: str | Path | None = None, stages: Sequence[str] = STAGES
-) -> Run:
+) -> RunFolder:
     """Check, then write recipe.yaml and the prompt tables. Refuses a folder that holds another recipe's run.
 
     source: a run whose work is taken over as far as the recipes agree. stages: those that will run now.
     """
-    run = Run(output)
+    run = RunFolder(output)
     if is_main():
-        _prepare(recipe, run, Run(source) if source else None, stages)
-    wait()
+        _prepare(recipe, run, RunFolder(source) if source else None, stages)
+    barrier()
     return run
 
 
-def _prepare(recipe: Recipe, run: Run, source: Run | None, stages: Sequence[str]) -> None:
-    from mpo.models import check_model
+def _prepare(recipe: Recipe, run: RunFolder, source: RunFolder | None, stages: Sequence[str]) -> None:
+    from mpo.models.checks import check_model
 
     if run.recipe.exists():
         if read_recipe(run.recipe) != recipe:
@@ -137,7 +140,7 @@ def run_recipe(
 
 def run_stage(folder: str | Path, stage: str, *, repair: bool = False) -> None:
     """One stage of a prepared run, in every process. Raises MpoError where the folder is no run."""
-    run = Run(folder)
+    run = RunFolder(folder)
     if not run.recipe.is_file():
         raise MpoError(
             f"{str(folder)!r} is no run: it holds no recipe.yaml; make one with `mpo run RECIPE --output {folder}`"
@@ -145,8 +148,8 @@ def run_stage(folder: str | Path, stage: str, *, repair: bool = False) -> None:
     if is_main():
         run.log_event("start", stage=stage, pid=os.getpid())
     say(f"{stage} ...")
-    if stage in SHARED or is_main():
+    if stage in ALL_RANKS or is_main():
         stage_function(stage)(folder, **({"repair": True} if repair and stage == "generate" else {}))
-    wait()
+    barrier()
     if is_main():
         run.log_event("done", stage=stage)

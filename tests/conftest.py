@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from mpo.embedded.train_base import build_tokenizer
-from mpo.progress import set_quiet
+from mpo.runtime.progress import set_quiet
 
 TRAIN_PROMPTS = ["a red circle on a white background", "two blue stars in the desert", "a green heart on the sea"]
 HELDOUT_PROMPTS = ["a black square on a yellow background", "a white ring in the night sky"]
@@ -85,7 +85,7 @@ def small_fields(model: Path, prompts: Path) -> dict:
         "select": {"strategy": "total", "margin": 0.0},
         "train": {
             "beta": 1000.0, "learning_rate": 1e-3, "num_steps": 6, "warmup_steps": 1, "batch_size": 4, "micro_batch_size": 2,
-            "rank": 4, "alpha": 8.0, "checkpoint_steps": 2,
+            "rank": 4, "alpha": 8.0, "checkpoint_interval_steps": 2,
         },
         "evaluate": {
             "seed": 1, "num_seeds": 2, "num_inference_steps": 2, "guidance_scale": 1.0, "batch_size": 3, "num_bootstrap": 200,

@@ -1,6 +1,6 @@
 """Captioned scenes of deliberately mixed quality: what the embedded model learnt from.
 
-A `Scene` is a typed description (objects, place, position); `caption` puts it into words and `draw` into
+A `Scene` is a typed description (objects, place, position); `caption` puts it into words and `paint` into
 pixels. The caption never mentions quality. `Defects` says what is wrong with a picture (blur, gloom, wash,
 noise, clutter, a cut-off or tiny subject, blocks), so that a model trained on the captions alone produces
 pictures whose quality varies, as a real model's do.
@@ -149,24 +149,24 @@ def sample_defects(rng: np.random.Generator) -> Defects:
     return defects
 
 
-def draw(scene: Scene, defects: Defects, rng: np.random.Generator) -> Image.Image:
+def paint(scene: Scene, defects: Defects, rng: np.random.Generator) -> Image.Image:
     """The scene as an RGB picture of 64x64 pixels. `rng` varies what the caption leaves open."""
-    canvas = _draw_place(scene.place, flat=defects.flat, rng=rng)
+    canvas = _paint_place(scene.place, flat=defects.flat, rng=rng)
     if defects.num_fragments:
-        _draw_fragments(canvas, defects.num_fragments, rng)
+        _paint_fragments(canvas, defects.num_fragments, rng)
     for placed in _layout(scene, defects, rng):
-        canvas = _draw_object(canvas, placed, flat=defects.flat)
+        canvas = _paint_object(canvas, placed, flat=defects.flat)
     return _degrade(canvas, defects, rng)
 
 
-def draw_chunk(seed: int, chunk: int) -> tuple[np.ndarray, list[str]]:
+def paint_chunk(seed: int, chunk: int) -> tuple[np.ndarray, list[str]]:
     """Scenes as uint8 (N, H, W, 3) and their captions; the same for the same seed and chunk."""
     rng = np.random.default_rng((seed, chunk))
     pixels = np.empty((CHUNK, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     captions = []
     for i in range(CHUNK):
         scene = sample_scene(rng)
-        pixels[i] = np.asarray(draw(scene, sample_defects(rng), rng))
+        pixels[i] = np.asarray(paint(scene, sample_defects(rng), rng))
         captions.append(caption(scene))
     return pixels, captions
 
@@ -255,7 +255,7 @@ def _mask(placed: _Placed, size: int) -> Image.Image:
     return mask
 
 
-def _draw_object(canvas: np.ndarray, placed: _Placed, *, flat: bool) -> np.ndarray:
+def _paint_object(canvas: np.ndarray, placed: _Placed, *, flat: bool) -> np.ndarray:
     """Paint one object over `canvas` (H, W, 3) in [0, 255]; lit from the upper left unless flat."""
     size = canvas.shape[0]
     mask = _mask(placed, size)
@@ -279,7 +279,7 @@ def _draw_object(canvas: np.ndarray, placed: _Placed, *, flat: bool) -> np.ndarr
     return np.clip(canvas * (1 - alpha) + colour * alpha, 0, 255)
 
 
-def _draw_place(place: str, *, flat: bool, rng: np.random.Generator) -> np.ndarray:
+def _paint_place(place: str, *, flat: bool, rng: np.random.Generator) -> np.ndarray:
     """The background (S, S, 3) in [0, 255], supersampled."""
     size = IMAGE_SIZE * _SUPERSAMPLE
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
@@ -306,7 +306,7 @@ def _draw_place(place: str, *, flat: bool, rng: np.random.Generator) -> np.ndarr
             texture = 11 * np.sin(2 * np.pi * (y * 11 - x * 2 + 0.3 * np.sin(2 * np.pi * (x * 2 + wave))))
         case "night sky":
             sky = _blend((12, 14, 45), (45, 45, 95), y)
-            return _draw_stars(sky, num_stars=0 if flat else int(rng.integers(10, 18)), rng=rng)
+            return _paint_stars(sky, num_stars=0 if flat else int(rng.integers(10, 18)), rng=rng)
         case _:
             raise ValueError(f"place={place!r} is unknown; known: {', '.join((*COLOURS, *PLACES))}")
     if flat:
@@ -319,7 +319,7 @@ def _blend(upper: tuple[int, int, int], lower: tuple[int, int, int], share: np.n
     return np.array(upper) * (1 - share) + np.array(lower) * share + np.zeros((share.shape[0], share.shape[0], 1))
 
 
-def _draw_stars(sky: np.ndarray, *, num_stars: int, rng: np.random.Generator) -> np.ndarray:
+def _paint_stars(sky: np.ndarray, *, num_stars: int, rng: np.random.Generator) -> np.ndarray:
     size = sky.shape[0]
     picture = Image.fromarray(sky.astype(np.uint8))
     pen = ImageDraw.Draw(picture)
@@ -329,7 +329,7 @@ def _draw_stars(sky: np.ndarray, *, num_stars: int, rng: np.random.Generator) ->
     return np.asarray(picture, dtype=np.float32)
 
 
-def _draw_fragments(canvas: np.ndarray, num_fragments: int, rng: np.random.Generator) -> None:
+def _paint_fragments(canvas: np.ndarray, num_fragments: int, rng: np.random.Generator) -> None:
     """Small scraps of random colours strewn over the background, in place."""
     size = canvas.shape[0]
     picture = Image.fromarray(canvas.astype(np.uint8))
@@ -353,8 +353,8 @@ def _degrade(canvas: np.ndarray, defects: Defects, rng: np.random.Generator) -> 
     if defects.gloom:
         pixels = pixels * (1 - defects.gloom)
     if defects.noise_sigma:
-        grain = rng.normal(0, defects.noise_sigma, size=(IMAGE_SIZE // 2, IMAGE_SIZE // 2, 3))
-        pixels = pixels + grain.repeat(2, axis=0).repeat(2, axis=1)
+        granularity = rng.normal(0, defects.noise_sigma, size=(IMAGE_SIZE // 2, IMAGE_SIZE // 2, 3))
+        pixels = pixels + granularity.repeat(2, axis=0).repeat(2, axis=1)
     picture = Image.fromarray((np.clip(pixels, 0, 1) * 255).round().astype(np.uint8))
     if defects.block > 1:
         small = max(1, IMAGE_SIZE // defects.block)

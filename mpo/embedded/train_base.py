@@ -25,7 +25,7 @@ from diffusers.training_utils import EMAModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from mpo.embedded.scenes import CHUNK, IMAGE_SIZE, draw_chunk
+from mpo.embedded.scenes import CHUNK, IMAGE_SIZE, paint_chunk
 
 MAX_TOKENS = 24
 Log = Callable[..., None]
@@ -48,11 +48,11 @@ class BaseTraining:
     ema_decay: float = 0.998
 
 
-def draw_scenes(config: BaseTraining) -> tuple[np.ndarray, list[str]]:
+def paint_scenes(config: BaseTraining) -> tuple[np.ndarray, list[str]]:
     num_chunks = math.ceil(config.num_scenes / CHUNK)
     # Spawned, not forked: this process runs threads by now.
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        chunks = list(pool.map(draw_chunk, [config.seed] * num_chunks, range(num_chunks)))
+        chunks = list(pool.map(paint_chunk, [config.seed] * num_chunks, range(num_chunks)))
     return np.concatenate([pixels for pixels, _ in chunks]), [c for _, captions in chunks for c in captions]
 
 
@@ -240,7 +240,7 @@ def train_denoiser(
 def train(config: BaseTraining, output: Path, log: Log) -> None:
     """Draw, train and save: all three phases."""
     output.mkdir(parents=True, exist_ok=True)
-    images, captions = draw_scenes(config)
+    images, captions = paint_scenes(config)
     log(phase="scenes", num_scenes=len(images), num_captions=len(set(captions)))
     autoencoder = train_autoencoder(images, config, log)
     latents = encode_scenes(autoencoder, images)

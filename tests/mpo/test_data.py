@@ -19,12 +19,13 @@ from typer.testing import CliRunner
 
 from mpo import MpoError
 from mpo.cli import app
-from mpo.dataset import publish
-from mpo.gather import Preference, fit, nearest_size, open_picture, read_preferences
-from mpo.prompts import drop_similar, embed, read_prompt_sets, read_prompts
+from mpo.data.preferences import Preference, fit, nearest_size, open_picture, read_preferences
+from mpo.data.prompts import drop_similar, embed, read_prompt_sets, read_prompts
+from mpo.export.hub_dataset import publish
 from mpo.recipe import Preferences, Prompts, PromptSource, RecipeError, parse_recipe
 from mpo.run import prepare, run_recipe, stages_of
-from mpo.store import Run, read_table
+from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tables import read_table
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -111,7 +112,7 @@ def test_dropping_near_repetitions(texts, limit, block):
     from unittest.mock import patch
 
     kept = drop_similar(texts, limit)
-    with patch("mpo.prompts.BLOCK", block):
+    with patch("mpo.data.prompts.BLOCK", block):
         assert drop_similar(texts, limit) == kept
     vectors = TfidfVectorizer(ngram_range=(1, 2)).fit(texts)
     stay = vectors.transform(kept).toarray()
@@ -269,18 +270,18 @@ def test_pictures_of_a_prompt_are_of_one_size(fields, tmp_path):
         rows.append({"prompt": PROMPTS[prompt], "chosen": f"chosen-{k}.png", "rejected": f"rejected-{k}.png"})
     (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
     fields = given_fields(fields, tmp_path / "pairs.jsonl", "pairs", "total")
-    run_recipe(parse_recipe(fields, source="given"), tmp_path / "run", stages=("gather",))
-    run = Run(tmp_path / "run")
+    run_recipe(parse_recipe(fields, source="given"), tmp_path / "run", stages=("import-pairs",))
+    run = RunFolder(tmp_path / "run")
     sizes = [
         (row["prompt_id"], open_picture(run.candidates / row["file"]).size)
-        for row in read_table(run.candidates_table, made_by="gather").to_pylist()
+        for row in read_table(run.candidates_table, made_by="import-pairs").to_pylist()
     ]
     assert sizes == [(0, (48, 32))] * 4 + [(1, (32, 32))] * 2
     fields["model"]["sizes"] = None
     with pytest.raises(MpoError, match=r"pair 1 differ in size from each other, or from others of their prompt"):
-        run_recipe(parse_recipe(fields, source="given"), tmp_path / "whole", stages=("gather",))
+        run_recipe(parse_recipe(fields, source="given"), tmp_path / "whole", stages=("import-pairs",))
     fields["select"]["strategy"] = "given"
-    run_recipe(parse_recipe(fields, source="given"), tmp_path / "as-they-are", stages=("gather",))
+    run_recipe(parse_recipe(fields, source="given"), tmp_path / "as-they-are", stages=("import-pairs",))
 
 
 def test_pictures_that_the_model_cannot_take_are_named(fields, tmp_path):
@@ -292,7 +293,7 @@ def test_pictures_that_the_model_cannot_take_are_named(fields, tmp_path):
     with pytest.raises(
         MpoError, match=r"pair 0 is of 36x32 pixels, and the model takes multiples of 8; set model.sizes"
     ):
-        run_recipe(parse_recipe(fields, source="given"), tmp_path / "run", stages=("gather",))
+        run_recipe(parse_recipe(fields, source="given"), tmp_path / "run", stages=("import-pairs",))
 
 
 def test_given_pairs_go_on_whatever_the_judge_can_read(fields, tmp_path):
@@ -302,8 +303,8 @@ def test_given_pairs_go_on_whatever_the_judge_can_read(fields, tmp_path):
     prepare(recipe, tmp_path / "run")
     Path(fields["prompts"]["heldout"]).unlink()
     for _ in range(2):
-        run_recipe(recipe, tmp_path / "run", stages=("gather", "select"))
-    assert Run(tmp_path / "run").pairs.exists()
+        run_recipe(recipe, tmp_path / "run", stages=("import-pairs", "select"))
+    assert RunFolder(tmp_path / "run").pairs.exists()
 
 
 def test_a_source_of_equal_pictures_leaves_no_pair(fields, tmp_path):
@@ -311,7 +312,7 @@ def test_a_source_of_equal_pictures_leaves_no_pair(fields, tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": "x", "chosen": "a.png", "rejected": "a.png"}))
     recipe = parse_recipe(given_fields(fields, tmp_path / "a.jsonl", "pairs", "given"), source="given")
     with pytest.raises(MpoError, match="leaves no pair: all are ties or the same picture twice"):
-        run_recipe(recipe, tmp_path / "run", stages=("gather",))
+        run_recipe(recipe, tmp_path / "run", stages=("import-pairs",))
 
 
 @pytest.mark.parametrize("table", [1, 2, 3])
@@ -321,9 +322,9 @@ def test_a_gather_killed_between_its_tables_ends_the_same(table, fields, tmp_pat
     (tmp_path / "heldout.txt").write_text(PROMPTS[1].replace("stars", "rings") + "\n")
     fields = given_fields(fields, pickapic(tmp_path), "pickapic", "given")
     recipe = parse_recipe(fields, source="given")
-    whole, killed = Run(tmp_path / "whole"), Run(tmp_path / "killed")
-    run_recipe(recipe, whole.folder, stages=("gather",))
-    from mpo.gather import write_table
+    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    run_recipe(recipe, whole.folder, stages=("import-pairs",))
+    from mpo.run_folder.tables import write_table
 
     calls = []
 
@@ -334,13 +335,13 @@ def test_a_gather_killed_between_its_tables_ends_the_same(table, fields, tmp_pat
         write_table(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr("mpo.gather.write_table", dying)
+        patch.setattr("mpo.stages.import_pairs.write_table", dying)
         with pytest.raises(KeyboardInterrupt):
-            run_recipe(recipe, killed.folder, stages=("gather",))
-    run_recipe(recipe, killed.folder, stages=("gather",))
+            run_recipe(recipe, killed.folder, stages=("import-pairs",))
+    run_recipe(recipe, killed.folder, stages=("import-pairs",))
     for name in ("prompts.parquet", "candidates.parquet", "preferences.parquet"):
         assert (whole.folder / name).read_bytes() == (killed.folder / name).read_bytes()
-    assert len(read_table(whole.prompts, made_by="gather")) == 1
+    assert len(read_table(whole.prompts, made_by="import-pairs")) == 1
     names = [sorted(p.name for p in run.candidates.iterdir()) for run in (whole, killed)]
     assert names[0] == names[1]
 
@@ -350,9 +351,9 @@ def test_a_killed_gather_goes_on_where_it_was(moment, fields, tmp_path, monkeypa
     """Stopped before each of its writes; what was read is not read again, and the tables and pictures are the same."""
     fields = given_fields(fields, pickapic(tmp_path), "pickapic", "given")
     recipe = parse_recipe(fields, source="given")
-    whole, killed = Run(tmp_path / "whole"), Run(tmp_path / "killed")
-    run_recipe(recipe, whole.folder, stages=("gather",))
-    from mpo.gather import replacing, sha256
+    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    run_recipe(recipe, whole.folder, stages=("import-pairs",))
+    from mpo.run_folder.files import replacing, sha256
 
     calls = []
 
@@ -363,16 +364,16 @@ def test_a_killed_gather_goes_on_where_it_was(moment, fields, tmp_path, monkeypa
         return replacing(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr("mpo.gather.replacing", dying)
+        patch.setattr("mpo.stages.import_pairs.replacing", dying)
         with pytest.raises(KeyboardInterrupt):
-            run_recipe(recipe, killed.folder, stages=("gather",))
-    num_read = len(killed.gathered.read_text().splitlines())
+            run_recipe(recipe, killed.folder, stages=("import-pairs",))
+    num_read = len(killed.imported.read_text().splitlines())
     assert num_read == (moment - 1) // 2
     opened = []
-    from mpo.gather import open_picture as opening
+    from mpo.data.preferences import open_picture as opening
 
-    monkeypatch.setattr("mpo.gather.open_picture", lambda stored: opened.append(1) or opening(stored))
-    run_recipe(recipe, killed.folder, stages=("gather",))
+    monkeypatch.setattr("mpo.stages.import_pairs.open_picture", lambda stored: opened.append(1) or opening(stored))
+    run_recipe(recipe, killed.folder, stages=("import-pairs",))
     assert len(opened) == 2 * (3 - num_read)
     for name in ("prompts.parquet", "candidates.parquet", "preferences.parquet", "gathered.jsonl"):
         assert (whole.folder / name).read_bytes() == (killed.folder / name).read_bytes()
@@ -382,10 +383,10 @@ def test_a_killed_gather_goes_on_where_it_was(moment, fields, tmp_path, monkeypa
 
 def test_given_pairs_are_trained_as_they_are(fields, tmp_path):
     recipe = parse_recipe(given_fields(fields, pickapic(tmp_path), "pickapic", "given"), source="given")
-    assert stages_of(recipe) == ("gather", "select", "encode", "train", "evaluate", "export", "report")
+    assert stages_of(recipe) == ("import-pairs", "select", "encode", "train", "evaluate", "export", "report")
     run_recipe(recipe, tmp_path / "run")
-    run = Run(tmp_path / "run")
-    candidates = read_table(run.candidates_table, made_by="gather").to_pylist()
+    run = RunFolder(tmp_path / "run")
+    candidates = read_table(run.candidates_table, made_by="import-pairs").to_pylist()
     assert [row["prompt_id"] for row in candidates] == [0, 0, 0, 1, 1]  # the repeated picture once
     pairs = read_table(run.pairs, made_by="select").to_pylist()
     assert [(p["prompt_id"], p["chosen_id"], p["rejected_id"]) for p in pairs] == [(0, 0, 1), (1, 3, 4), (0, 2, 0)]
@@ -400,7 +401,7 @@ def test_given_pairs_are_trained_as_they_are(fields, tmp_path):
 
 def test_a_judge_may_choose_pairs_among_given_pictures(fields, tmp_path):
     recipe = parse_recipe(given_fields(fields, pickapic(tmp_path), "pickapic", "total"), source="judged")
-    run_recipe(recipe, tmp_path / "run", stages=("gather", "score", "select"))
+    run_recipe(recipe, tmp_path / "run", stages=("import-pairs", "score", "select"))
     pairs = read_table(tmp_path / "run" / "pairs.parquet", made_by="select").to_pylist()
     assert {p["prompt_id"] for p in pairs} <= {0, 1}
     assert all(p["margin"] > 0 for p in pairs)
@@ -410,7 +411,7 @@ def test_a_judge_may_choose_pairs_among_given_pictures(fields, tmp_path):
 def test_pairs_of_held_out_prompts_are_left_out_and_said(fields, tmp_path, capfd):
     (tmp_path / "heldout.txt").write_text(PROMPTS[1], "utf-8")
     recipe = parse_recipe(given_fields(fields, pickapic(tmp_path), "pickapic", "given"), source="given")
-    run_recipe(recipe, tmp_path / "run", stages=("gather", "select"))
+    run_recipe(recipe, tmp_path / "run", stages=("import-pairs", "select"))
     assert "left out 1 pairs of held-out prompts" in capfd.readouterr().err
     assert len(read_table(tmp_path / "run" / "pairs.parquet", made_by="select")) == 2
 
@@ -421,11 +422,11 @@ def test_pairs_of_two_sizes_and_broken_pictures_are_named(fields, tmp_path):
     fields = given_fields(fields, tmp_path / "odd.parquet", "pickapic", "given")
     fields["model"]["sizes"] = None
     with pytest.raises(MpoError, match=r"pair 0 differ in size .*set model.sizes"):
-        run_recipe(parse_recipe(fields, source="given"), tmp_path / "run", stages=("gather",))
+        run_recipe(parse_recipe(fields, source="given"), tmp_path / "run", stages=("import-pairs",))
     datasets.Dataset.from_dict(rows | {"jpg_1": [jpeg(2)[:200]]}).to_parquet(tmp_path / "broken.parquet")
     fields["preferences"]["path"] = str(tmp_path / "broken.parquet")
     with pytest.raises(MpoError, match="pair 0 cannot be read"):
-        run_recipe(parse_recipe(fields, source="given"), tmp_path / "other", stages=("gather",))
+        run_recipe(parse_recipe(fields, source="given"), tmp_path / "other", stages=("import-pairs",))
 
 
 def test_sections_that_do_not_go_together_are_named(fields):
@@ -444,7 +445,7 @@ def test_a_run_is_published_and_read_back_as_preferences(finished, tmp_path):
     output = tmp_path / "published"
     done = CliRunner().invoke(app, ["dataset", str(finished), "--output", str(output), "--quiet"])
     assert done.exit_code == 0, done.output
-    run = Run(finished)
+    run = RunFolder(finished)
     pairs = read_table(run.pairs, made_by="select").to_pylist()
     candidates = read_table(run.candidates_table, made_by="generate").to_pylist()
     scores = read_table(run.scores, made_by="score").to_pylist()

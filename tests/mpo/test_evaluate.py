@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mpo.evaluate import outcomes, summarise
-from mpo.store import Run, read_table
+from mpo.comparison.win_rates import outcomes, summarise
+from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tables import read_table
 
 scores = arrays(np.float64, (6, 2), elements=st.integers(-2, 2).map(float))
 
@@ -38,7 +39,7 @@ def test_the_interval_covers_at_its_rate():
 
 
 def test_summary_and_table_agree(finished):
-    run = Run(finished)
+    run = RunFolder(finished)
     summary = json.loads(run.summary.read_text())
     rows = read_table(run.evaluation_table, made_by="evaluate").to_pylist()
     base, tuned = ([r for r in rows if r["model"] == model] for model in ("base", "tuned"))

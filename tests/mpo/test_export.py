@@ -5,18 +5,19 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from mpo.checkpoint import final_lora
-from mpo.export import _sort_header
-from mpo.lora import add_lora, load_lora
-from mpo.models import load_pipeline
+from mpo.export.diffusers import _sort_header
+from mpo.models.loading import load_pipeline
+from mpo.models.lora import add_lora, load_lora
 from mpo.recipe import read_recipe
-from mpo.store import Run, read_table
+from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tables import read_table
+from mpo.training.checkpoints import final_lora
 
 
 @torch.no_grad()
 def test_stock_diffusers_makes_the_trainers_own_pictures(finished):
     """A LoRA whose alpha (8) differs from its rank (4): a loader that took alpha = rank would give half its effect."""
-    run, recipe = Run(finished), read_recipe(finished / "recipe.yaml")
+    run, recipe = RunFolder(finished), read_recipe(finished / "recipe.yaml")
     pipeline = StableDiffusionPipeline.from_pretrained(recipe.model.path)
     pipeline.set_progress_bar_config(disable=True)
     inputs = (torch.ones(1, 4, 16, 16), torch.tensor([500]), torch.ones(1, 24, 32))
@@ -42,7 +43,7 @@ def test_stock_diffusers_makes_the_trainers_own_pictures(finished):
 
 
 def test_the_file_is_plain_safetensors_with_its_alpha(finished):
-    with safe_open(str(Run(finished).lora_weights), framework="pt") as file:
+    with safe_open(str(RunFolder(finished).lora_weights), framework="pt") as file:
         assert all(name.startswith("unet.") for name in file.keys())  # noqa: SIM118
         assert '"unet.lora_alpha": 8.0' in str(file.metadata())
 

@@ -10,7 +10,8 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from transformers import CLIPConfig, CLIPImageProcessor
 
 from mpo import MpoError
-from mpo.models import ModelNotFoundError, check_model, load_pipeline
+from mpo.models.checks import check_model
+from mpo.models.loading import ModelNotFoundError, load_pipeline
 from mpo.recipe import parse_recipe
 from mpo.run import run_recipe
 from tests.conftest import TRAIN_PROMPTS, build_pipeline

@@ -5,14 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpo.objective import (
+from mpo.models.noise import min_snr_weight
+from mpo.training.objectives import (
     denoising_error,
     diffusion_dpo,
     diffusion_hinge,
     diffusion_ipo,
     find_objective,
     mapo,
-    min_snr_weight,
     with_sft,
 )
 

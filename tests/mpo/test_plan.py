@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from benchmarks.model_sizes import configs, count
 from mpo import MpoError
 from mpo.cli import app
-from mpo.families import FAMILIES, find_family
+from mpo.models.families import FAMILIES, find_family
 from mpo.plan import claims, describe, facts, figure, plan
 from mpo.recipe import load_recipe, parse_recipe, recipes_folder, shipped_recipes
 from mpo.run import stages_of

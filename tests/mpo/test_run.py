@@ -10,7 +10,8 @@ from PIL import Image
 
 from mpo.recipe import load_recipe, parse_recipe
 from mpo.run import STAGES, prepare, run_recipe
-from mpo.store import Run, read_table
+from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tables import read_table
 from tests.conftest import small_fields
 
 
@@ -38,16 +39,16 @@ main()
 """
 # stage: (module, function, which call)
 MOMENTS = {
-    "generate: between two pictures": ("mpo.generate", "replacing", 5),
-    "score: its answers kept, its table not": ("mpo.score", "write_table", 2),
-    "select: statistics written, pairs not": ("mpo.select", "write_batches", 1),
-    "encode: between two shards": ("mpo.encode", "replacing", 2),
-    "train: between two checkpoints": ("mpo.train", "error_weights", 15),
-    "train: within a checkpoint": ("mpo.checkpoint", "save_file", 4),
-    "evaluate: between two pictures": ("mpo.generate", "replacing", 3),
-    "evaluate: table written, summary not": ("mpo.evaluate", "write_json", 1),
-    "export: within the folder": ("mpo.export", "_jsonable", 1),
-    "report: before the page": ("mpo.report", "write_text", 1),
+    "generate: between two pictures": ("mpo.models.sampling", "replacing", 5),
+    "score: its answers kept, its table not": ("mpo.stages.score", "write_table", 1),
+    "select: statistics written, pairs not": ("mpo.stages.select", "write_batches", 1),
+    "encode: between two shards": ("mpo.stages.encode", "replacing", 2),
+    "train: between two checkpoints": ("mpo.stages.train", "error_weights", 15),
+    "train: within a checkpoint": ("mpo.training.checkpoints", "save_file", 4),
+    "evaluate: between two pictures": ("mpo.models.sampling", "replacing", 3),
+    "evaluate: table written, summary not": ("mpo.stages.evaluate", "write_json", 1),
+    "export: within the folder": ("mpo.export.diffusers", "_jsonable", 1),
+    "report: before the page": ("mpo.stages.report", "write_text", 1),
 }
 
 
@@ -92,14 +93,14 @@ def test_a_run_takes_over_what_another_has_made(finished, fields, tmp_path, monk
     recipe = load_recipe(str(finished / "recipe.yaml"))
     before = files_of(finished)
 
-    def taken(name: str, **changes: dict) -> Run:
+    def taken(name: str, **changes: dict) -> RunFolder:
         held = recipe.model_dump(mode="json")
         for section, values in changes.items():
             held[section] |= values
         with monkeypatch.context() as patch:
-            patch.setattr("mpo.generate.load_pipeline", lambda *a, **k: pytest.fail("candidates are made again"))
+            patch.setattr("mpo.stages.generate.load_pipeline", lambda *a, **k: pytest.fail("candidates are made again"))
             run_recipe(parse_recipe(held, source=name), tmp_path / name, source=finished, stages=STAGES[:5])
-        return Run(tmp_path / name)
+        return RunFolder(tmp_path / name)
 
     kept = ("candidates.parquet", "scores.parquet", "pairs.parquet", "encoded/latents-00000.safetensors")
     other = taken("beta", train={"beta": 3000.0})
@@ -121,9 +122,9 @@ def test_prompts_that_have_changed_are_not_taken_over(finished, fields, tmp_path
     recipe = load_recipe(str(finished / "recipe.yaml"))
     held = recipe.model_dump(mode="json")
 
-    def taken(name: str) -> Run:
+    def taken(name: str) -> RunFolder:
         run_recipe(parse_recipe(held, source=name), tmp_path / name, source=finished, stages=())
-        return Run(tmp_path / name)
+        return RunFolder(tmp_path / name)
 
     for name in ("train", "heldout"):
         text = Path(held["prompts"][name]["path"]).read_text()
@@ -173,7 +174,7 @@ def test_a_second_run_changes_nothing(finished):
 
 
 def test_every_table_of_the_layout_is_there(finished):
-    run = Run(finished)
+    run = RunFolder(finished)
     for path in (
         run.recipe,
         run.prompts,

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mpo import MpoError
+from mpo.comparison.dominance import by_dimension, by_dominance, by_total, find_pairs, find_strategy, num_worse
 from mpo.recipe import Select, dump_recipe, parse_recipe
 from mpo.run import run_recipe, run_stage
-from mpo.select import dimension_lead, dominance_lead, find_pairs, lead_of, num_worse, total_lead
-from mpo.store import Run, read_table
+from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tables import read_table
 from reward import load_checklist
 
 N, K = 12, 3
@@ -33,15 +34,15 @@ def brute_force(ids, groups, margin):
 
 @given(prompt_ids, group_scores, margins)
 def test_dominance_equals_its_definition(ids, groups, margin):
-    pairs = find_pairs(dominance_lead, ids, groups, groups.sum(axis=1), margin=margin, per_prompt=None)
+    pairs = find_pairs(by_dominance, ids, groups, groups.sum(axis=1), min_margin=margin, per_prompt=None)
     assert set(zip(pairs.chosen, pairs.rejected, strict=True)) == brute_force(ids, groups, margin)
 
 
 @given(prompt_ids, group_scores, margins)
 def test_dominating_pairs_are_a_part_of_total_pairs_and_confound_nothing(ids, groups, margin):
     total = groups.sum(axis=1)
-    dominating = find_pairs(dominance_lead, ids, groups, total, margin=margin, per_prompt=None)
-    plain = find_pairs(total_lead, ids, groups, total, margin=margin, per_prompt=None)
+    dominating = find_pairs(by_dominance, ids, groups, total, min_margin=margin, per_prompt=None)
+    plain = find_pairs(by_total, ids, groups, total, min_margin=margin, per_prompt=None)
     assert set(zip(dominating.chosen, dominating.rejected, strict=True)) <= set(
         zip(plain.chosen, plain.rejected, strict=True)
     )
@@ -51,7 +52,7 @@ def test_dominating_pairs_are_a_part_of_total_pairs_and_confound_nothing(ids, gr
 
 @given(prompt_ids, group_scores)
 def test_dominance_is_a_strict_partial_order(ids, groups):
-    pairs = find_pairs(dominance_lead, ids, groups, groups.sum(axis=1), margin=0.0, per_prompt=None)
+    pairs = find_pairs(by_dominance, ids, groups, groups.sum(axis=1), min_margin=0.0, per_prompt=None)
     above = set(zip(pairs.chosen.tolist(), pairs.rejected.tolist(), strict=True))
     assert all((j, i) not in above for i, j in above)
     assert all((i, k) in above for i, j in above for jj, k in above if j == jj)
@@ -60,36 +61,36 @@ def test_dominance_is_a_strict_partial_order(ids, groups):
 @given(prompt_ids, group_scores, st.integers(1, 4))
 def test_the_widest_of_each_prompt_are_kept(ids, groups, per_prompt):
     total = groups.sum(axis=1)
-    every = find_pairs(total_lead, ids, groups, total, margin=0.0, per_prompt=None)
-    kept = find_pairs(total_lead, ids, groups, total, margin=0.0, per_prompt=per_prompt)
+    every = find_pairs(by_total, ids, groups, total, min_margin=0.0, per_prompt=None)
+    kept = find_pairs(by_total, ids, groups, total, min_margin=0.0, per_prompt=per_prompt)
     for prompt in np.unique(ids):
-        leads = np.sort(every.lead[ids[every.chosen] == prompt])[::-1]
-        np.testing.assert_array_equal(np.sort(kept.lead[ids[kept.chosen] == prompt])[::-1], leads[:per_prompt])
+        leads = np.sort(every.margin[ids[every.chosen] == prompt])[::-1]
+        np.testing.assert_array_equal(np.sort(kept.margin[ids[kept.chosen] == prompt])[::-1], leads[:per_prompt])
 
 
 @given(group_scores, st.permutations(range(N)))
 def test_the_order_of_candidates_does_not_matter(groups, order):
     ids, order = np.zeros(N, int), np.array(order)
-    a = find_pairs(dominance_lead, ids, groups, groups.sum(axis=1), margin=0.0, per_prompt=None)
-    b = find_pairs(dominance_lead, ids, groups[order], groups[order].sum(axis=1), margin=0.0, per_prompt=None)
+    a = find_pairs(by_dominance, ids, groups, groups.sum(axis=1), min_margin=0.0, per_prompt=None)
+    b = find_pairs(by_dominance, ids, groups[order], groups[order].sum(axis=1), min_margin=0.0, per_prompt=None)
     assert set(zip(a.chosen, a.rejected, strict=True)) == set(zip(order[b.chosen], order[b.rejected], strict=True))
 
 
 def test_strategies_by_name():
     checklist = load_checklist("image")
     groups, total = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([1.0, 2.0])
-    assert lead_of("total", checklist)(groups, total)[1, 0] == 1.0
-    assert dimension_lead(0)(groups, total)[0, 1] == 1.0
-    assert lead_of("dominance", checklist)(groups, total)[1, 0] == -np.inf
+    assert find_strategy("total", checklist)(groups, total)[1, 0] == 1.0
+    assert by_dimension(0)(groups, total)[0, 1] == 1.0
+    assert find_strategy("dominance", checklist)(groups, total)[1, 0] == -np.inf
     with pytest.raises(MpoError, match="alignment, composition"):
-        lead_of("dimension:beauty", checklist)
+        find_strategy("dimension:beauty", checklist)
 
 
 @settings(deadline=None)
 @given(st.integers(0, 5))
 def test_no_candidates_no_pairs(size):
     pairs = find_pairs(
-        dominance_lead, np.arange(size), np.zeros((size, K)), np.zeros(size), margin=0.0, per_prompt=None
+        by_dominance, np.arange(size), np.zeros((size, K)), np.zeros(size), min_margin=0.0, per_prompt=None
     )
     assert len(pairs) == 0
 
@@ -124,7 +125,7 @@ def test_statistics_are_written(finished):
 @pytest.mark.parametrize(
     "select",
     [
-        {"strategy": "dominance", "grain": "subdimension", "margin": 0.1},
+        {"strategy": "dominance", "granularity": "subdimension", "margin": 0.1},
         {"strategy": "total", "margin": 0.2, "pairs_per_prompt": 3},
         {"strategy": "dimension:alignment", "margin": 0.0, "num_pairs": 2},
     ],
@@ -135,8 +136,8 @@ def test_blocks_of_any_size_give_the_same_pairs(block, select, finished, fields,
     fields["select"] = select
     results = []
     for size in (2**16, block):
-        monkeypatch.setattr("mpo.select.BLOCK", size)
-        run = Run(tmp_path / str(size))
+        monkeypatch.setattr("mpo.stages.select.BLOCK", size)
+        run = RunFolder(tmp_path / str(size))
         run.folder.mkdir()
         for file in ("candidates.parquet", "scores.parquet", "prompts.parquet"):
             shutil.copy(finished / file, run.folder)

@@ -1,8 +1,8 @@
 import pytest
 
 from mpo import MpoError
-from mpo.generate import CANDIDATES
-from mpo.store import read_table, replacing, write_table
+from mpo.run_folder.files import replacing
+from mpo.run_folder.tables import CANDIDATES, read_table, write_table
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):

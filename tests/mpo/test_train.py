@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from mpo import MpoError
-from mpo.batches import Batches, draw_noise, stream
-from mpo.encode import EncodedPairs
-from mpo.families import find_family
-from mpo.lora import add_lora, load_lora, lora_off, lora_state
-from mpo.models import load_pipeline
-from mpo.objective import denoising_error, diffusion_dpo
+from mpo.data.encoded import EncodedPairs
+from mpo.models.families import find_family
+from mpo.models.loading import load_pipeline
+from mpo.models.lora import add_lora, load_lora, lora_off, lora_state
 from mpo.recipe import Train, dump_recipe, parse_recipe, read_recipe
 from mpo.run import run_recipe, run_stage
-from mpo.store import Run, read_table
-from mpo.train import train
+from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tables import read_table
+from mpo.stages.train import train
+from mpo.training.batches import Batches, draw_noise, stream
+from mpo.training.objectives import denoising_error, diffusion_dpo
 from tests.conftest import small_fields
 from tests.mpo.families.pipelines import build
 
@@ -59,7 +60,7 @@ def settings_of(**changes: Any) -> Train:
         "batch_size": 1,
         "rank": 1,
         "alpha": 1.0,
-        "checkpoint_steps": 1,
+        "checkpoint_interval_steps": 1,
     }
     return Train.model_validate(fields | changes)
 
@@ -82,7 +83,7 @@ def test_half_precision_models_see_noise_of_full_precision(name, tmp_path):
     fields["model"] |= {"dtype": "bfloat16", "sizes": [[32, 32]]}
     fields["train"] |= {"timestep_range": [0.0, 0.003]}
     run_recipe(parse_recipe(fields, source="small"), tmp_path / "run", stages=("generate", "score", "select", "encode"))
-    run, recipe = Run(tmp_path / "run"), read_recipe(tmp_path / "run" / "recipe.yaml")
+    run, recipe = RunFolder(tmp_path / "run"), read_recipe(tmp_path / "run" / "recipe.yaml")
     pipeline, encoded = load_pipeline(recipe.model), EncodedPairs(run)
     family, pairs = find_family(pipeline), read_table(run.pairs, made_by="select").to_pylist()
     draws = stream(0, len(pairs), 0, 2)
@@ -117,8 +118,14 @@ def test_logit_normal_timesteps_have_its_median_and_spread():
 )  # fmt: skip
 def test_each_objective_trains(changes, finished: Path, fields, tmp_path):
     """On the pairs of a finished run: the first step's loss is the known one, and the LoRA moves."""
-    fields["train"] |= {"num_steps": 3, "checkpoint_steps": 3, "batch_size": 8, "micro_batch_size": 8, **changes}
-    run = Run(tmp_path / "run")
+    fields["train"] |= {
+        "num_steps": 3,
+        "checkpoint_interval_steps": 3,
+        "batch_size": 8,
+        "micro_batch_size": 8,
+        **changes,
+    }
+    run = RunFolder(tmp_path / "run")
     shutil.copytree(
         finished, run.folder, ignore=shutil.ignore_patterns("checkpoints", "train*.json*", "lora", "evaluation")
     )
@@ -137,19 +144,25 @@ def test_each_objective_trains(changes, finished: Path, fields, tmp_path):
 
 
 def test_the_reference_is_not_asked_where_it_is_not_needed(finished: Path, fields, tmp_path, monkeypatch):
-    fields["train"] |= {"num_steps": 1, "checkpoint_steps": 1, "warmup_steps": 0, "objective": "mapo", "beta": 0.1}
-    run = Run(tmp_path / "run")
+    fields["train"] |= {
+        "num_steps": 1,
+        "checkpoint_interval_steps": 1,
+        "warmup_steps": 0,
+        "objective": "mapo",
+        "beta": 0.1,
+    }
+    run = RunFolder(tmp_path / "run")
     shutil.copytree(
         finished, run.folder, ignore=shutil.ignore_patterns("checkpoints", "train*.json*", "lora", "evaluation")
     )
     run.recipe.write_text(dump_recipe(parse_recipe(fields, source="small")), "utf-8")
-    monkeypatch.setattr("mpo.train.lora_off", lambda _: pytest.fail("MaPO has no reference"))
+    monkeypatch.setattr("mpo.stages.train.lora_off", lambda _: pytest.fail("MaPO has no reference"))
     train(run.folder)
 
 
 def test_the_metrics_are_those_of_a_plain_transcription(finished: Path):
     """Step 1 by hand: the pairs of the stream, both errors, the published formula in float64."""
-    run, recipe = Run(finished), read_recipe(finished / "recipe.yaml")
+    run, recipe = RunFolder(finished), read_recipe(finished / "recipe.yaml")
     pipeline = load_pipeline(recipe.model)
     family, settings = find_family(pipeline), recipe.train
     denoiser = add_lora(pipeline, settings)
@@ -202,7 +215,7 @@ def test_reference_is_the_network_without_lora(finished: Path):
     with torch.no_grad():
         base = plain.unet(*inputs).sample
         torch.testing.assert_close(denoiser(*inputs).sample, base, rtol=0, atol=0)  # B = 0
-        load_lora(denoiser, Run(finished).checkpoints / "step-000006" / "lora.safetensors")
+        load_lora(denoiser, RunFolder(finished).checkpoints / "step-000006" / "lora.safetensors")
         assert (denoiser(*inputs).sample - base).abs().max() > 1e-6
     with lora_off(denoiser):
         torch.testing.assert_close(denoiser(*inputs).sample, base, rtol=0, atol=0)
@@ -225,14 +238,14 @@ def test_accumulation_changes_nothing_but_rounding(finished: Path, fields, tmp_p
 def _state(folder: Path) -> dict[str, torch.Tensor]:
     recipe = read_recipe(folder / "recipe.yaml")
     denoiser = add_lora(load_pipeline(recipe.model), recipe.train)
-    load_lora(denoiser, Run(folder).checkpoints / "step-000006" / "lora.safetensors")
+    load_lora(denoiser, RunFolder(folder).checkpoints / "step-000006" / "lora.safetensors")
     return lora_state(denoiser)
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(fields, tmp_path, monkeypatch):
     run_recipe(parse_recipe(fields, source="small"), tmp_path / "run", stages=("generate", "score", "select", "encode"))
     monkeypatch.setattr(
-        "mpo.train.denoising_error", lambda prediction, target: prediction.flatten(1).mean(dim=1) * torch.nan
+        "mpo.stages.train.denoising_error", lambda prediction, target: prediction.flatten(1).mean(dim=1) * torch.nan
     )
     with pytest.raises(MpoError, match=r"loss is nan at step 0 \(pairs .*lower train.learning_rate"):
         run_stage(tmp_path / "run", "train")

@@ -17,20 +17,22 @@ import yaml
 from safetensors.torch import load_file
 
 from mpo import MpoError
-from mpo.batches import Batches, Draw
-from mpo.checkpoint import checkpoint_folder, final_lora, join_state, split_state
-from mpo.encode import EncodedPairs
-from mpo.families import denoiser_of, find_family
-from mpo.models import load_pipeline
-from mpo.optimizer import build_optimizer, known_optimizers
+from mpo.data.encoded import EncodedPairs
+from mpo.models.acceleration import set_up
+from mpo.models.families import denoiser_of, find_family
+from mpo.models.loading import load_pipeline
 from mpo.recipe import RecipeError, dump_recipe, parse_recipe, read_recipe, recipes_folder
-from mpo.reference import ReferenceErrors, fingerprint
 from mpo.run import run_recipe
-from mpo.shard import check_sharder
-from mpo.speed import set_up
-from mpo.store import Run, read_table
-from mpo.train import micro_batch_size, refuse_divergence, train, trim_logs
-from mpo.validate import Validated, best_of, has_stalled, read_validations
+from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tables import read_table
+from mpo.stages.train import train, trim_logs
+from mpo.training.batches import Batches, Draw, micro_batch_size
+from mpo.training.checkpoints import checkpoint_folder, final_lora, join_state, split_state
+from mpo.training.divergence import refuse_divergence
+from mpo.training.optimizer import build_optimizer, known_optimizers
+from mpo.training.reference_errors import ReferenceErrors, fingerprint
+from mpo.training.sharding import check_sharder
+from mpo.training.validation import Validated, best_of, has_stalled, read_validations
 from tests.conftest import small_fields
 from tests.mpo.families.pipelines import build
 from tests.mpo.test_run import KILLED
@@ -40,27 +42,27 @@ LAUNCHES = recipes_folder() / "accelerate"
 MADE_BY_TRAINING = ("checkpoints", "train*.json*", "lora", "evaluation", "validation", "validation.jsonl", "errors")
 
 
-def trainable(finished: Path, folder: Path, fields: dict) -> Run:
+def trainable(finished: Path, folder: Path, fields: dict) -> RunFolder:
     """A run whose pairs and encodings are there, with this recipe's training to be done."""
-    run = Run(folder)
+    run = RunFolder(folder)
     shutil.copytree(finished, run.folder, ignore=shutil.ignore_patterns(*MADE_BY_TRAINING))
     run.recipe.write_text(dump_recipe(parse_recipe(fields, source="small")), "utf-8")
     return run
 
 
-def lora_of(run: Run, step: int, name: str = "lora") -> torch.Tensor:
+def lora_of(run: RunFolder, step: int, name: str = "lora") -> torch.Tensor:
     state = load_file(checkpoint_folder(run, step) / f"{name}.safetensors")
     return torch.cat([state[key].flatten() for key in sorted(state)])
 
 
-def log_of(run: Run) -> list[dict]:
+def log_of(run: RunFolder) -> list[dict]:
     return [json.loads(line) for line in run.training_log.read_text().splitlines()]
 
 
 @pytest.fixture
 def base(finished: Path, fields: dict, tmp_path: Path) -> torch.Tensor:
     """The LoRA after three steps, nothing special set."""
-    fields["train"] |= {"num_steps": 3, "checkpoint_steps": 3}
+    fields["train"] |= {"num_steps": 3, "checkpoint_interval_steps": 3}
     run = trainable(finished, tmp_path / "base", fields)
     train(run.folder)
     return lora_of(run, 3)
@@ -84,10 +86,10 @@ def test_half_precisions_train_and_resume_exactly(dtype, mixed, model_folder, tm
     """The LoRA and its optimizer stay in float32; the direction is that of full precision."""
     fields = small_fields(model_folder, tmp_path)
     fields["model"]["dtype"] = dtype
-    fields["train"] |= {"num_steps": 4, "checkpoint_steps": 2, "mixed_precision": mixed, "ema_decay": 0.9}
+    fields["train"] |= {"num_steps": 4, "checkpoint_interval_steps": 2, "mixed_precision": mixed, "ema_decay": 0.9}
     stages = ("generate", "score", "select", "encode", "train")
     run_recipe(parse_recipe(fields, source="small"), tmp_path / "run", stages=stages)
-    run = Run(tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
     log = log_of(run)
     assert log[0]["loss"] == pytest.approx(np.log(2), abs=2e-2)
     assert all(np.isfinite(list(entry.values())).all() for entry in log)
@@ -104,14 +106,14 @@ def test_accelerates_own_accumulation_is_not_taken(base, finished, fields, tmp_p
     run = trainable(finished, tmp_path / "run", fields)
     train(run.folder)
     torch.testing.assert_close(lora_of(run, 3), base, rtol=0, atol=0)
-    assert log_of(run) == log_of(Run(tmp_path / "base"))
+    assert log_of(run) == log_of(RunFolder(tmp_path / "base"))
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 def test_a_compiled_network_trains_to_the_same(base, finished, fields, tmp_path):
     fields["train"] |= {"compile": True}
     run = trainable(finished, tmp_path / "run", fields)
-    code = f"from mpo.train import train; train({str(run.folder)!r})"  # alone: compilation leaves threads behind
+    code = f"from mpo.stages.train import train; train({str(run.folder)!r})"  # alone: compilation leaves threads behind
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     torch.testing.assert_close(lora_of(run, 3), base, rtol=5e-2, atol=2e-3)
@@ -139,7 +141,7 @@ def test_gradient_checkpointing_keeps_less(finished, fields):
 
 def test_the_mean_of_the_lora_is_an_exponential_one(finished, fields, tmp_path):
     """By hand from the checkpoints of each step; and it is the result."""
-    fields["train"] |= {"num_steps": 4, "checkpoint_steps": 1, "ema_decay": 0.5}
+    fields["train"] |= {"num_steps": 4, "checkpoint_interval_steps": 1, "ema_decay": 0.5}
     run = trainable(finished, tmp_path / "run", fields)
     train(run.folder)
     mean = lora_of(run, 1).double()  # the first decay is 0
@@ -152,7 +154,7 @@ def test_the_mean_of_the_lora_is_an_exponential_one(finished, fields, tmp_path):
 
 @pytest.mark.parametrize("name", ["Adafactor", "SGD", "RMSprop", "NAdam"])
 def test_optimizers_of_torch_train_and_resume(name, finished, fields, tmp_path):
-    fields["train"] |= {"num_steps": 4, "checkpoint_steps": 2, "optimizer": name}
+    fields["train"] |= {"num_steps": 4, "checkpoint_interval_steps": 2, "optimizer": name}
     resumes_exactly(finished, tmp_path, fields)
 
 
@@ -200,7 +202,7 @@ def test_what_an_optimizer_cannot_take_is_named_before_anything_runs(changes, me
 
 
 def test_the_8_bit_optimizer_is_used_or_named(finished, fields, tmp_path):
-    fields["train"] |= {"num_steps": 4, "checkpoint_steps": 2, "optimizer": "AdamW8bit"}
+    fields["train"] |= {"num_steps": 4, "checkpoint_interval_steps": 2, "optimizer": "AdamW8bit"}
     try:
         import bitsandbytes  # noqa: F401  # type: ignore[import-not-found]
     except ImportError:
@@ -216,7 +218,7 @@ def test_a_nested_state_is_kept():
 
 
 def test_xformers_is_used_or_named(finished, fields, tmp_path):
-    fields["train"] |= {"num_steps": 1, "checkpoint_steps": 1, "warmup_steps": 0, "attention": "xformers"}
+    fields["train"] |= {"num_steps": 1, "checkpoint_interval_steps": 1, "warmup_steps": 0, "attention": "xformers"}
     run = trainable(finished, tmp_path / "run", fields)
     if torch.cuda.is_available():
         train(run.folder)
@@ -233,13 +235,13 @@ def test_xformers_does_not_take_the_place_of_other_attention(name, processor):
 
 def test_kept_reference_errors_are_the_references(finished, fields, tmp_path, monkeypatch):
     """Asked once; a second run with another beta and rate asks never, and trains as if it had asked."""
-    fields["train"] |= {"num_steps": 3, "checkpoint_steps": 3, "num_draws": 1, "reference_cache": "../errors"}
+    fields["train"] |= {"num_steps": 3, "checkpoint_interval_steps": 3, "num_draws": 1, "reference_cache": "../errors"}
     first = trainable(finished, tmp_path / "first", fields)
     train(first.folder)
     fields["train"] |= {"beta": 300.0, "learning_rate": 2e-3, "objective": "ipo"}
     second = trainable(finished, tmp_path / "second", fields)
     with monkeypatch.context() as patch:
-        patch.setattr("mpo.train.lora_off", lambda _: pytest.fail("the reference is asked again"))
+        patch.setattr("mpo.stages.train.lora_off", lambda _: pytest.fail("the reference is asked again"))
         train(second.folder)
     fields["train"]["reference_cache"] = None
     plain = trainable(finished, tmp_path / "plain", fields)
@@ -250,13 +252,13 @@ def test_kept_reference_errors_are_the_references(finished, fields, tmp_path, mo
 
 def test_one_draw_a_pair_is_asked_once_over_epochs(finished, fields, tmp_path, monkeypatch):
     pairs = len(read_table(finished / "pairs.parquet", made_by="select"))
-    fields["train"] |= {"num_steps": 3 * pairs, "checkpoint_steps": 9, "batch_size": 1, "micro_batch_size": 1}
+    fields["train"] |= {"num_steps": 3 * pairs, "checkpoint_interval_steps": 9, "batch_size": 1, "micro_batch_size": 1}
     fields["train"] |= {"num_draws": 2, "reference_cache": "errors", "warmup_steps": 0}
     run = trainable(finished, tmp_path / "run", fields)
     asked = []
-    from mpo.train import lora_off
+    from mpo.models.lora import lora_off
 
-    monkeypatch.setattr("mpo.train.lora_off", lambda denoiser: asked.append(1) or lora_off(denoiser))
+    monkeypatch.setattr("mpo.stages.train.lora_off", lambda denoiser: asked.append(1) or lora_off(denoiser))
     train(run.folder)
     assert len(asked) == 2 * pairs
 
@@ -270,7 +272,12 @@ def test_one_draw_a_pair_is_asked_once_over_epochs(finished, fields, tmp_path, m
     ],
 )
 def test_kept_errors_of_another_model_or_other_draws_are_refused(changes, named, finished, fields, tmp_path):
-    fields["train"] |= {"num_steps": 1, "checkpoint_steps": 1, "warmup_steps": 0, "reference_cache": "../errors"}
+    fields["train"] |= {
+        "num_steps": 1,
+        "checkpoint_interval_steps": 1,
+        "warmup_steps": 0,
+        "reference_cache": "../errors",
+    }
     train(trainable(finished, tmp_path / "first", fields).folder)
     for section, values in changes.items():
         fields[section] |= values
@@ -320,9 +327,9 @@ def test_sizes_are_trained_together_in_one_step(model_folder, tmp_path):
     """Two aspect ratios: batches hold one shape each, every draw is taken once, the loss is that of single pairs."""
     fields = small_fields(model_folder, tmp_path)
     fields["model"]["sizes"] = [[32, 32], [48, 32]]
-    fields["train"] |= {"num_steps": 2, "checkpoint_steps": 2, "batch_size": 6, "micro_batch_size": 3}
+    fields["train"] |= {"num_steps": 2, "checkpoint_interval_steps": 2, "batch_size": 6, "micro_batch_size": 3}
     run_recipe(parse_recipe(fields, source="small"), tmp_path / "run")
-    run, recipe = Run(tmp_path / "run"), read_recipe(tmp_path / "run" / "recipe.yaml")
+    run, recipe = RunFolder(tmp_path / "run"), read_recipe(tmp_path / "run" / "recipe.yaml")
     pairs, encoded = read_table(run.pairs, made_by="select").to_pylist(), EncodedPairs(run)
     shapes = {encoded.shape(row["chosen_id"]) for row in pairs}
     assert shapes == {(4, 16, 16), (4, 16, 24)}
@@ -330,7 +337,7 @@ def test_sizes_are_trained_together_in_one_step(model_folder, tmp_path):
     pipeline = load_pipeline(recipe.model)
     batches = Batches(pipeline, find_family(pipeline), pairs, encoded, recipe.train, torch.device("cpu"))
     draws = batches.of_step(0)
-    from mpo.batches import stream
+    from mpo.training.batches import stream
 
     assert Counter(draws) == Counter(stream(0, len(pairs), 0, 6))
     groups = batches.alike(draws)
@@ -340,7 +347,7 @@ def test_sizes_are_trained_together_in_one_step(model_folder, tmp_path):
 
     fields["train"]["micro_batch_size"] = 1
     run_recipe(parse_recipe(fields, source="small"), tmp_path / "single")
-    torch.testing.assert_close(lora_of(Run(tmp_path / "single"), 2), lora_of(run, 2), rtol=1e-2, atol=1e-4)
+    torch.testing.assert_close(lora_of(RunFolder(tmp_path / "single"), 2), lora_of(run, 2), rtol=1e-2, atol=1e-4)
 
 
 def with_validation(fields: dict, folder: Path) -> dict:
@@ -354,9 +361,9 @@ def with_validation(fields: dict, folder: Path) -> dict:
 
 def test_the_best_checkpoint_by_validation_is_the_result(model_folder, tmp_path):
     fields = with_validation(small_fields(model_folder, tmp_path), tmp_path)
-    fields["train"] |= {"num_steps": 5, "checkpoint_steps": 5, "learning_rate": 2e-2, "ema_decay": 0.9}
+    fields["train"] |= {"num_steps": 5, "checkpoint_interval_steps": 5, "learning_rate": 2e-2, "ema_decay": 0.9}
     run_recipe(parse_recipe(fields, source="small"), tmp_path / "run")
-    run = Run(tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
     validated = read_validations(run)
     assert [v.step for v in validated] == [0, 2, 4, 5]
     assert len({v.total for v in validated}) > 1
@@ -372,18 +379,18 @@ def test_the_best_checkpoint_by_validation_is_the_result(model_folder, tmp_path)
 
 def test_validation_does_not_touch_training(finished, model_folder, fields, tmp_path):
     """With it and without it, the same weights."""
-    fields["train"] |= {"num_steps": 4, "checkpoint_steps": 2}
+    fields["train"] |= {"num_steps": 4, "checkpoint_interval_steps": 2}
     plain = trainable(finished, tmp_path / "plain", fields)
     train(plain.folder)
     run_recipe(
         parse_recipe(with_validation(fields, tmp_path), source="small"), tmp_path / "run",
         stages=("generate", "score", "select", "encode", "train"),
     )  # fmt: skip
-    torch.testing.assert_close(lora_of(Run(tmp_path / "run"), 4), lora_of(plain, 4), rtol=0, atol=0)
+    torch.testing.assert_close(lora_of(RunFolder(tmp_path / "run"), 4), lora_of(plain, 4), rtol=0, atol=0)
 
 
 def test_half_lines_of_a_crash_are_dropped(tmp_path):
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     run.validation_log.write_text('{"step": 0, "tot')
     assert trim_logs(run, 0) == ([], [])
     assert run.validation_log.read_text() == ""
@@ -416,9 +423,9 @@ def test_early_stop_ends_a_run_that_can_still_be_exported(model_folder, tmp_path
     fields = with_validation(small_fields(model_folder, tmp_path), tmp_path)
     fields["validation"] |= {"interval_steps": 1, "patience": 1}
     fields["train"]["objective"] = "ipo"
-    monkeypatch.setattr("mpo.train.has_stalled", lambda recipe, validated: len(validated) > 3)
+    monkeypatch.setattr("mpo.stages.train.has_stalled", lambda recipe, validated: len(validated) > 3)
     run_recipe(parse_recipe(fields, source="small"), tmp_path / "run")
-    run = Run(tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
     assert len(log_of(run)) == 3
     held = json.loads(run.trained.read_text())
     assert held["stopped_early"]
@@ -471,7 +478,7 @@ def test_without_a_reference_the_first_steps_are_the_measure():
 def test_a_far_too_high_rate_is_stopped_in_a_real_run(finished, fields, tmp_path):
     fields["train"] |= {
         "num_steps": 60,
-        "checkpoint_steps": 60,
+        "checkpoint_interval_steps": 60,
         "learning_rate": 3.0,
         "batch_size": 2,
         "micro_batch_size": 2,
@@ -500,10 +507,10 @@ def launch(*arguments: str, processes: int, config: str = "ddp") -> subprocess.C
 def test_processes_know_of_each_other(tmp_path):
     script = tmp_path / "who.py"
     script.write_text(
-        "import sys, torch\nfrom mpo.processes import from_main, is_main, largest, share, wait\nwait()\n"
+        "import sys, torch\nfrom mpo.runtime.processes import all_reduce_max, barrier, broadcast_from_main, is_main, shard_of_rank\nbarrier()\n"
         "days = torch.distributed.group.WORLD._get_backend(torch.device('cpu')).options._timeout.days\n"
-        "mine = share(range(5))\n"
-        "sys.stdout.write(f'{is_main()} {mine} {largest(len(mine))} {from_main(mine)} {days}\\n')\n"
+        "mine = shard_of_rank(range(5))\n"
+        "sys.stdout.write(f'{is_main()} {mine} {all_reduce_max(len(mine))} {broadcast_from_main(mine)} {days}\\n')\n"
     )
     done = launch(str(script), processes=2)
     assert sorted(done.stdout.splitlines()) == ["False [1, 3] 3 [0, 2, 4] 7", "True [0, 2, 4] 3 [0, 2, 4] 7"], (
@@ -517,7 +524,7 @@ def test_two_processes_make_the_same_as_one_and_survive_a_kill(model_folder, tmp
     With accumulation, a running mean, and reference errors kept.
     """
     fields = with_validation(small_fields(model_folder, tmp_path), tmp_path)
-    fields["train"] |= {"num_steps": 4, "checkpoint_steps": 2, "batch_size": 4, "micro_batch_size": 1}
+    fields["train"] |= {"num_steps": 4, "checkpoint_interval_steps": 2, "batch_size": 4, "micro_batch_size": 1}
     fields["train"] |= {"ema_decay": 0.9, "reference_cache": "errors", "num_draws": 1}
     recipe = tmp_path / "small.yaml"
     recipe.write_text(yaml.safe_dump(fields), "utf-8")
@@ -534,21 +541,21 @@ def test_two_processes_make_the_same_as_one_and_survive_a_kill(model_folder, tmp
     for name in ("candidates.parquet", "scores.parquet", "pairs.parquet", "prompts.parquet"):
         assert (two / name).read_bytes() == (alone / name).read_bytes(), name
     for name in ("lora", "ema"):  # Adam makes much of a gradient's rounding where it is next to nothing
-        one, other = lora_of(Run(alone), 4, name), lora_of(Run(two), 4, name)
+        one, other = lora_of(RunFolder(alone), 4, name), lora_of(RunFolder(two), 4, name)
         assert (one - other).norm() < 2e-2 * one.norm()
-    for ours, theirs in zip(log_of(Run(alone)), log_of(Run(two)), strict=True):
+    for ours, theirs in zip(log_of(RunFolder(alone)), log_of(RunFolder(two)), strict=True):
         assert theirs == pytest.approx(ours, rel=5e-3, abs=2e-3)
-    assert [v.step for v in read_validations(Run(two))] == [0, 2, 4]
+    assert [v.step for v in read_validations(RunFolder(two))] == [0, 2, 4]
 
     script = tmp_path / "dying.py"
     script.write_text(KILLED, "utf-8")
-    died = launch(str(script), "mpo.train", "average_gradients", "4", *arguments, str(killed), processes=2)
+    died = launch(str(script), "mpo.stages.train", "average_gradients", "4", *arguments, str(killed), processes=2)
     assert died.returncode != 0
     assert [p.name for p in (killed / "checkpoints").glob("step-*")] == ["step-000002"]
     done = launch("-m", "mpo.cli", *arguments, str(killed), processes=2)
     assert done.returncode == 0, done.stderr
     for file in ("lora", "ema", "optimizer"):
-        one, other = (checkpoint_folder(Run(f), 4) / f"{file}.safetensors" for f in (two, killed))
+        one, other = (checkpoint_folder(RunFolder(f), 4) / f"{file}.safetensors" for f in (two, killed))
         assert one.read_bytes() == other.read_bytes(), file
     for name in ("training.jsonl", "validation.jsonl", "errors/errors.jsonl"):
         assert (two / name).read_bytes() == (killed / name).read_bytes(), name
@@ -557,19 +564,19 @@ def test_two_processes_make_the_same_as_one_and_survive_a_kill(model_folder, tmp
 SHARDED = """
 import sys
 import torch
-import mpo.train
-shard = mpo.train.shard_frozen
+import mpo.stages.train
+shard = mpo.stages.train.shard_frozen
 def sharded(pipeline, *arguments):
     shard(pipeline, *arguments)
-    denoiser = mpo.families.denoiser_of(pipeline)
+    denoiser = mpo.models.families.denoiser_of(pipeline)
     frozen = [p for p in denoiser.parameters() if not p.requires_grad]
     held = sum((p.ds_tensor if hasattr(p, "ds_tensor") else p.to_local()).numel() for p in frozen)
     whole = sum(p.ds_numel if hasattr(p, "ds_tensor") else p.numel() for p in frozen)
     lora = {type(p).__name__ + str(p.dtype) for p in denoiser.parameters() if p.requires_grad}
     assert isinstance(torch.nn.functional.linear, type(len)), "the program's own linear layer was replaced"
     sys.stdout.write(f"share {held / whole} {' '.join(lora)}\\n")  # one piece: the other process writes, too
-mpo.train.shard_frozen = sharded
-mpo.train.train(sys.argv[1])
+mpo.stages.train.shard_frozen = sharded
+mpo.stages.train.train(sys.argv[1])
 """
 
 
@@ -586,12 +593,17 @@ def test_frozen_weights_spread_over_two_processes_train_to_the_same(name, tmp_pa
         fields["model"]["dtype"], fields["train"]["mixed_precision"] = "bfloat16", "bf16"
     fields["validation"] |= {"batch_size": 1, "num_seeds": 1}
     fields["prompts"]["validation"] = {"path": fields["prompts"]["validation"], "limit": 1}
-    fields["train"] |= {"num_steps": 4, "checkpoint_steps": 2, "gradient_checkpointing": True, "ema_decay": 0.5}
+    fields["train"] |= {
+        "num_steps": 4,
+        "checkpoint_interval_steps": 2,
+        "gradient_checkpointing": True,
+        "ema_decay": 0.5,
+    }
     run_recipe(parse_recipe(fields, source="small"), tmp_path / "run", stages=("generate", "score", "select", "encode"))
     script = tmp_path / "sharded.py"
     script.write_text(SHARDED, "utf-8")
 
-    def trained(folder: str, config: str, resumed: Run | None = None) -> Run:
+    def trained(folder: str, config: str, resumed: RunFolder | None = None) -> RunFolder:
         run = trainable(tmp_path / "run", tmp_path / folder, fields)
         if resumed:
             shutil.copytree(checkpoint_folder(resumed, 2), checkpoint_folder(run, 2))
@@ -664,7 +676,7 @@ def test_a_killed_training_resumes_bit_for_bit(model_folder, tmp_path):
     fields = with_validation(small_fields(model_folder, tmp_path), tmp_path)
     fields["train"] |= {
         "num_steps": 4,
-        "checkpoint_steps": 2,
+        "checkpoint_interval_steps": 2,
         "ema_decay": 0.9,
         "reference_cache": "errors",
         "num_draws": 1,
@@ -678,7 +690,7 @@ def test_a_killed_training_resumes_bit_for_bit(model_folder, tmp_path):
         return subprocess.run([sys.executable, *command], capture_output=True, check=False).returncode
 
     assert run("-m", "mpo.cli", *arguments, str(whole)) == 0
-    assert run("-c", KILLED, "mpo.train", "average_gradients", "4", *arguments, str(killed)) == -signal.SIGKILL
+    assert run("-c", KILLED, "mpo.stages.train", "average_gradients", "4", *arguments, str(killed)) == -signal.SIGKILL
     assert len((killed / "training.jsonl").read_text().splitlines()) == 3
     assert run("-m", "mpo.cli", *arguments, str(killed)) == 0
     kept = [p.relative_to(whole) for p in whole.rglob("*") if p.is_file() and p.name != "log.jsonl"]

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from mpo.embedded.scenes import Defects, caption, draw, sample_defects, sample_scene
-from mpo.models import EMBEDDED, load_pipeline
-from mpo.prompts import read_prompts
+from mpo.data.prompts import read_prompts
+from mpo.embedded.scenes import Defects, caption, paint, sample_defects, sample_scene
+from mpo.models import EMBEDDED
+from mpo.models.loading import load_pipeline
 from mpo.recipe import Model, PromptSource
 from reward import VisionReward
 from reward.judges.depiction import parse
@@ -24,7 +25,7 @@ def test_scenes_are_reproducible_and_of_mixed_quality():
         drawn = []
         for _ in range(60):
             scene, defects = sample_scene(rng), sample_defects(rng)
-            drawn.append((caption(scene), defects, np.asarray(draw(scene, defects, rng))))
+            drawn.append((caption(scene), defects, np.asarray(paint(scene, defects, rng))))
         return drawn
 
     for (a, da, pa), (b, db, pb) in zip(scenes(), scenes(), strict=True):

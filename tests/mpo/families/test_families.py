@@ -13,13 +13,14 @@ from peft import PeftModel
 from PIL import Image
 
 from mpo import MpoError
-from mpo.families import FAMILIES, denoiser_of, encode_latents, find_family, sampling_arguments
-from mpo.lora import add_lora, load_lora
-from mpo.models import load_pipeline
-from mpo.noise import is_flow
+from mpo.models.families import FAMILIES, denoiser_of, encode_latents, find_family, sampling_arguments
+from mpo.models.loading import load_pipeline
+from mpo.models.lora import add_lora, load_lora
+from mpo.models.noise import is_flow
 from mpo.recipe import parse_recipe, read_recipe
 from mpo.run import run_recipe
-from mpo.store import Run, read_table
+from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tables import read_table
 from tests.conftest import TRAIN_PROMPTS, small_fields
 from tests.mpo.families.pipelines import BUILDERS, build
 
@@ -209,7 +210,7 @@ def trained(request, tmp_path_factory) -> tuple[str, Path]:
     build(request.param).save_pretrained(folder / "model")
     fields = small_fields(folder / "model", folder)
     fields["model"]["sizes"] = [[32, 32]]
-    fields["train"] |= {"num_steps": 5, "checkpoint_steps": 5, "learning_rate": 5e-3, "beta": 5000.0}
+    fields["train"] |= {"num_steps": 5, "checkpoint_interval_steps": 5, "learning_rate": 5e-3, "beta": 5000.0}
     run_recipe(parse_recipe(fields, source=request.param), folder / "run")
     return request.param, folder / "run"
 
@@ -227,7 +228,7 @@ def test_five_steps_move_the_margin_up(trained):
 def test_the_stock_pipeline_takes_the_lora_at_its_strength(trained):
     """Alpha (8) differs from the rank (4); the picture is the one that evaluation made."""
     name, folder = trained
-    run, recipe = Run(folder), read_recipe(folder / "recipe.yaml")
+    run, recipe = RunFolder(folder), read_recipe(folder / "recipe.yaml")
     own = load_pipeline(recipe.model)
     load_lora(add_lora(own, recipe.train), run.checkpoints / "step-000005" / "lora.safetensors")
     stock: Any = DiffusionPipeline.from_pretrained(recipe.model.path)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mpo.embedded import scenes
-from mpo.embedded.scenes import Defects, Group, Scene, caption, draw
+from mpo.embedded.scenes import Defects, Group, Scene, caption, paint
 from reward import JudgeError
 from reward.judges.depiction import COLOURS, PLACES, POSITIONS, SHAPES, Claim, Claims, depicts, is_colour, parse
 
@@ -47,7 +47,7 @@ def test_a_colour_keeps_its_name_in_shade_and_haze(name):
 
 def test_one_false_word_is_a_no():
     scene = Scene((Group("star", "red"),), "white")
-    pixels = np.asarray(draw(scene, Defects(), np.random.default_rng(3))) / 255
+    pixels = np.asarray(paint(scene, Defects(), np.random.default_rng(3))) / 255
     assert depicts(pixels, "a red star on a white background") > 0.9
     for wrong in ("a red heart on a white background", "a blue star on a white background", "two red stars on a white background",
                   "a red star in a meadow", "a red star on the left on a white background"):  # fmt: skip

@@ -3,7 +3,7 @@ import pytest
 
 from benchmarks import heldout_set
 from benchmarks.measured_judge import accuracy, judge, monotone_share
-from mpo.embedded.scenes import Defects, draw, sample_scene
+from mpo.embedded.scenes import Defects, paint, sample_scene
 from reward import JudgeError, load_checklist
 from reward.judges import measures
 from reward.judges.measured import ALIGNMENT, RULES, MeasuredJudge
@@ -46,7 +46,7 @@ def test_four_dimensions_are_covered():
 
 def test_answers_are_deterministic_and_probabilities():
     rng = np.random.default_rng(0)
-    images = [draw(sample_scene(rng), Defects(), rng) for _ in range(4)]
+    images = [paint(sample_scene(rng), Defects(), rng) for _ in range(4)]
     questions = [q for q in load_checklist("image") if q.id in RULES]
     first, second = (MeasuredJudge().answer(images, [""] * 4, questions) for _ in range(2))
     np.testing.assert_array_equal(first, second)

@@ -1,0 +1,1 @@
+"""Comparing: two candidates of a prompt, two models, several runs."""

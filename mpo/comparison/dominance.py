@@ -1,0 +1,112 @@
+"""Which of two candidates to prefer.
+
+x dominates y iff R_k(x) >= R_k(y) for every group k of the granularity, and total(x) - total(y) > margin
+(arXiv 2412.21059, section 3). Plain total-score pairs (`total`) and single dimensions (`dimension:NAME`) stand
+behind the same interface. Pairs are formed among candidates of one prompt only.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpo import MpoError
+from reward import Checklist
+
+# Group scores (..., N, K) and totals (..., N) -> margins (..., N, N): [i, j] = by how much candidate i is preferred to
+# j; -inf where it is not.
+Strategy = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def _difference(values: np.ndarray) -> np.ndarray:
+    """(..., N) -> (..., N, N): [i, j] = value of i less value of j."""
+    return values[..., :, None] - values[..., None, :]
+
+
+def by_dominance(groups: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """The margin in total where no group is worse."""
+    no_worse = np.ones((*total.shape, total.shape[-1]), bool)
+    for k in range(groups.shape[-1]):  # one group at a time: memory stays at (..., N, N)
+        no_worse &= groups[..., :, None, k] >= groups[..., None, :, k]
+    return np.where(no_worse, _difference(total), -np.inf)
+
+
+def by_total(groups: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """The margin in total, whatever the groups do."""
+    return _difference(total)
+
+
+def by_dimension(index: int) -> Strategy:
+    """The margin in one group, whatever the others do."""
+    return lambda groups, total: _difference(groups[..., index])
+
+
+def find_strategy(strategy: str, checklist: Checklist) -> Strategy:
+    """The strategy of a recipe's `select.strategy`. Raises MpoError for a dimension that the checklist lacks."""
+    if strategy == "dominance":
+        return by_dominance
+    if strategy == "total":
+        return by_total
+    name = strategy.removeprefix("dimension:")
+    if name not in checklist.dimensions:
+        raise MpoError(
+            f"select.strategy={strategy!r}: no such dimension among the questions asked; dimensions: {', '.join(checklist.dimensions)}"
+        )
+    return by_dimension(checklist.dimensions.index(name))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """M pairs: rows of the candidates' arrays, and the margin of the chosen."""
+
+    chosen: np.ndarray  # (M,) int
+    rejected: np.ndarray  # (M,) int
+    margin: np.ndarray  # (M,) float
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def take(self, index: np.ndarray) -> "Pairs":
+        return Pairs(self.chosen[index], self.rejected[index], self.margin[index])
+
+
+def find_pairs(
+    strategy: Strategy,
+    prompt_ids: np.ndarray,
+    groups: np.ndarray,
+    total: np.ndarray,
+    *,
+    min_margin: float,
+    per_prompt: int | None,
+) -> Pairs:
+    """All pairs (i, j) of one prompt whose margin exceeds `min_margin`; of each prompt the widest `per_prompt`.
+
+    prompt_ids (N,) grouped (equal ones adjacent); groups (N, K); total (N,). In the order of prompts, of falling margin
+    within one; equal margins keep the candidates' order.
+    """
+    starts = np.flatnonzero(np.r_[True, prompt_ids[1:] != prompt_ids[:-1]]) if len(prompt_ids) else np.empty(0, int)
+    sizes = np.diff(np.r_[starts, len(prompt_ids)])
+    chosen, rejected, margins = [], [], []
+    for size in np.unique(sizes):  # prompts with equally many candidates are compared together
+        rows = starts[sizes == size][:, None] + np.arange(size)  # (P, n)
+        matrix = strategy(groups[rows], total[rows]).reshape(len(rows), -1)
+        kept = matrix > min_margin
+        if per_prompt is not None:
+            order = np.argsort(np.where(kept, -matrix, np.inf), axis=1, kind="stable")[:, :per_prompt]
+            widest = np.zeros_like(kept)
+            np.put_along_axis(widest, order, True, axis=1)
+            kept &= widest
+        prompt, place = np.nonzero(kept)
+        first, second = np.divmod(place, size)
+        chosen.append(rows[prompt, first])
+        rejected.append(rows[prompt, second])
+        margins.append(matrix[prompt, place])
+    if not chosen:
+        return Pairs(np.empty(0, int), np.empty(0, int), np.empty(0))
+    pairs = Pairs(np.concatenate(chosen), np.concatenate(rejected), np.concatenate(margins))
+    return pairs.take(np.lexsort((pairs.rejected, pairs.chosen, -pairs.margin, prompt_ids[pairs.chosen])))
+
+
+def num_worse(pairs: Pairs, dimensions: np.ndarray) -> int:
+    """How many pairs' chosen is worse than its rejected in some dimension; dimensions (N, D)."""
+    return int((dimensions[pairs.chosen] < dimensions[pairs.rejected]).any(axis=1).sum())

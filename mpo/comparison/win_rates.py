@@ -1,0 +1,67 @@
+"""Which of two models wins: outcomes, win rates and their intervals."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from mpo import MpoError
+from mpo.recipe import Recipe, read_recipe
+from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tables import read_table
+from mpo.scoring import scored_checklist
+from reward import Scores, score_answers
+
+MODELS = ("base", "tuned")
+
+
+TIE = 1e-9  # scores are sums of few weights: any real difference is far larger
+
+
+def outcomes(tuned: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """Scores -> 1 where tuned wins, 1/2 at a tie, 0 where base wins; same shape."""
+    difference = tuned - base
+    return np.where(np.abs(difference) <= TIE, 0.5, (difference > 0).astype(np.float64))
+
+
+def summarise(outcome: np.ndarray, *, num_bootstrap: int, seed: int) -> dict[str, Any]:
+    """Outcomes (prompts, seeds) -> rates, and a 95 % percentile interval of the win rate by bootstrap over prompts.
+
+    win_rate counts a tie as half a win. Prompts are resampled, not pictures: those of a prompt are not independent.
+    """
+    per_prompt = outcome.mean(axis=1)
+    rng = np.random.default_rng(seed)
+    resampled = per_prompt[rng.integers(len(per_prompt), size=(num_bootstrap, len(per_prompt)))].mean(axis=1)
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return {
+        "win_rate": float(per_prompt.mean()),
+        "tie_rate": float((outcome == 0.5).mean()),
+        "loss_rate": float((outcome == 0).mean()),
+        "ci95": [float(low), float(high)],
+        "num_prompts": len(per_prompt),
+    }
+
+
+def summary_of(scores: Scores, recipe: Recipe) -> dict[str, Any]:
+    """Scores of base's pictures followed by tuned's, each prompt by prompt -> {"total": {...}, "dimensions": {NAME: {...}}}."""
+
+    def summary(values: np.ndarray) -> dict[str, Any]:
+        base, tuned = values.reshape(2, -1, recipe.evaluate.num_seeds)
+        rates = summarise(outcomes(tuned, base), num_bootstrap=recipe.evaluate.num_bootstrap, seed=recipe.evaluate.seed)
+        return {**rates, "base_mean": float(base.mean()), "tuned_mean": float(tuned.mean())}
+
+    return {
+        "total": summary(scores.total),
+        "dimensions": {name: summary(scores.dimensions[:, k]) for k, name in enumerate(scores.checklist.dimensions)},
+    }
+
+
+def read_evaluation(run: RunFolder) -> tuple[list[dict[str, Any]], Scores, dict[str, Any]]:
+    """evaluation.parquet's rows, their Scores, and summary.json. Raises MpoError where evaluate has not run."""
+    if not run.evaluation_table.is_file() or not run.summary.is_file():
+        raise MpoError(f"{run.evaluation_table} is missing; run `mpo evaluate {run.folder}` first")
+    table = read_table(run.evaluation_table, made_by="evaluate")
+    checklist = scored_checklist(read_recipe(run.recipe), table, run.evaluation_table)
+    rows = table.to_pylist()
+    p_yes = np.array([row["p_yes"] for row in rows])
+    return rows, score_answers(p_yes, checklist), json.loads(run.summary.read_text("utf-8"))

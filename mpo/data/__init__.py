@@ -1,0 +1,1 @@
+"""Reading what training is made of: prompts, pairs compared elsewhere, encoded pairs."""

@@ -1,0 +1,146 @@
+"""A run's candidates, scores and pairs as a Hugging Face data set with a card, for others to train on or to look at.
+
+Two configurations: `candidates` (a row each: prompt, picture, scores) and `pairs` (prompt, chosen, rejected, margins,
+the names that TRL uses). Parquet files with the pictures inside; `datasets.load_dataset(FOLDER, "pairs")` reads them.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mpo import MpoError
+from mpo.recipe import Recipe, candidate_stage, dump_recipe, read_recipe
+from mpo.run_folder.files import replacing
+from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tables import read_selection, read_table
+from mpo.runtime.progress import track
+from mpo.scoring import scored_checklist
+from reward import Checklist
+
+SHARD = 1000  # rows in a file
+
+
+def publish(folder: str | Path, output: str | Path) -> None:
+    """Write the data set of a run to a new folder. Raises MpoError where pairs are missing or the folder is there."""
+    import datasets
+
+    run, output = RunFolder(folder), Path(output)
+    if output.exists():
+        raise MpoError(f"--output {str(output)!r} exists; give a new folder")
+    recipe = read_recipe(run.recipe)
+    pairs = read_table(run.pairs, made_by="select").to_pylist()
+    checklist = None
+    scores: list[dict[str, Any]] = []
+    if run.scores.exists():  # absent where pairs came as given
+        table = read_table(run.scores, made_by="score")
+        checklist = scored_checklist(recipe, table, run.scores)
+        scores = table.to_pylist()
+    candidates = {
+        row["candidate_id"]: row
+        for row in read_table(run.candidates_table, made_by=candidate_stage(recipe)).to_pylist()
+    }
+    prompts = {row["prompt_id"]: row["prompt"] for row in read_table(run.prompts, made_by="run").to_pylist()}
+    names = checklist.dimensions if checklist else ()
+
+    def picture(candidate_id: int) -> dict[str, Any]:
+        file = run.candidates / candidates[candidate_id]["file"]
+        return {"bytes": file.read_bytes(), "path": file.name}
+
+    def candidate_rows() -> Iterator[dict[str, Any]]:
+        for k, row in enumerate(candidates.values()):
+            values: dict[str, Any] = {"candidate_id": row["candidate_id"], "prompt": prompts[row["prompt_id"]]}
+            values |= {"image": picture(row["candidate_id"]), "seed": row["seed"]}
+            if scores:
+                values |= {"total": scores[k]["total"], **dict(zip(names, scores[k]["dimensions"], strict=True))}
+                values["answers"] = scores[k]["answers"]
+            yield values
+
+    def pair_rows() -> Iterator[dict[str, Any]]:
+        for row in pairs:
+            values = {"prompt": prompts[row["prompt_id"]]}
+            values |= {side: picture(row[f"{side}_id"]) for side in ("chosen", "rejected")}
+            values |= {"chosen_id": row["chosen_id"], "rejected_id": row["rejected_id"]}
+            if scores:
+                values |= {"margin": row["margin"]}
+                values |= {f"margin_{name}": m for name, m in zip(names, row["dimension_margins"], strict=True)}
+            yield values
+
+    number, text, image = datasets.Value("float64"), datasets.Value("string"), datasets.Image()
+    whole = datasets.Value("int64")
+    candidate_features = {"candidate_id": whole, "prompt": text, "image": image, "seed": whole}
+    pair_features = {"prompt": text, "chosen": image, "rejected": image, "chosen_id": whole, "rejected_id": whole}
+    if scores:
+        candidate_features |= {"total": number, **dict.fromkeys(names, number), "answers": datasets.List(number)}
+        pair_features |= {"margin": number, **{f"margin_{name}": number for name in names}}
+    with replacing(output) as temporary, track("dataset", total=len(candidates) + len(pairs)) as advance:
+        for name, rows, features, count in (
+            ("candidates", candidate_rows(), candidate_features, len(candidates)),
+            ("pairs", pair_rows(), pair_features, len(pairs)),
+        ):
+            _write(temporary / name, rows, datasets.Features(features), count, advance)
+        (temporary / "README.md").write_text(_card(run, recipe, checklist, len(candidates), len(pairs)), "utf-8")
+
+
+def _write(folder: Path, rows: Iterator[dict[str, Any]], features: Any, count: int, advance: Any) -> None:
+    import datasets
+
+    folder.mkdir(parents=True)
+    num_shards = -(-count // SHARD)
+    for shard in range(num_shards):
+        block = [row for _, row in zip(range(min(SHARD, count - shard * SHARD)), rows, strict=False)]
+        columns = {name: [row[name] for row in block] for name in features}
+        data = datasets.Dataset.from_dict(columns, features=features)
+        data.to_parquet(str(folder / f"train-{shard:05d}-of-{num_shards:05d}.parquet"))
+        advance(len(block))
+
+
+def _card(run: RunFolder, recipe: Recipe, checklist: Checklist | None, num_candidates: int, num_pairs: int) -> str:
+    """Markdown with the hub's YAML front matter."""
+    selection = read_selection(run)
+    pictures = (
+        f"Pictures and prompts are those of `{recipe.preferences.path}`."
+        if recipe.preferences
+        else f"Pictures are samples of `{recipe.model.path}`."
+    )
+    scored = "Nothing was scored: pairs are as their source has them."
+    if checklist is not None:
+        dimensions = ", ".join(f"`{name}`" for name in checklist.dimensions)
+        scored = f"""Scored by the `{recipe.judge.name}` judge on the checklist `{checklist.fingerprint}` (method: arXiv 2412.21059):
+`total` and the dimensions {dimensions}. `answers` are +1 yes, -1 no, 0 does not apply, or a probability, in the order of
+the questions below. Pairs are those of strategy `{selection["strategy"]}` at margin {selection["margin"]}."""
+    questions = "\n".join(f"{k + 1}. `{q.id}`: {q.text}" for k, q in enumerate(checklist)) if checklist else "None."
+    return f"""---
+pretty_name: {recipe.name}
+tags: [preference, text-to-image, multi-dimensional-preference-optimisation]
+task_categories: [text-to-image]
+configs:
+- config_name: pairs
+  data_files: pairs/*.parquet
+  default: true
+- config_name: candidates
+  data_files: candidates/*.parquet
+---
+# {recipe.name}
+
+{num_candidates} pictures and {num_pairs} pairs of them. {pictures}
+
+{scored}
+
+```python
+from datasets import load_dataset
+
+pairs = load_dataset("FOLDER", "pairs", split="train")  # prompt, chosen, rejected
+```
+
+## Limits
+A judge is no person, and its mistakes are in the scores. Pictures may show what the model has learnt wrongly. The
+licences of the model, of the prompts and of any pictures taken from elsewhere apply.
+
+## Questions
+{questions}
+
+## Recipe
+```yaml
+{dump_recipe(recipe).rstrip()}
+```
+"""

@@ -1,0 +1,63 @@
+"""The model card beside the LoRA: what it is, how it was made, how it did, what it is not."""
+
+from mpo.comparison.win_rates import read_evaluation
+from mpo.recipe import Recipe, dump_recipe
+from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tables import read_selection
+from mpo.training.checkpoints import result_of
+from mpo.training.objectives import METHODS
+
+
+def model_card(run: RunFolder, recipe: Recipe, *, peft: bool = False) -> str:
+    """Markdown with the hub's YAML front matter: what it is, how it was made, how it did, what it is not."""
+    _, scores, summary = read_evaluation(run)
+    selection = read_selection(run)
+    table = "\n".join(
+        f"| {name} | {entry['win_rate']:.3f} | {entry['ci95'][0]:.3f} to {entry['ci95'][1]:.3f} | {entry['tie_rate']:.3f} | {entry['base_mean']:.3f} | {entry['tuned_mean']:.3f} |"
+        for name, entry in [("total", summary["total"]), *summary["dimensions"].items()]
+    )
+    base = recipe.model.path
+    return f"""---
+{f"base_model: {base}" if base != "embedded" else "base_model_relation: adapter"}
+library_name: diffusers
+tags: [lora, text-to-image, {recipe.train.objective}, multi-dimensional-preference-optimisation]
+---
+# {recipe.name}
+
+A LoRA of rank {recipe.train.rank} for `{base}`, trained with {METHODS[recipe.train.objective]} on pairs of
+{_selection_words(recipe, scores.checklist.fingerprint)} (method: arXiv 2412.21059).
+
+```python
+{"import torch" + chr(10) if base == "embedded" else ""}from diffusers import DiffusionPipeline
+{"from peft import PeftModel" + chr(10) if peft else ""}{"from mpo.models import EMBEDDED" + chr(10) if base == "embedded" else ""}
+pipeline = DiffusionPipeline.from_pretrained({"EMBEDDED).to(torch.float32" if base == "embedded" else repr(base)})
+{'pipeline.transformer = PeftModel.from_pretrained(pipeline.transformer, "lora")  # this folder' if peft else 'pipeline.load_lora_weights("lora")  # this folder'}
+```
+
+## Training
+{selection["num_kept"]} pairs over {selection["num_prompts"]} prompts, from {selection["num_candidates"]} candidates;
+{result_of(run)} steps of {recipe.train.batch_size} pairs, beta {recipe.train.beta:g} on mean squared errors, learning rate {recipe.train.learning_rate:g}.
+
+## Evaluation
+Tuned against base on {summary["total"]["num_prompts"]} held-out prompts at {recipe.evaluate.num_seeds} paired seeds each, by the judge that also
+selected the training pairs. A win rate counts a tie as half; intervals are 95 %, by bootstrap over prompts.
+
+| dimension | win rate | 95 % interval | tie rate | base mean | tuned mean |
+|---|---|---|---|---|---|
+{table}
+
+## Limits
+The LoRA serves what the judge measures, and inherits what the judge and the base model cannot do. No person has rated it.
+
+## Recipe
+```yaml
+{dump_recipe(recipe).rstrip()}
+```
+"""
+
+
+def _selection_words(recipe: Recipe, checklist: str) -> str:
+    pictures = f"`{recipe.preferences.path}`" if recipe.preferences else "its own samples"
+    if recipe.select.strategy == "given":
+        return f"{pictures}, as people compared them"
+    return f"{pictures}, selected by `{recipe.select.strategy}` from the scores of the `{recipe.judge.name}` judge on the checklist\n`{checklist}`"

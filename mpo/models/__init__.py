@@ -1,0 +1,5 @@
+"""Diffusion models: loading and checking them, their families, noise, LoRA, sampling."""
+
+from pathlib import Path
+
+EMBEDDED = Path(__file__).parents[1] / "embedded" / "model"  # the folder of the shipped model

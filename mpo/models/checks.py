@@ -1,0 +1,66 @@
+"""Whether a model can be trained as a recipe says, from its small files alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import diffusers
+import torch
+
+from mpo import MpoError
+from mpo.models.acceleration import check_attention
+from mpo.models.families import family_of_class
+from mpo.models.loading import _readable, load_index, resolve
+from mpo.models.lora import inject_lora
+from mpo.models.noise import check_scheduler
+from mpo.recipe import Recipe
+
+
+def check_model(recipe: Recipe) -> None:
+    """Reads the model's small files alone: its index, and how its scheduler and denoiser are configured.
+
+    Raises MpoError where the model is missing, of no known family, or cannot be trained as the recipe says, and
+    ModelNotFoundError where the files are not to be had.
+    """
+    model = recipe.model
+    index = load_index(model)
+    family = _family(index)
+    multiple = size_multiple(index)
+    for width, height in model.sizes or ():
+        if width % multiple or height % multiple:
+            raise MpoError(
+                f"model.sizes holds {[width, height]}: {index['_class_name']} takes multiples of {multiple}; use {[max(1, round(side / multiple)) * multiple for side in (width, height)]}"
+            )
+    name = "transformer" if "transformer" in index else "unet"
+    scheduler_class, denoiser_class = (getattr(diffusers, index[part][1]) for part in ("scheduler", name))
+    with _readable(model):
+        scheduler = scheduler_class.from_pretrained(resolve(model), subfolder="scheduler", revision=model.revision)
+        config = denoiser_class.load_config(resolve(model), subfolder=name, revision=model.revision)
+    check_scheduler(scheduler, recipe.train)
+    distilled_guidance(recipe, config)
+    with torch.device("meta"):  # its layers, without their weights
+        denoiser = denoiser_class.from_config(config)
+        check_attention(denoiser, recipe.train)
+        inject_lora(denoiser, family, recipe.train)
+
+
+def size_multiple(index: Mapping[str, Any]) -> int:
+    """Of what number of pixels the model's pictures take multiples. Raises MpoError where the family is unknown."""
+    return getattr(_family(index), "SIZE_MULTIPLE", 8)
+
+
+def _family(index: Mapping[str, Any]) -> Any:
+    return family_of_class(str(index["_class_name"]))
+
+
+def distilled_guidance(recipe: Recipe, denoiser_config: Mapping[str, Any]) -> float | None:
+    """The guidance that a network with distilled guidance is trained at; None for others."""
+    given = recipe.train.distilled_guidance
+    if not denoiser_config.get("guidance_embeds", False):
+        if given is not None:
+            raise MpoError(f"train.distilled_guidance={given}: this model has no guidance distilled in; remove it")
+        return None
+    if given is None and recipe.generate is None:
+        raise MpoError(
+            "train.distilled_guidance is missing, and there is no generate.guidance_scale to take; give it a value"
+        )
+    return recipe.generate.guidance_scale if given is None and recipe.generate else given

@@ -1,0 +1,113 @@
+"""Model families: what training must know of a diffusion model, one file each, the same five functions.
+
+The family is found from the class of the pipeline that the model's folder or hub id names.
+"""
+
+import importlib
+import inspect
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+
+from mpo import MpoError
+
+Conditioning = dict[str, torch.Tensor]  # each (B, ...): what `predict` takes beside the noisy latents
+
+
+class Family(Protocol):
+    """The five functions. A module with these names is a family."""
+
+    def encode_prompts(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
+        """B prompts -> tensors (B, ...), equal to what the pipeline itself conditions on."""
+        ...
+
+    def encode_media(self, pipeline: Any, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, C, H, W) in [0, 1] -> latents as the denoiser sees them (B, c, h, w)."""
+        ...
+
+    def add_noise(
+        self, pipeline: Any, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents, noise (B, c, h, w), timesteps (B,) -> noisy latents and the target of the prediction, same shape."""
+        ...
+
+    def predict(
+        self, pipeline: Any, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
+    ) -> torch.Tensor:
+        """The denoiser's prediction (B, c, h, w), without guidance."""
+        ...
+
+    def lora_targets(self, denoiser: Any) -> list[str]:
+        """Names of the modules that a LoRA adapts unless the recipe says otherwise."""
+        ...
+
+
+FAMILIES = {
+    "StableDiffusionPipeline": "mpo.models.families.stable_diffusion",
+    "StableDiffusionXLPipeline": "mpo.models.families.stable_diffusion_xl",
+    "StableDiffusion3Pipeline": "mpo.models.families.stable_diffusion_3",
+    "FluxPipeline": "mpo.models.families.flux",
+    "SanaPipeline": "mpo.models.families.sana",
+    "PixArtSigmaPipeline": "mpo.models.families.pixart_sigma",
+    "QwenImagePipeline": "mpo.models.families.qwen_image",
+}
+
+
+def find_family(pipeline: Any) -> Family:
+    """The family of a loaded pipeline. Raises MpoError listing those known."""
+    return family_of_class(type(pipeline).__name__)
+
+
+def family_of_class(class_name: str) -> Any:
+    if class_name not in FAMILIES:
+        raise MpoError(f"model pipeline class {class_name!r} belongs to no known family; known: {', '.join(FAMILIES)}")
+    return importlib.import_module(FAMILIES[class_name])
+
+
+def denoiser_name(pipeline: Any) -> str:
+    """Under which name the pipeline holds the network that is tuned: "unet" or "transformer"."""
+    return "unet" if hasattr(pipeline, "unet") else "transformer"
+
+
+def denoiser_of(pipeline: Any) -> Any:
+    return getattr(pipeline, denoiser_name(pipeline))
+
+
+def encode_latents(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """Pixels (B, C, H, W) in [0, 1] -> latents (B, c, h, w), shifted and scaled as the denoiser sees them."""
+    encoded = vae.encode(pixels.to(vae.device, vae.dtype) * 2 - 1)
+    # The mode, not a draw: encoding a picture twice gives the same latents.
+    if hasattr(encoded, "latent_dist"):
+        latents = encoded.latent_dist.mode()
+    else:
+        latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent
+    return (latents - (getattr(vae.config, "shift_factor", None) or 0)) * vae.config.scaling_factor
+
+
+def call_default(pipeline: Any, argument: str) -> Any:
+    """What the pipeline's call takes for an argument that is not given."""
+    return inspect.signature(type(pipeline).__call__).parameters[argument].default
+
+
+def encode_masked_prompts(pipeline: Any, prompts: Sequence[str], *arguments: str) -> Conditioning:
+    """By the pipeline's own encoder, with these of its call's arguments at their defaults: embeddings and their mask."""
+    defaults = {argument: call_default(pipeline, argument) for argument in arguments}
+    embeddings, mask, _, _ = pipeline.encode_prompt(
+        list(prompts), do_classifier_free_guidance=False, device=pipeline.device, **defaults
+    )
+    return {"encoder_hidden_states": embeddings, "encoder_attention_mask": mask}
+
+
+def sampling_arguments(
+    pipeline: Any, *, guidance_scale: float, num_prompts: int, size: tuple[int, int] | None
+) -> dict[str, Any]:
+    """Guidance and size as the pipeline's call names them. size: (width, height) in pixels; None = the pipeline's own."""
+    family: Any = find_family(pipeline)
+    own = getattr(family, "sampling_arguments", None)
+    arguments = own(guidance_scale, num_prompts) if own else {"guidance_scale": guidance_scale}
+    if size is not None:
+        arguments |= {"width": size[0], "height": size[1]}
+        if "use_resolution_binning" in inspect.signature(type(pipeline).__call__).parameters:
+            arguments["use_resolution_binning"] = False  # it would make another size, and scale the picture
+    return arguments

@@ -1,0 +1,53 @@
+"""FLUX.1: `FluxPipeline`. A flow; latents go in 2x2 patches through the network, which may take distilled guidance.
+
+The families hand over latents (B, c, h, w); they are packed to patches just before the network, and back after it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import FluxPipeline
+
+from mpo.models.families import Conditioning
+from mpo.models.families.stable_diffusion import encode_media
+from mpo.models.families.stable_diffusion_3 import SIZE_MULTIPLE, lora_targets
+from mpo.models.noise import flow_noise as add_noise
+
+__all__ = ["SIZE_MULTIPLE", "add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
+
+
+def encode_prompts(pipeline: FluxPipeline, prompts: Sequence[str]) -> Conditioning:
+    embeddings: Any
+    pooled: Any
+    embeddings, pooled, _ = pipeline.encode_prompt(list(prompts), device=pipeline.device)
+    return {"encoder_hidden_states": embeddings, "pooled_projections": pooled}
+
+
+def predict(
+    pipeline: FluxPipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
+) -> torch.Tensor:
+    """`conditioning["guidance"]` (B,) is taken by a network that has guidance distilled into it."""
+    batch, _, height, width = noisy.shape
+    text = conditioning["encoder_hidden_states"]
+    patches = pipeline.transformer(
+        hidden_states=pack(pipeline, noisy),
+        timestep=timesteps.to(noisy.dtype) / 1000,
+        guidance=conditioning.get("guidance"),
+        pooled_projections=conditioning["pooled_projections"],
+        encoder_hidden_states=text,
+        txt_ids=text.new_zeros(text.shape[1], 3),
+        img_ids=pipeline._prepare_latent_image_ids(batch, height // 2, width // 2, noisy.device, noisy.dtype),
+    ).sample
+    return unpack(pipeline, patches, height, width)
+
+
+def pack(pipeline: Any, latents: torch.Tensor) -> torch.Tensor:
+    """(B, c, h, w) -> patches (B, h w / 4, 4 c), by the pipeline's own code."""
+    return pipeline._pack_latents(latents, *latents.shape)
+
+
+def unpack(pipeline: Any, patches: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The inverse, of latents (h, w)."""
+    scale = pipeline.vae_scale_factor
+    return pipeline._unpack_latents(patches, height * scale, width * scale, scale)

@@ -1,0 +1,31 @@
+"""PixArt-Sigma: `PixArtSigmaPipeline`. Epsilon; the network also says a variance, which training leaves alone."""
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import PixArtSigmaPipeline
+
+from mpo.models.families import Conditioning, encode_masked_prompts
+from mpo.models.families.stable_diffusion import encode_media, lora_targets
+from mpo.models.noise import diffusion_noise as add_noise
+
+__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
+
+SIZE_MULTIPLE = 16  # of pixels: the autoencoder's 8, and patches of 2x2
+
+
+def encode_prompts(pipeline: PixArtSigmaPipeline, prompts: Sequence[str]) -> Conditioning:
+    return encode_masked_prompts(pipeline, prompts, "clean_caption", "max_sequence_length")
+
+
+def predict(
+    pipeline: PixArtSigmaPipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
+) -> torch.Tensor:
+    prediction = pipeline.transformer(
+        noisy,
+        encoder_hidden_states=conditioning["encoder_hidden_states"],
+        encoder_attention_mask=conditioning["encoder_attention_mask"],
+        timestep=timesteps,
+        added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+    ).sample
+    return prediction[:, : noisy.shape[1]]

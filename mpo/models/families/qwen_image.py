@@ -1,0 +1,66 @@
+"""Qwen-Image: `QwenImagePipeline`. A flow; prompts of any length under a mask; latents in 2x2 patches, as with FLUX.1.
+
+Its autoencoder is one of clips: a picture is a clip of one frame, which is taken off before training.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import QwenImagePipeline
+
+from mpo.models.families import Conditioning, call_default
+from mpo.models.families.flux import pack, unpack
+from mpo.models.families.stable_diffusion_3 import SIZE_MULTIPLE, lora_targets
+from mpo.models.noise import flow_noise as add_noise
+
+__all__ = [
+    "SIZE_MULTIPLE",
+    "add_noise",
+    "encode_media",
+    "encode_prompts",
+    "lora_targets",
+    "predict",
+    "sampling_arguments",
+]
+
+
+def encode_prompts(pipeline: QwenImagePipeline, prompts: Sequence[str]) -> Conditioning:
+    length = call_default(pipeline, "max_sequence_length")  # encode_prompt's own default is another
+    embeddings, mask = pipeline.encode_prompt(list(prompts), device=pipeline.device, max_sequence_length=length)
+    if mask is None:  # the pipeline's word for prompts that are all equally long
+        mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=embeddings.device)
+    return {"encoder_hidden_states": embeddings, "encoder_hidden_states_mask": mask}
+
+
+def encode_media(pipeline: QwenImagePipeline, pixels: torch.Tensor) -> torch.Tensor:
+    vae: Any = pipeline.vae
+    frames = (pixels.to(vae.device, vae.dtype) * 2 - 1).unsqueeze(2)
+    latents = vae.encode(frames).latent_dist.mode()
+    mean, std = (
+        torch.tensor(values).view(1, -1, 1, 1, 1).to(latents)
+        for values in (vae.config.latents_mean, vae.config.latents_std)
+    )
+    return ((latents - mean) / std).squeeze(2)
+
+
+def predict(
+    pipeline: QwenImagePipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
+) -> torch.Tensor:
+    batch, _, height, width = noisy.shape
+    mask = conditioning["encoder_hidden_states_mask"]
+    patches = pipeline.transformer(
+        hidden_states=pack(pipeline, noisy),
+        timestep=timesteps.to(noisy.dtype) / 1000,
+        encoder_hidden_states=conditioning["encoder_hidden_states"],
+        encoder_hidden_states_mask=None if mask.all() else mask,
+        img_shapes=[[(1, height // 2, width // 2)]] * batch,
+    ).sample
+    return unpack(pipeline, patches, height, width).squeeze(2)
+
+
+def sampling_arguments(guidance_scale: float, num_prompts: int) -> dict[str, Any]:
+    """The pipeline's guidance is "true_cfg_scale", and needs a negative prompt; its authors use a blank."""
+    if guidance_scale <= 1:
+        return {"true_cfg_scale": 1.0}
+    return {"true_cfg_scale": guidance_scale, "negative_prompt": [" "] * num_prompts}

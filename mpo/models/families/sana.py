@@ -1,0 +1,31 @@
+"""Sana: `SanaPipeline`. A flow on the latents of a deep-compression autoencoder; prompts go with an instruction."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import SanaPipeline
+
+from mpo.models.families import Conditioning, encode_masked_prompts
+from mpo.models.families.stable_diffusion import encode_media, lora_targets
+from mpo.models.noise import flow_noise as add_noise
+
+__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
+
+SIZE_MULTIPLE = 32  # of pixels: the autoencoder's
+
+
+def encode_prompts(pipeline: SanaPipeline, prompts: Sequence[str]) -> Conditioning:
+    return encode_masked_prompts(pipeline, prompts, "clean_caption", "max_sequence_length", "complex_human_instruction")
+
+
+def predict(
+    pipeline: SanaPipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
+) -> torch.Tensor:
+    config: Any = pipeline.transformer.config
+    return pipeline.transformer(
+        noisy,
+        encoder_hidden_states=conditioning["encoder_hidden_states"],
+        encoder_attention_mask=conditioning["encoder_attention_mask"],
+        timestep=timesteps * config.timestep_scale,
+    ).sample

@@ -1,0 +1,41 @@
+"""Stable Diffusion 3 and 3.5: `StableDiffusion3Pipeline`. A flow; three text encoders, of which T5 may be absent."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import StableDiffusion3Pipeline
+
+from mpo.models.families import Conditioning
+from mpo.models.families.stable_diffusion import encode_media
+from mpo.models.noise import flow_noise as add_noise
+
+__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
+
+SIZE_MULTIPLE = 16  # of pixels: the autoencoder's 8, and patches of 2x2
+
+
+def encode_prompts(pipeline: StableDiffusion3Pipeline, prompts: Sequence[str]) -> Conditioning:
+    texts: Any = list(prompts)
+    embeddings: Any
+    pooled: Any
+    embeddings, _, pooled, _ = pipeline.encode_prompt(
+        texts, texts, texts, device=pipeline.device, do_classifier_free_guidance=False
+    )
+    return {"encoder_hidden_states": embeddings, "pooled_projections": pooled}
+
+
+def predict(
+    pipeline: StableDiffusion3Pipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
+) -> torch.Tensor:
+    return pipeline.transformer(
+        hidden_states=noisy,
+        timestep=timesteps,
+        encoder_hidden_states=conditioning["encoder_hidden_states"],
+        pooled_projections=conditioning["pooled_projections"],
+    ).sample
+
+
+def lora_targets(denoiser: Any) -> list[str]:
+    """The attention projections of pictures and of texts."""
+    return ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]

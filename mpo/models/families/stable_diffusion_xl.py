@@ -1,0 +1,47 @@
+"""Stable Diffusion XL: `StableDiffusionXLPipeline`. Two text encoders, and the picture's size as a condition.
+
+The time ids say that a picture was neither cropped nor scaled, as the pipeline says by default.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+
+from mpo.models.families import Conditioning, encode_latents
+from mpo.models.families.stable_diffusion import lora_targets
+from mpo.models.noise import diffusion_noise as add_noise
+
+__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
+
+
+def encode_prompts(pipeline: StableDiffusionXLPipeline, prompts: Sequence[str]) -> Conditioning:
+    texts: Any = list(prompts)  # typed as one text, taken as many
+    embeddings, _, pooled, _ = pipeline.encode_prompt(
+        texts, device=pipeline.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+    )
+    return {"encoder_hidden_states": embeddings, "text_embeds": pooled}
+
+
+def encode_media(pipeline: StableDiffusionXLPipeline, pixels: torch.Tensor) -> torch.Tensor:
+    vae: Any = pipeline.vae
+    if vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False):  # overflows in half precision
+        vae.to(torch.float32)
+        latents = encode_latents(vae, pixels)
+        vae.to(torch.float16)
+        return latents
+    return encode_latents(vae, pixels)
+
+
+def predict(
+    pipeline: StableDiffusionXLPipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
+) -> torch.Tensor:
+    height, width = (side * pipeline.vae_scale_factor for side in noisy.shape[-2:])
+    time_ids = noisy.new_tensor([[height, width, 0, 0, height, width]]).repeat(len(noisy), 1)
+    return pipeline.unet(
+        noisy,
+        timesteps,
+        encoder_hidden_states=conditioning["encoder_hidden_states"],
+        added_cond_kwargs={"text_embeds": conditioning["text_embeds"], "time_ids": time_ids},
+    ).sample

@@ -1,0 +1,185 @@
+"""The page of a run: self-contained HTML that shows what the run did."""
+
+import base64
+import io
+import json
+from importlib import resources
+from typing import Any
+
+import jinja2
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from mpo import __version__
+from mpo.comparison.win_rates import MODELS, TIE, read_evaluation
+from mpo.recipe import Recipe, dump_recipe, read_recipe
+from mpo.run_folder.files import read_lines
+from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tables import read_selection, read_table
+from mpo.training.objectives import METHODS
+from mpo.training.validation import Validated, read_validations
+from reward import Scores
+
+NUM_SHOWN = 24  # prompts in the grid
+
+
+BASE, TUNED = "#8a94a6", "#2563a8"
+
+
+matplotlib.rcParams.update(
+    {"svg.hashsalt": "mpo", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+)
+
+
+def render(run: RunFolder) -> str:
+    """A finished run -> the page's HTML."""
+    recipe = read_recipe(run.recipe)
+    rows, scores, summary = read_evaluation(run)
+    selection = read_selection(run)
+    metrics = read_lines(run.training_log)
+    prompts = {row["prompt_id"]: row["prompt"] for row in read_table(run.heldout_prompts, made_by="run").to_pylist()}
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(resources.files("mpo.pages").joinpath("report.html.j2").read_text("utf-8"))
+    return template.render(
+        version=__version__,
+        recipe=recipe,
+        recipe_yaml=dump_recipe(recipe),
+        summary=summary,
+        selection=selection,
+        checklist=scores.checklist,
+        win_rates=_win_rates(summary),
+        training=_training_curves(metrics, recipe),
+        validation=_validation_curve(read_validations(run)) if recipe.validation else "",
+        num_validated=len(list((run.validation / "step-000000").glob("*.png"))),
+        trained=json.loads(run.trained.read_text("utf-8")),
+        method=METHODS[recipe.train.objective],
+        scores_picture=_score_shift(scores),
+        examples=_examples(run, rows, scores, prompts),
+        num_seeds=recipe.evaluate.num_seeds,
+    )
+
+
+def _svg(figure: Figure) -> str:
+    """A figure as inline SVG, the same bytes for the same data."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    return buffer.getvalue()[buffer.getvalue().index("<svg") :]
+
+
+def _win_rates(summary: dict[str, Any]) -> str:
+    entries = [("total", summary["total"]), *summary["dimensions"].items()]
+    figure = Figure(figsize=(6.4, 0.5 + 0.42 * len(entries)))
+    axes = figure.subplots()
+    for y, (_, entry) in enumerate(entries):
+        low, high = entry["ci95"]
+        axes.plot([low, high], [y, y], color=TUNED, linewidth=2, solid_capstyle="butt")
+        axes.plot(entry["win_rate"], y, "o", color=TUNED, markersize=7)
+        axes.text(1.02, y, f"{entry['win_rate']:.2f}", va="center", transform=axes.get_yaxis_transform())
+    axes.axvline(0.5, color="#444", linewidth=0.8, linestyle="--")
+    axes.set(
+        xlim=(0, 1),
+        ylim=(len(entries) - 0.5, -0.5),
+        xlabel="win rate of tuned over base, ties as half, with 95 % interval",
+    )
+    axes.set_yticks(range(len(entries)), [name.replace("_", " ") for name, _ in entries])
+    return _svg(figure)
+
+
+# The loss of an untrained LoRA, where there is one that does not hang on the model.
+START = {"dpo": float(np.log(2)), "ipo": 0.25, "hinge": 1.0, "mapo": None}
+
+
+def _validation_curve(validated: list[Validated]) -> str:
+    figure = Figure(figsize=(6.4, 2.1))
+    axes = figure.subplots()
+    axes.plot([v.step for v in validated], [v.total for v in validated], "o-", color=TUNED, markersize=4)
+    axes.axhline(validated[0].total, color="#444", linewidth=0.8, linestyle="--")
+    axes.set(xlabel="step", ylabel="mean total score")
+    return _svg(figure)
+
+
+def _training_curves(metrics: list[dict[str, float]], recipe: Recipe) -> str:
+    start = None if recipe.train.sft_weight else START[recipe.train.objective]
+    steps = np.array([m["step"] for m in metrics])
+    figure = Figure(figsize=(9.6, 2.3))
+    shown = (
+        ("loss", "loss", start),
+        ("accuracy", "implicit accuracy", 0.5),
+        ("margin", "implicit reward margin", 0.0),
+        ("grad_norm", "gradient norm", None),
+    )
+    for axes, (key, title, level) in zip(figure.subplots(1, 4), shown, strict=True):
+        values = np.array([m[key] for m in metrics])
+        window = max(1, len(values) // 20)
+        smooth = np.convolve(values, np.ones(window) / window, mode="valid")
+        axes.plot(steps, values, color=BASE, linewidth=0.7, alpha=0.7)
+        axes.plot(steps[window - 1 :], smooth, color=TUNED, linewidth=1.6)
+        if level is not None:
+            axes.axhline(level, color="#444", linewidth=0.8, linestyle="--")
+        axes.set(title=title, xlabel="step")
+    figure.tight_layout()
+    return _svg(figure)
+
+
+def _score_shift(scores: Scores) -> str:
+    base, tuned = np.split(scores.total, 2)
+    figure = Figure(figsize=(6.4, 2.1))
+    axes = figure.subplots()
+    bins = np.histogram_bin_edges(scores.total, bins=32).tolist()
+    axes.hist(base, bins=bins, color=BASE, alpha=0.75, label="base")
+    axes.hist(tuned, bins=bins, color=TUNED, alpha=0.6, label="tuned")
+    axes.set(xlabel="total score", ylabel="pictures")
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def _examples(
+    run: RunFolder, rows: list[dict[str, Any]], scores: Scores, prompts: dict[int, str]
+) -> list[dict[str, Any]]:
+    """The first pair of pictures of evenly spaced prompts (none picked by hand), with what the judge said of both."""
+    half = len(rows) // 2
+    first = [i for i in range(half) if i == 0 or rows[i]["prompt_id"] != rows[i - 1]["prompt_id"]]
+    shown = [
+        first[k] for k in np.unique(np.linspace(0, len(first) - 1, min(NUM_SHOWN, len(first))).round().astype(int))
+    ]
+    examples = []
+    for i in shown:
+        pair = {}
+        for model, row in zip(MODELS, (i, half + i), strict=True):
+            data = base64.b64encode((run.samples / rows[row]["file"]).read_bytes()).decode()
+            pair[model] = {"data": data, "total": scores.total[row], "dimensions": scores.dimensions[row]}
+        difference = scores.total[half + i] - scores.total[i]
+        verdict = "tie" if abs(difference) <= TIE else "tuned wins" if difference > 0 else "base wins"
+        examples.append(
+            {
+                "prompt": prompts[rows[i]["prompt_id"]],
+                "seed": rows[i]["seed"],
+                "verdict": verdict,
+                **pair,
+                "changed": _changed(scores, i, half + i),
+            }
+        )
+    return examples
+
+
+def _changed(scores: Scores, base: int, tuned: int) -> list[dict[str, Any]]:
+    """Questions whose answer differs, those with the greatest weight first; a continuous one where it moved by 0.1."""
+    changed = []
+    for k, question in enumerate(scores.checklist):
+        before, after = scores.answers[base, k], scores.answers[tuned, k]
+        if abs(after - before) > (0.1 if question.continuous else 0):
+            words = (
+                (f"{before:.2f}", f"{after:.2f}")
+                if question.continuous
+                else tuple({1.0: "yes", -1.0: "no", 0.0: "does not apply"}[v] for v in (before, after))
+            )
+            changed.append(
+                {
+                    "text": question.text,
+                    "before": words[0],
+                    "after": words[1],
+                    "effect": question.weight * (after - before),
+                }
+            )
+    return sorted(changed, key=lambda c: -abs(c["effect"]))

@@ -1,0 +1,1 @@
+"""The run folder: where everything lies, and how it is written and read."""

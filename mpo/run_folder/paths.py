@@ -1,0 +1,49 @@
+"""Where everything lies in a run folder."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+LORA_WEIGHTS = "pytorch_lora_weights.safetensors"  # as diffusers names them
+
+
+class RunFolder:
+    """Names of everything in a run directory."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.recipe = self.folder / "recipe.yaml"
+        self.prompts = self.folder / "prompts.parquet"  # prompt_id, prompt
+        self.heldout_prompts = self.folder / "heldout_prompts.parquet"  # the same
+        self.validation_prompts = self.folder / "validation_prompts.parquet"  # the same, where the recipe validates
+        self.candidates = self.folder / "candidates"  # PNG
+        self.candidates_table = self.folder / "candidates.parquet"  # candidate_id, prompt_id, seed, file, sha256
+        self.preferences = self.folder / "preferences.parquet"  # chosen_id, rejected_id, where the recipe brings pairs
+        self.imported = self.folder / "imported.jsonl"  # what stage import-pairs has read of them
+        self.scores = self.folder / "scores.parquet"  # candidate_id, p_yes, answers, dimensions, total
+        self.pairs = (
+            self.folder / "pairs.parquet"
+        )  # pair_id, prompt_id, chosen_id, rejected_id, margin, dimension_margins
+        self.selection = self.folder / "selection.json"  # counts by strategy
+        self.encoded = self.folder / "encoded"  # latents and prompt embeddings, safetensors
+        self.checkpoints = self.folder / "checkpoints"
+        self.training_log = self.folder / "training.jsonl"  # metrics, one step a line
+        self.validation = self.folder / "validation"  # PNG, a folder for each validated step
+        self.validation_log = self.folder / "validation.jsonl"  # mean scores, one validated step a line
+        self.trained = self.folder / "trained.json"  # which step is the result, and why training ended there
+        self.trackers = self.folder / "trackers"
+        self.lora = self.folder / "lora"
+        self.lora_weights = self.lora / LORA_WEIGHTS
+        self.evaluation = self.folder / "evaluation"
+        self.samples = self.evaluation / "samples"
+        self.evaluation_table = self.evaluation / "evaluation.parquet"
+        self.summary = self.evaluation / "summary.json"
+        self.report = self.evaluation / "report.html"
+        self.log = self.folder / "log.jsonl"
+
+    def log_event(self, event: str, **fields: Any) -> None:
+        """Append one line to log.jsonl."""
+        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "event": event, **fields})
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")

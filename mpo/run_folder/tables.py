@@ -1,0 +1,109 @@
+"""Every table of a run folder: its schema, its writer and its reader."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mpo import MpoError
+from mpo.run_folder.files import replacing
+from mpo.run_folder.paths import RunFolder
+
+PROMPTS = pa.schema([("prompt_id", pa.int64()), ("prompt", pa.string())])
+
+
+CANDIDATES = pa.schema(
+    [
+        ("candidate_id", pa.int64()),
+        ("prompt_id", pa.int64()),
+        ("seed", pa.int64()),
+        ("file", pa.string()),
+        ("sha256", pa.string()),
+    ]
+)
+
+
+PREFERENCES = pa.schema([("chosen_id", pa.int64()), ("rejected_id", pa.int64())])
+
+
+SCORES = pa.schema(
+    [
+        ("candidate_id", pa.int64()),
+        ("p_yes", pa.list_(pa.float64())),
+        ("answers", pa.list_(pa.float64())),
+        ("dimensions", pa.list_(pa.float64())),
+        ("total", pa.float64()),
+    ]
+)
+
+
+PAIRS = pa.schema(
+    [
+        ("pair_id", pa.int64()),
+        ("prompt_id", pa.int64()),
+        ("chosen_id", pa.int64()),
+        ("rejected_id", pa.int64()),
+        ("margin", pa.float64()),
+        ("dimension_margins", pa.list_(pa.float64())),
+    ]
+)
+
+
+EVALUATION = pa.schema(
+    [
+        ("prompt_id", pa.int64()),
+        ("seed", pa.int64()),
+        ("model", pa.string()),  # "base" or "tuned"
+        ("file", pa.string()),
+        ("p_yes", pa.list_(pa.float64())),
+        ("dimensions", pa.list_(pa.float64())),
+        ("total", pa.float64()),
+    ]
+)
+
+
+def write_table(
+    path: Path, columns: Mapping[str, Any], schema: pa.Schema, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Columns -> parquet, the metadata in the schema. The same columns give the same bytes."""
+    table = pa.table({name: pa.array(columns[name], schema.field(name).type) for name in schema.names}, schema=schema)
+    with replacing(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(dict(metadata or {})), temporary, compression="zstd")
+
+
+def write_batches(
+    path: Path, batches: Iterable[Mapping[str, Any]], schema: pa.Schema, metadata: Mapping[str, str] | None = None
+) -> None:
+    """As `write_table`, of columns that come in pieces, for tables larger than memory."""
+    schema = schema.with_metadata(dict(metadata or {}))
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for columns in batches:
+            arrays = [columns[name] for name in schema.names]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def read_table(path: Path, *, made_by: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A stage's table; columns: None = all.
+
+    Raises MpoError naming the stage to run where it is missing, or if it cannot be read.
+    """
+    if not path.is_file():
+        raise MpoError(f"{path} is missing; run `mpo {made_by} {path.parent}` first")
+    try:
+        return pq.read_table(path, columns=list(columns) if columns else None)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise MpoError(
+            f"{path} cannot be read ({' '.join(str(error).split())}); delete it and run `mpo {made_by} {path.parent}` again"
+        ) from None
+
+
+def read_prompts_table(path: Path) -> list[str]:
+    """A run's prompts of one kind; none where it has no such table."""
+    return read_table(path, made_by="run")["prompt"].to_pylist() if path.exists() else []
+
+
+def read_selection(run: RunFolder) -> dict:
+    return json.loads(run.selection.read_text("utf-8"))

@@ -1,0 +1,99 @@
+"""Several processes: who does what, and waiting for each other. One process alone is the case of one.
+
+`accelerate launch -m mpo.cli run RECIPE` starts them; they share the run directory.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from mpo import MpoError
+
+T = TypeVar("T")
+
+
+# Set by `accelerate launch`; its plugins would wrap and shard what is trained, and mpo.training.sharding does the rest instead.
+PLUGINS = {"ACCELERATE_USE_FSDP": "fsdp", "ACCELERATE_USE_DEEPSPEED": "deepspeed"}
+
+
+SHARDER = "MPO_SHARDER"
+
+
+# Stages of the main process alone, or uneven shares, take longer than the usual 10 minutes.
+PATIENCE = timedelta(days=7)
+
+
+def _state() -> Any:
+    import torch  # late: the command line's help needs none of this
+    from accelerate import PartialState
+
+    for variable, name in PLUGINS.items():
+        if os.environ.pop(variable, "false").lower() == "true":
+            os.environ[SHARDER] = name
+    # From DeepSpeed's configuration: accelerate would divide losses by it, which the trainer has done.
+    os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
+    num_launched = int(os.environ.get("WORLD_SIZE", "1"))
+    on_cpu = num_launched > 1 and not torch.accelerator.is_available()
+    if on_cpu:  # accelerate asks to be told, or takes each of several CPU processes for one alone
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+    state = PartialState(cpu=on_cpu, timeout=PATIENCE)
+    if state.num_processes != num_launched:
+        raise MpoError(
+            f"{num_launched} processes were launched, but accelerate sees {state.num_processes}; launch them with `accelerate launch --config_file recipes/accelerate/ddp.yaml`"
+        )
+    return state
+
+
+def is_main() -> bool:
+    return _state().is_main_process
+
+
+def num_processes() -> int:
+    return _state().num_processes
+
+
+def this_device() -> Any:
+    """The torch device of this process."""
+    return _state().device
+
+
+def requested_sharder() -> str | None:
+    """What the launch configuration wants frozen weights to be spread by: "fsdp", "deepspeed" or None."""
+    _state()
+    return os.environ.get(SHARDER)
+
+
+def all_reduce_max(value: int) -> int:
+    """Of all processes' values."""
+    from accelerate.utils import gather_object
+
+    _state()
+    return max(gather_object([value]))
+
+
+def broadcast_from_main(value: T) -> T:
+    """The main process's value, in every process; others may give None."""
+    from accelerate.utils import broadcast_object_list
+
+    _state()
+    return broadcast_object_list([value])[0]
+
+
+def barrier() -> None:
+    """Until every process has come here."""
+    _state().wait_for_everyone()
+
+
+def shard_of_rank(items: Sequence[T]) -> list[T]:
+    """This process's part: every so-manieth item, so that long work is dealt out evenly."""
+    state = _state()
+    return list(items[state.process_index :: state.num_processes])
+
+
+def shut_down() -> None:
+    """Leave the other processes, if there are any, at the end of the program."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,1 @@
+"""The stages of a run: functions from files to files. A stage imports no other stage."""

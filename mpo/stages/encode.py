@@ -1,0 +1,99 @@
+"""Stage encode: latents and prompt embeddings of the selected pairs, computed once.
+
+Shards of safetensors, each whole or absent; training reads single rows from them without loading the rest.
+Latents are the autoencoder's mode, not a draw.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from mpo import MpoError
+from mpo.data.encoded import SHARD, encoded_ids, shard_file
+from mpo.models.families import Conditioning, find_family
+from mpo.models.loading import load_pipeline
+from mpo.recipe import candidate_stage, read_recipe
+from mpo.run_folder.files import replacing
+from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tables import read_table
+from mpo.runtime.processes import shard_of_rank
+from mpo.runtime.progress import track
+from reward.media import read_image
+
+BATCH = 32  # rows through a model at a time, at most
+
+
+BATCH_PIXELS = 2**22  # pictures of 1024x1024: four at a time
+
+
+def encode(folder: str | Path) -> None:
+    """pairs.parquet, candidates/ -> encoded/{latents,prompts}-NNNNN.safetensors."""
+    run = RunFolder(folder)
+    recipe = read_recipe(run.recipe)
+    candidate_ids, prompt_ids = encoded_ids(run)
+    work = [("latents", shard, candidate_ids[shard * SHARD :][:SHARD]) for shard in range(_num_shards(candidate_ids))]
+    work += [("prompts", shard, prompt_ids[shard * SHARD :][:SHARD]) for shard in range(_num_shards(prompt_ids))]
+    missing = [
+        (kind, shard, ids) for kind, shard, ids in shard_of_rank(work) if not shard_file(run, kind, shard).exists()
+    ]
+    if not missing:
+        return
+    files = {
+        row["candidate_id"]: run.candidates / row["file"]
+        for row in read_table(run.candidates_table, made_by=candidate_stage(recipe)).to_pylist()
+    }
+    prompts = {row["prompt_id"]: row["prompt"] for row in read_table(run.prompts, made_by="run").to_pylist()}
+    pipeline = load_pipeline(recipe.model, without=("denoiser",))
+    family = find_family(pipeline)
+
+    def latents(ids: Sequence[int]) -> Iterator[Conditioning]:
+        for batch in picture_batches([files[i] for i in ids]):
+            pixels = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2).float() / 255
+            yield {"latents": family.encode_media(pipeline, pixels)}
+
+    def embeddings(ids: Sequence[int]) -> Iterator[Conditioning]:
+        for start in range(0, len(ids), BATCH):
+            yield family.encode_prompts(pipeline, [prompts[i] for i in ids[start : start + BATCH]])
+
+    with track("encode", total=sum(len(ids) for _, _, ids in missing)) as advance:
+        for kind, shard, ids in missing:
+            batches = latents(ids) if kind == "latents" else embeddings(ids)
+            _write_shard(shard_file(run, kind, shard), ids, batches, advance)
+
+
+def picture_batches(files: Sequence[Path]) -> Iterator[list[np.ndarray]]:
+    """Pictures (H, W, 3) in order, neighbours of one size together, as many as fit through an autoencoder."""
+    batch: list[np.ndarray] = []
+    for file in files:
+        picture = np.asarray(read_image(file))
+        full = (len(batch) + 1) * picture.shape[0] * picture.shape[1] > BATCH_PIXELS or len(batch) == BATCH
+        if batch and (full or picture.shape != batch[0].shape):
+            yield batch
+            batch = []
+        batch.append(picture)
+    yield batch
+
+
+@torch.no_grad()
+def _write_shard(file: Path, ids: Sequence[int], batches: Iterator[Conditioning], advance: Callable[..., None]) -> None:
+    """A tensor for each row and name, "ID.NAME": rows may differ in shape."""
+    tensors: Conditioning = {}
+    remaining = iter(ids)
+    for batch in batches:
+        size = len(next(iter(batch.values())))
+        for row, i in enumerate(islice(remaining, size)):
+            for name, values in batch.items():
+                tensors[f"{i}.{name}"] = values[row].cpu().contiguous().clone()
+                if not values[row].isfinite().all():
+                    raise MpoError(f"encode: {name} of id {i} is not finite; set model.dtype=float32")
+        advance(size)
+    with replacing(file) as temporary:
+        save_file(tensors, temporary)
+
+
+def _num_shards(ids: Sequence[int]) -> int:
+    return -(-len(ids) // SHARD)

@@ -1,0 +1,151 @@
+"""Losses: tensors in, per-pair losses out. No model, no device, no randomness."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid, relu
+
+METHODS = {
+    "dpo": "Diffusion-DPO (arXiv 2311.12908)",
+    "ipo": "IPO (arXiv 2310.12036) on denoising errors",
+    "hinge": "a hinge (arXiv 2305.10425) on denoising errors",
+    "mapo": "MaPO (arXiv 2406.06424)",
+}
+
+
+@dataclass(frozen=True)
+class PreferenceLoss:
+    """What an objective says of B pairs. Implicit rewards carry gradients; log them detached."""
+
+    loss: Float[Tensor, " B"]
+    chosen_reward: Float[Tensor, " B"]  # beta-scaled log-ratio of policy to reference, up to a constant
+    rejected_reward: Float[Tensor, " B"]
+
+    @property
+    def margin(self) -> Float[Tensor, " B"]:
+        return self.chosen_reward - self.rejected_reward
+
+    @property
+    def accuracy(self) -> Float[Tensor, " B"]:
+        """1 where the chosen is rewarded more, 1/2 at a tie (as before the first step), else 0."""
+        return (self.margin.detach().sign() + 1) / 2
+
+
+def denoising_error(prediction: Float[Tensor, "B ..."], target: Float[Tensor, "B ..."]) -> Float[Tensor, " B"]:
+    """Mean squared error over all axes but the first, in float32 at least."""
+    dtype = torch.promote_types(prediction.dtype, torch.float32)
+    return (prediction.to(dtype) - target.to(dtype)).square().flatten(1).mean(dim=1)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One of the below with its settings fixed."""
+
+    needs_reference: bool
+    loss: Callable[..., PreferenceLoss]  # (policy_chosen, policy_rejected[, reference_chosen, reference_rejected])
+
+
+def find_objective(name: str, *, beta: float, label_smoothing: float = 0.0) -> Objective:
+    """By name: "dpo", "ipo", "hinge" or "mapo". Raises KeyError for another."""
+    return {
+        "dpo": Objective(True, partial(diffusion_dpo, beta=beta, label_smoothing=label_smoothing)),
+        "ipo": Objective(True, partial(diffusion_ipo, beta=beta)),
+        "hinge": Objective(True, partial(diffusion_hinge, beta=beta)),
+        "mapo": Objective(False, partial(mapo, beta=beta)),
+    }[name]
+
+
+def implicit_rewards(
+    policy_chosen: Float[Tensor, " B"],
+    policy_rejected: Float[Tensor, " B"],
+    reference_chosen: Float[Tensor, " B"],
+    reference_rejected: Float[Tensor, " B"],
+    *,
+    beta: float,
+) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+    """(chosen, rejected): -beta/2 (e_policy - e_ref), the inside of Diffusion-DPO's sigmoid (arXiv 2311.12908, eq. 14).
+
+    The errors are means over all but the batch axis, and a pair shares noise and timestep. The paper's T w(lambda) is
+    taken into beta, as in its code.
+    """
+    return -beta / 2 * (policy_chosen - reference_chosen), -beta / 2 * (policy_rejected - reference_rejected)
+
+
+def diffusion_dpo(
+    policy_chosen: Float[Tensor, " B"],
+    policy_rejected: Float[Tensor, " B"],
+    reference_chosen: Float[Tensor, " B"],
+    reference_rejected: Float[Tensor, " B"],
+    *,
+    beta: float,
+    label_smoothing: float = 0.0,
+) -> PreferenceLoss:
+    """Diffusion-DPO on denoising errors of B pairs: -logsigmoid(margin of the implicit rewards).
+
+    Equal policy and reference give log 2; swapping chosen and rejected flips the margin's sign. label_smoothing: the
+    chance in [0, 1/2) that a pair's label is wrong (conservative DPO, E. Mitchell 2023, eq. 3).
+    """
+    errors = policy_chosen, policy_rejected, reference_chosen, reference_rejected
+    chosen, rejected = implicit_rewards(*errors, beta=beta)
+    margin = chosen - rejected
+    loss = -(1 - label_smoothing) * logsigmoid(margin) - label_smoothing * logsigmoid(-margin)
+    return PreferenceLoss(loss, chosen, rejected)
+
+
+def diffusion_ipo(
+    policy_chosen: Float[Tensor, " B"],
+    policy_rejected: Float[Tensor, " B"],
+    reference_chosen: Float[Tensor, " B"],
+    reference_rejected: Float[Tensor, " B"],
+    *,
+    beta: float,
+) -> PreferenceLoss:
+    """IPO (arXiv 2310.12036, eq. 17) on denoising errors: the log-ratios' gap is drawn to 1 / (2 beta), not beyond.
+
+    Multiplied by beta squared, so that its size does not hang on beta: (margin - 1/2)^2, 1/4 before the first step.
+    """
+    errors = policy_chosen, policy_rejected, reference_chosen, reference_rejected
+    chosen, rejected = implicit_rewards(*errors, beta=beta)
+    return PreferenceLoss((chosen - rejected - 0.5).square(), chosen, rejected)
+
+
+def diffusion_hinge(
+    policy_chosen: Float[Tensor, " B"],
+    policy_rejected: Float[Tensor, " B"],
+    reference_chosen: Float[Tensor, " B"],
+    reference_rejected: Float[Tensor, " B"],
+    *,
+    beta: float,
+) -> PreferenceLoss:
+    """The hinge of SLiC (arXiv 2305.10425) on denoising errors: max(0, 1 - margin)."""
+    errors = policy_chosen, policy_rejected, reference_chosen, reference_rejected
+    chosen, rejected = implicit_rewards(*errors, beta=beta)
+    return PreferenceLoss(relu(1 - (chosen - rejected)), chosen, rejected)
+
+
+def mapo(
+    policy_chosen: Float[Tensor, " B"], policy_rejected: Float[Tensor, " B"], *, beta: float, scale: float = 1000.0
+) -> PreferenceLoss:
+    """MaPO (arXiv 2406.06424): e(w) - beta logsigmoid(scale [phi(e(w)) - phi(e(l))]), phi(e) = (e/2) / (exp(e/2) - 1).
+
+    Needs no reference. beta: weight of the preference beside the error of the chosen (0.1 in the paper's code);
+    scale: the number of training timesteps there. Equal errors give e + beta log 2.
+    """
+    chosen, rejected = scale * _phi(policy_chosen), scale * _phi(policy_rejected)
+    return PreferenceLoss(policy_chosen - beta * logsigmoid(chosen - rejected), chosen, rejected)
+
+
+def _phi(error: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """X / (exp(x) - 1) at x = error / 2: falls from 1 at no error."""
+    x = error / 2
+    safe = torch.where(x.abs() < 1e-6, torch.ones_like(x), x)
+    return torch.where(x.abs() < 1e-6, 1 - x / 2, safe / torch.expm1(safe))
+
+
+def with_sft(outcome: PreferenceLoss, policy_chosen: Float[Tensor, " B"], weight: float) -> PreferenceLoss:
+    """Adds weight x the chosen's denoising error: holds the model to the pictures that it is to prefer."""
+    return PreferenceLoss(outcome.loss + weight * policy_chosen, outcome.chosen_reward, outcome.rejected_reward)
