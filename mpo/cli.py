@@ -1,6 +1,8 @@
 """The command `mpo`: thin; each command calls a function that a user can import."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,9 +20,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+# What `mpo status` calls the state of a stage's work.
+WORDS = {
+    "done": "done", "absent": "not begun", "begun": "begun", "missing": "incomplete", "damaged": "damaged", "stale": "out of date"
+}  # fmt: skip
+
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars: now and then a line, fit for a log.")]
 Folder = Annotated[Path, typer.Argument(help="A run directory, made by `mpo run`.", metavar="RUN")]
-Repair = Annotated[bool, typer.Option("--repair", help="Make damaged candidates again.")]
+Repair = Annotated[bool, typer.Option("--repair", help="Make again what is damaged, to the same bytes.")]
+Redo = Annotated[
+    bool, typer.Option("--redo", help="Delete what this stage and those after it have made, and make it anew.")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -63,8 +73,19 @@ def run(
 
         typer.echo(describe(loaded, folder))
         return
-    run_recipe(loaded, folder, stages=stages[: stages.index(until) + 1], repair=repair, source=source)
+    with _stopped_by_hand():
+        run_recipe(loaded, folder, stages=stages[: stages.index(until) + 1], repair=repair, source=source)
     _conclude(RunFolder(folder))
+
+
+@contextmanager
+def _stopped_by_hand() -> Iterator[None]:
+    """Ctrl-C is no failure: it says how to go on. Exit code 130, as shells have it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("\nmpo: stopped; run the same command again to go on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 def _conclude(run: Any) -> None:
@@ -107,22 +128,43 @@ def show(
 
 
 def _stage_command(stage: str, words: str) -> None:
-    def command(folder: Folder, quiet: Quiet = False) -> None:
+    def command(folder: Folder, repair: Repair = False, redo: Redo = False, quiet: Quiet = False) -> None:
         set_quiet(quiet)
         from mpo.run import run_stage
 
-        run_stage(folder, stage)
+        if repair and redo:
+            raise MpoError("--repair with --redo: the first keeps what is whole, the second nothing; leave out either")
+        with _stopped_by_hand():
+            run_stage(folder, stage, repair=repair, redo=redo)
 
     app.command(stage, help=words)(command)
 
 
 @app.command()
-def generate(folder: Folder, repair: Repair = False, quiet: Quiet = False) -> None:
-    """Sample the candidates."""
-    set_quiet(quiet)
-    from mpo.run import run_stage
+def status(
+    folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False
+) -> None:
+    """Say which stages of a run are done, which no longer fit and why, and what to do about it."""
+    import json
 
-    run_stage(folder, "generate", repair=repair)
+    from mpo.dependencies import status as verdicts
+    from mpo.recipe import read_recipe
+    from mpo.run_folder.paths import RunFolder
+
+    run = RunFolder(folder)
+    if not run.recipe.is_file():
+        raise MpoError(f"{str(folder)!r} is no run: it holds no recipe.yaml; name a run folder")
+    rows = verdicts(run, read_recipe(run.recipe))
+    if as_json:
+        records = [
+            {"stage": stage, "state": v.state, "why": v.why, "files": v.names, "command": todo}
+            for stage, v, todo in rows
+        ]
+        typer.echo(json.dumps(records, indent=1))
+        return
+    for stage, verdict, todo in rows:
+        words = verdict.why if verdict.state not in ("done", "absent", "begun") else ""
+        typer.echo(f"{stage:<13} {WORDS[verdict.state]:<12} {words}{': ' if words and todo else ''}{todo}".rstrip())
 
 
 @app.command()
@@ -140,6 +182,7 @@ def dataset(
 
 
 for _stage, _words in {
+    "generate": "Sample the candidates.",
     "import-pairs": "Read the pictures and pairs of the recipe's preferences.",
     "score": "Let the judge answer the checklist about every candidate.",
     "select": "Choose the pairs to train on.",

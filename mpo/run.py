@@ -6,30 +6,31 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mpo import MpoError
-from mpo.data.prompts import read_prompt_sets
+from mpo.data.prompts import PromptSets, read_prompt_sets
+from mpo.dependencies import (
+    PREPARE,
+    STAGES,
+    begin,
+    examine,
+    finish,
+    redo,
+    remedy,
+    repair,
+    require_earlier,
+    stages_of,
+)
 from mpo.recipe import Recipe, dump_recipe, read_recipe
-from mpo.run_folder.files import write_text
+from mpo.run_folder.files import sha256, write_text
+from mpo.run_folder.lock import OWN, locked
+from mpo.run_folder.manifest import Manifest, read_manifest
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import PROMPTS, read_prompts_table, write_table
-from mpo.runtime.processes import barrier, is_main, num_processes
+from mpo.runtime.processes import barrier, broadcast_from_main, is_main, num_processes
 from mpo.runtime.progress import say
 from mpo.take_over import take_over
 
-STAGES = ("generate", "score", "select", "encode", "train", "evaluate", "export", "report")
-ALL_RANKS = (
-    "generate",
-    "score",
-    "encode",
-    "train",
-    "evaluate",
-)  # several processes take part; the others are the main one's
-
-
-def stages_of(recipe: Recipe) -> tuple[str, ...]:
-    """A recipe that brings its pairs gathers them in place of generating; if it takes them as given, no judge is asked."""
-    if recipe.preferences is None:
-        return STAGES
-    return ("import-pairs", *(stage for stage in STAGES[1:] if (stage, recipe.select.strategy) != ("score", "given")))
+# Several processes take part in these; the others are the main one's.
+ALL_RANKS = ("generate", "score", "encode", "train", "evaluate")
 
 
 def stage_function(stage: str) -> Callable[..., None]:
@@ -62,51 +63,83 @@ def prepare(
 ) -> RunFolder:
     """Check, then write recipe.yaml and the prompt tables. Refuses a folder that holds another recipe's run.
 
-    source: a run whose work is taken over as far as the recipes agree. stages: those that will run now.
+    source: a run whose work is taken over as far as it fits. stages: those that will run now.
     """
     run = RunFolder(output)
     if is_main():
-        _prepare(recipe, run, RunFolder(source) if source else None, stages)
+        prompts = _check(recipe, run, stages)
+        taken_from = _find_source(source)
+        with locked(run.folder):
+            if not run.recipe.exists():
+                write_text(run.recipe, dump_recipe(recipe))
+            if taken_from is not None:
+                taken = take_over(read_recipe(taken_from.recipe), recipe, taken_from, run, prompts)
+                say(f"taken over from {source}: {', '.join(taken) or 'nothing, since no finished stage agrees'}")
+            _write_prompt_tables(run, recipe, prompts)
     barrier()
     return run
 
 
-def _prepare(recipe: Recipe, run: RunFolder, source: RunFolder | None, stages: Sequence[str]) -> None:
+def _check(recipe: Recipe, run: RunFolder, stages: Sequence[str]) -> PromptSets:
+    """Everything that follows from the recipe, the prompts and the model's small files; returns the prompts."""
     from mpo.models.checks import check_model
 
+    if run.folder.exists() and not run.folder.is_dir():
+        raise MpoError(f"--output {str(run.folder)!r} is a file; name a folder")
     if run.recipe.exists():
-        if read_recipe(run.recipe) != recipe:
-            differing = _differences(read_recipe(run.recipe), recipe)
+        held = read_recipe(run.recipe)
+        if held != recipe:
             raise MpoError(
-                f"--output {str(run.folder)!r} holds a run of another recipe (it differs in {', '.join(differing)}); use another folder, with --from {run.folder} to take over what they share"
+                f"--output {str(run.folder)!r} holds a run of another recipe (it differs in {', '.join(_differences(held, recipe))}); use another folder, with --from {run.folder} to take over what they share"
             )
-    elif run.folder.exists() and any(not entry.name.endswith(".part") for entry in run.folder.iterdir()):
+    elif run.folder.exists() and any(e.name not in OWN and not e.name.endswith(".part") for e in run.folder.iterdir()):
         raise MpoError(f"--output {str(run.folder)!r} is not empty and holds no run; use another folder")
-    if source and not source.recipe.is_file():
-        raise MpoError(f"--from {str(source.folder)!r} is no run: it holds no recipe.yaml; name a run directory")
-    tables = (run.prompts, run.heldout_prompts, run.validation_prompts)
-    prepared = run.heldout_prompts.exists()
-    train, heldout, validation = map(read_prompts_table, tables) if prepared else read_prompt_sets(recipe.prompts)
+    train, heldout, validation = read_prompts(run, recipe)
     judged = [] if recipe.select.strategy == "given" else train  # the others always are
     check_settings(recipe, [*judged, *heldout, *validation], training="train" in stages)
     check_model(recipe)
-    if not run.recipe.exists():
-        write_text(run.recipe, dump_recipe(recipe))
-    if source:
-        taken = take_over(
-            read_recipe(source.recipe), recipe, source, run, stages_of(recipe), (train, heldout, validation)
-        )
-        say(f"taken over from {source.folder}: {', '.join(taken) or 'nothing, since no finished stage agrees'}")
-    for path, prompts in (
-        (run.prompts, train),  # they may come with the preferences
-        (run.validation_prompts, validation),
-        (run.heldout_prompts, heldout),  # last: where it stands, the others do
-    ):
-        if prompts and not path.exists():
-            write_table(path, {"prompt_id": list(range(len(prompts))), "prompt": prompts}, PROMPTS)
+    return train, heldout, validation
+
+
+def read_prompts(run: RunFolder, recipe: Recipe) -> PromptSets:
+    """The run's prompts: from its tables, if all are there, else from the recipe's sources."""
+    tables = (run.prompts, run.heldout_prompts, run.validation_prompts)
+    needed = (recipe.prompts.train, recipe.prompts.heldout, recipe.prompts.validation)
+    if all(table.exists() for table, source in zip(tables, needed, strict=True) if source is not None):
+        train, heldout, validation = map(read_prompts_table, tables)
+        return train, heldout, validation
+    return read_prompt_sets(recipe.prompts)
+
+
+def _write_prompt_tables(run: RunFolder, recipe: Recipe, prompts: PromptSets) -> None:
+    """Those that are missing. Raises MpoError if the sources have changed since the run was made."""
+    held = read_manifest(run, PREPARE)
+    manifest = begin(run, recipe, PREPARE) if held is None else held
+    for path, texts in zip((run.prompts, run.heldout_prompts, run.validation_prompts), prompts, strict=True):
+        if texts and not path.exists():
+            write_table(path, {"prompt_id": list(range(len(texts))), "prompt": texts}, PROMPTS)
+            name = path.relative_to(run.folder).as_posix()
+            if held and held.outputs and held.outputs.get(name) not in (None, sha256(path)):
+                path.unlink()
+                raise MpoError(
+                    f"{path} is missing, and the recipe's prompts are no longer those that it was made of; put back the file that they come from, or use another folder"
+                )
+    if held is None or held.outputs is None:
+        finish(run, recipe, manifest)
+
+
+def _find_source(source: str | Path | None) -> RunFolder | None:
+    """The run of `--from`. Raises MpoError if it is none."""
+    if source is None:
+        return None
+    run = RunFolder(source)
+    if not run.recipe.is_file():
+        raise MpoError(f"--from {str(source)!r} is no run: it holds no recipe.yaml; name a run folder")
+    return run
 
 
 def _differences(held: Recipe, wanted: Recipe) -> list[str]:
+    """Names of the fields in which two recipes differ."""
     names = []
     for name in Recipe.model_fields:
         a, b = getattr(held, name), getattr(wanted, name)
@@ -129,27 +162,67 @@ def run_recipe(
 ) -> None:
     """The stages from first to last; None = all of the recipe's. What is done already is not done again.
 
-    With `repair`, damaged candidates are made again first. source: a run whose work is taken over as far as the
-    recipes agree, such as candidates and scores for another way to select or another beta.
+    repair: what is damaged is made again. source: a run whose work is taken over as far as it fits, such as candidates
+    and scores for another way to select or another beta.
     """
     stages = stages_of(recipe) if stages is None else stages
     run = prepare(recipe, output, source=source, stages=stages)
-    for stage in stages:
-        run_stage(run.folder, stage, repair=repair)
+    with locked(run.folder):
+        for stage in stages:
+            run_stage(run.folder, stage, repair=repair)
 
 
-def run_stage(folder: str | Path, stage: str, *, repair: bool = False) -> None:
-    """One stage of a prepared run, in every process. Raises MpoError where the folder is no run."""
+def run_stage(folder: str | Path, stage: str, *, repair: bool = False, redo: bool = False) -> None:
+    """One stage of a prepared run, in every process. What is done already is not done again.
+
+    repair: what is damaged of the stage's work is deleted and made again, to the same bytes. redo: all that the stage
+    and those after it have made is deleted first. Raises MpoError if the folder is no run, if the stage's work, or that
+    of an earlier stage, no longer fits the recipe or its inputs, and if another process is at work on the folder.
+    """
     run = RunFolder(folder)
     if not run.recipe.is_file():
         raise MpoError(
             f"{str(folder)!r} is no run: it holds no recipe.yaml; make one with `mpo run RECIPE --output {folder}`"
         )
-    if is_main():
-        run.log_event("start", stage=stage, pid=os.getpid())
-    say(f"{stage} ...")
-    if stage in ALL_RANKS or is_main():
-        stage_function(stage)(folder, **({"repair": True} if repair and stage == "generate" else {}))
-    barrier()
-    if is_main():
-        run.log_event("done", stage=stage)
+    recipe = read_recipe(run.recipe)
+    if stage not in stages_of(recipe):
+        raise MpoError(f"stage {stage} is not among this recipe's; stages: {', '.join(stages_of(recipe))}")
+    with locked(run.folder):
+        manifest = broadcast_from_main(_open_stage(run, recipe, stage, repair, redo) if is_main() else None)
+        if manifest is None:
+            say(f"{stage}: done already")
+            return
+        say(f"{stage} ...")
+        if stage in ALL_RANKS or is_main():
+            stage_function(stage)(folder)
+        barrier()
+        if is_main():
+            finish(run, recipe, manifest)
+            run.log_event("done", stage=stage)
+
+
+def _open_stage(run: RunFolder, recipe: Recipe, stage: str, repair_it: bool, redo_it: bool) -> Manifest | None:
+    """What goes into a stage, once all before it stands; None if the stage is done."""
+    if redo_it:
+        undone = redo(run, recipe, stage)
+        run.log_event("redo", stages=undone)
+        say(f"{stage}: deleted the work of {', '.join(undone) or 'no stage'}")
+    prompts = examine(run, recipe, PREPARE)
+    if prompts.state == "damaged" and repair_it:
+        repair(run, recipe, PREPARE, prompts.names)
+    _write_prompt_tables(run, recipe, read_prompts(run, recipe))
+    require_earlier(run, recipe, stage)
+    verdict = examine(run, recipe, stage)
+    if verdict.state == "done":
+        return None
+    if repair_it and verdict.state in ("damaged", "begun"):
+        deleted = repair(run, recipe, stage, verdict.names)
+        if deleted:
+            run.log_event("repair", files=deleted)
+            say(f"{stage}: {len(deleted)} damaged, such as {deleted[0]}, to be made again")
+    elif verdict.state in ("stale", "damaged"):
+        raise MpoError(remedy(run, stage, verdict))
+    elif verdict.why:
+        say(f"{stage}: {verdict.why}")
+    run.log_event("start", stage=stage, pid=os.getpid())
+    return begin(run, recipe, stage)

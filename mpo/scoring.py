@@ -1,13 +1,19 @@
 """The judge's answers about pictures: what stages score and evaluate, and validation, have in common."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mpo import MpoError
 from mpo.recipe import Recipe
+from mpo.run_folder.files import sha256
 from mpo.run_folder.tables import read_table, write_table
 from mpo.runtime.processes import barrier, shard_of_rank
 from mpo.runtime.progress import track
@@ -58,9 +64,13 @@ def scored_checklist(recipe: Recipe, table: pa.Table, path: Path) -> Checklist:
     Raises MpoError where the checklist has changed since.
     """
     metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    if not {"questions", "checklist"} <= metadata.keys():
+        raise MpoError(f"{path} is damaged: it does not say which questions were asked; see `mpo status {path.parent}`")
     checklist = load_checklist(recipe.judge.checklist).only(metadata["questions"].split(","))
     if metadata["checklist"] != checklist.fingerprint:
-        raise MpoError(f"{path} was made with another checklist; delete it and run its stage again")
+        raise MpoError(
+            f"{path} was made with another version of checklist {recipe.judge.checklist!r}; put that one back, or use another folder"
+        )
     return checklist
 
 
@@ -69,31 +79,53 @@ def score_files(
 ) -> Scores:
     """Scores of N picture files, kept in `parts` chunk by chunk so that a killed run goes on where it was.
 
-    Every process judges its share of the chunks, and all return the whole. Raises MediaError naming a file that
-    cannot be decoded.
+    A chunk that was kept of other pictures, texts, questions or another judge is judged again. Every process judges its
+    share of the chunks, and all return the whole. Raises MediaError naming a file that cannot be decoded.
     """
-    metadata = {"checklist": reward.checklist.fingerprint, "judge": reward.judge.fingerprint}
-    starts = range(0, len(files), CHUNK)
-    mine = shard_of_rank(starts)
-    with track(description, total=sum(len(files[start : start + CHUNK]) for start in mine)) as advance:
-        for start in mine:
-            chunk = files[start : start + CHUNK]
-            if _part(parts, start).exists():
-                advance(len(chunk))
-                continue
-            scored = reward.score(chunk, prompts[start : start + CHUNK], on_item=advance)
-            write_table(_part(parts, start), {"p_yes": scored.p_yes.tolist()}, P_YES, metadata)
+    judged_by = {"checklist": reward.checklist.fingerprint, "judge": reward.judge.fingerprint}
+    chunks = [
+        _Chunk(parts / f"{start:09d}.parquet", files[start : start + CHUNK], prompts[start : start + CHUNK])
+        for start in range(0, len(files), CHUNK)
+    ]
+    missing = [chunk for chunk in shard_of_rank(chunks) if not chunk.is_kept(judged_by)]
+    with track(description, total=sum(len(chunk.files) for chunk in missing)) as advance:
+        for chunk in missing:
+            scored = reward.score(chunk.files, chunk.prompts, on_item=advance)
+            write_table(chunk.table, {"p_yes": scored.p_yes.tolist()}, P_YES, judged_by | {"items": chunk.items})
     barrier()
-    p_yes = []
-    for start in starts:
-        table = read_table(_part(parts, start), made_by="score")
-        if table.schema.metadata != {k.encode(): v.encode() for k, v in metadata.items()}:
-            raise MpoError(
-                f"{_part(parts, start)} was scored by another judge or checklist; delete {parts} and run again"
-            )
-        p_yes.extend(table.column("p_yes").to_pylist())
+    p_yes = [row for chunk in chunks for row in read_table(chunk.table, made_by="score").column("p_yes").to_pylist()]
     return score_answers(np.array(p_yes).reshape(len(files), -1), reward.checklist)
 
 
-def _part(parts: Path, start: int) -> Path:
-    return parts / f"{start:09d}.parquet"
+@dataclass(frozen=True)
+class _Chunk:
+    """Some pictures that are judged between two writes."""
+
+    table: Path
+    files: Sequence[Path]
+    prompts: Sequence[str]
+
+    @cached_property
+    def items(self) -> str:
+        """A digest of the pictures and their prompts."""
+        lines = (f"{sha256(file)} {prompt}" for file, prompt in zip(self.files, self.prompts, strict=True))
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def is_kept(self, judged_by: Mapping[str, str]) -> bool:
+        if not self.table.exists():
+            return False
+        metadata = {k.decode(): v.decode() for k, v in (pq.read_schema(self.table).metadata or {}).items()}
+        return metadata == {**judged_by, "items": self.items}
+
+
+def checked_scores(rows: Sequence[Mapping[str, Any]], checklist: Checklist, path: Path) -> Scores:
+    """Rows of a table with p_yes -> Scores. Raises MpoError if what the table holds beside p_yes does not follow from it."""
+    try:
+        scores = score_answers(np.array([row["p_yes"] for row in rows]), checklist)
+    except ValueError as error:
+        raise MpoError(f"{path} is damaged ({error}); see `mpo status` for the stage to repair") from None
+    if not np.allclose(scores.total, [row["total"] for row in rows], rtol=0, atol=1e-9):
+        raise MpoError(
+            f"{path} is damaged: its totals do not follow from its answers; see `mpo status` for the stage to repair"
+        )
+    return scores

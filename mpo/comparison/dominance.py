@@ -1,12 +1,13 @@
 """Which of two candidates to prefer.
 
 x dominates y iff R_k(x) >= R_k(y) for every group k of the granularity, and total(x) - total(y) > margin
-(arXiv 2412.21059, section 3). Plain total-score pairs (`total`) and single dimensions (`dimension:NAME`) stand
+(arXiv 2412.21059, section 3), where differences too small to count are ties. Plain total-score pairs (`total`) and single dimensions (`dimension:NAME`) stand
 behind the same interface. Pairs are formed among candidates of one prompt only.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -18,16 +19,29 @@ from reward import Checklist
 Strategy = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
+TIE = 0.01  # of the weighted sum
+
+
+def tie_threshold(checklist: Checklist) -> float:
+    """Scores that differ by no more than this are a tie.
+
+    A yes/no answer moves a sum by twice its weight, 0.017 at least with the published weights, and so always counts. A
+    continuous answer (text alignment) moves it by any amount, most of them no difference that a person could see; and
+    two sums that look the same at two decimals differ by less.
+    """
+    return TIE / checklist.divisor
+
+
 def _difference(values: np.ndarray) -> np.ndarray:
     """(..., N) -> (..., N, N): [i, j] = value of i less value of j."""
     return values[..., :, None] - values[..., None, :]
 
 
-def by_dominance(groups: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """The margin in total where no group is worse."""
+def by_dominance(groups: np.ndarray, total: np.ndarray, *, tie: float = 0.0) -> np.ndarray:
+    """The margin in total where no group is worse by more than a tie."""
     no_worse = np.ones((*total.shape, total.shape[-1]), bool)
     for k in range(groups.shape[-1]):  # one group at a time: memory stays at (..., N, N)
-        no_worse &= groups[..., :, None, k] >= groups[..., None, :, k]
+        no_worse &= groups[..., :, None, k] >= groups[..., None, :, k] - tie
     return np.where(no_worse, _difference(total), -np.inf)
 
 
@@ -44,7 +58,7 @@ def by_dimension(index: int) -> Strategy:
 def find_strategy(strategy: str, checklist: Checklist) -> Strategy:
     """The strategy of a recipe's `select.strategy`. Raises MpoError for a dimension that the checklist lacks."""
     if strategy == "dominance":
-        return by_dominance
+        return partial(by_dominance, tie=tie_threshold(checklist))
     if strategy == "total":
         return by_total
     name = strategy.removeprefix("dimension:")
@@ -107,6 +121,6 @@ def find_pairs(
     return pairs.take(np.lexsort((pairs.rejected, pairs.chosen, -pairs.margin, prompt_ids[pairs.chosen])))
 
 
-def num_worse(pairs: Pairs, dimensions: np.ndarray) -> int:
-    """How many pairs' chosen is worse than its rejected in some dimension; dimensions (N, D)."""
-    return int((dimensions[pairs.chosen] < dimensions[pairs.rejected]).any(axis=1).sum())
+def num_worse(pairs: Pairs, dimensions: np.ndarray, *, tie: float) -> int:
+    """How many pairs' chosen is worse than its rejected in some dimension, by more than a tie; dimensions (N, D)."""
+    return int((dimensions[pairs.chosen] < dimensions[pairs.rejected] - tie).any(axis=1).sum())

@@ -1,27 +1,25 @@
 """Which of two models wins: outcomes, win rates and their intervals."""
 
-import json
 from typing import Any
 
 import numpy as np
 
 from mpo import MpoError
+from mpo.comparison.dominance import tie_threshold
 from mpo.recipe import Recipe, read_recipe
+from mpo.run_folder.files import read_json
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
-from mpo.scoring import scored_checklist
-from reward import Scores, score_answers
+from mpo.scoring import checked_scores, scored_checklist
+from reward import Scores
 
 MODELS = ("base", "tuned")
 
 
-TIE = 1e-9  # scores are sums of few weights: any real difference is far larger
-
-
-def outcomes(tuned: np.ndarray, base: np.ndarray) -> np.ndarray:
-    """Scores -> 1 where tuned wins, 1/2 at a tie, 0 where base wins; same shape."""
+def outcomes(tuned: np.ndarray, base: np.ndarray, *, tie: float) -> np.ndarray:
+    """Scores -> 1 where tuned wins, 1/2 at a tie (they differ by `tie` at most), 0 where base wins; same shape."""
     difference = tuned - base
-    return np.where(np.abs(difference) <= TIE, 0.5, (difference > 0).astype(np.float64))
+    return np.where(np.abs(difference) <= tie, 0.5, (difference > 0).astype(np.float64))
 
 
 def summarise(outcome: np.ndarray, *, num_bootstrap: int, seed: int) -> dict[str, Any]:
@@ -44,24 +42,27 @@ def summarise(outcome: np.ndarray, *, num_bootstrap: int, seed: int) -> dict[str
 
 def summary_of(scores: Scores, recipe: Recipe) -> dict[str, Any]:
     """Scores of base's pictures followed by tuned's, each prompt by prompt -> {"total": {...}, "dimensions": {NAME: {...}}}."""
+    tie = tie_threshold(scores.checklist)
 
     def summary(values: np.ndarray) -> dict[str, Any]:
         base, tuned = values.reshape(2, -1, recipe.evaluate.num_seeds)
-        rates = summarise(outcomes(tuned, base), num_bootstrap=recipe.evaluate.num_bootstrap, seed=recipe.evaluate.seed)
+        rates = summarise(
+            outcomes(tuned, base, tie=tie), num_bootstrap=recipe.evaluate.num_bootstrap, seed=recipe.evaluate.seed
+        )
         return {**rates, "base_mean": float(base.mean()), "tuned_mean": float(tuned.mean())}
 
     return {
+        "tie_threshold": tie,
         "total": summary(scores.total),
         "dimensions": {name: summary(scores.dimensions[:, k]) for k, name in enumerate(scores.checklist.dimensions)},
     }
 
 
 def read_evaluation(run: RunFolder) -> tuple[list[dict[str, Any]], Scores, dict[str, Any]]:
-    """evaluation.parquet's rows, their Scores, and summary.json. Raises MpoError where evaluate has not run."""
+    """evaluation.parquet's rows, their Scores, and summary.json. Raises MpoError if evaluate has not run, or its files are damaged."""
     if not run.evaluation_table.is_file() or not run.summary.is_file():
         raise MpoError(f"{run.evaluation_table} is missing; run `mpo evaluate {run.folder}` first")
     table = read_table(run.evaluation_table, made_by="evaluate")
     checklist = scored_checklist(read_recipe(run.recipe), table, run.evaluation_table)
     rows = table.to_pylist()
-    p_yes = np.array([row["p_yes"] for row in rows])
-    return rows, score_answers(p_yes, checklist), json.loads(run.summary.read_text("utf-8"))
+    return rows, checked_scores(rows, checklist, run.evaluation_table), read_json(run.summary)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch.nn.utils.rnn import pad_sequence
 
 from mpo import MpoError
@@ -28,8 +28,17 @@ def encoded_ids(run: RunFolder) -> tuple[list[int], list[int]]:
     return candidates.tolist(), np.unique(pairs.column("prompt_id").to_numpy()).tolist()
 
 
+def holds(file: Path, ids: Sequence[int]) -> bool:
+    """Whether a shard is there, whole, and of these rows."""
+    try:
+        with safe_open(str(file), framework="pt") as shard:
+            return {int(key.partition(".")[0]) for key in shard.keys()} == set(ids)  # noqa: SIM118  # not a mapping
+    except (OSError, SafetensorError, ValueError):
+        return False
+
+
 class EncodedPairs:
-    """Reads rows of the shards. Raises MpoError where one is missing."""
+    """Reads rows of the shards. Raises MpoError if one is missing or damaged."""
 
     def __init__(self, run: RunFolder):
         candidate_ids, prompt_ids = encoded_ids(run)
@@ -37,10 +46,12 @@ class EncodedPairs:
             "latents": {candidate: row // SHARD for row, candidate in enumerate(candidate_ids)},
             "prompts": {prompt: row // SHARD for row, prompt in enumerate(prompt_ids)},
         }
-        for kind, shards in self._shard.items():
-            for shard in sorted(set(shards.values())):
-                if not shard_file(run, kind, shard).exists():
-                    raise MpoError(f"{shard_file(run, kind, shard)} is missing; run `mpo encode {run.folder}` first")
+        for kind, ids in (("latents", candidate_ids), ("prompts", prompt_ids)):
+            for start in range(0, len(ids), SHARD):
+                file = shard_file(run, kind, start // SHARD)
+                if not holds(file, ids[start : start + SHARD]):
+                    how = "damaged, or of other pairs" if file.exists() else "missing"
+                    raise MpoError(f"{file} is {how}; run `mpo encode {run.folder}`, which makes it again")
         self._open = lru_cache(maxsize=64)(
             lambda kind, shard: safe_open(str(shard_file(run, kind, shard)), framework="pt")
         )

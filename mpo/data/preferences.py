@@ -6,7 +6,6 @@ rejected are pictures, bytes, or files beside the table. `folder`: chosen/NAME.p
 the prompt in either place.
 """
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -72,14 +71,6 @@ def _folder(settings: Preferences) -> Iterator[Preference]:
                 f"preferences.path={settings.path!r}: {file.name} has no {'rejected picture' if not rejected else 'text'} of its name; add it, or remove the picture"
             )
         yield Preference(texts[0].read_text("utf-8").strip(), file, rejected[0])
-
-
-def open_picture(stored: Any) -> Image.Image:
-    """A stored picture in RGB, turned upright. Raises OSError where it cannot be decoded."""
-    if isinstance(stored, dict):
-        stored = stored["bytes"] if stored.get("bytes") is not None else Path(stored["path"])
-    with Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
 
 
 def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -1,33 +1,80 @@
-"""The LoRA as stock diffusers, or for a pipeline without a LoRA loader peft, reads it."""
+"""The LoRA as stock diffusers reads it, or peft for a pipeline without a LoRA loader.
+
+The keys are peft's own, one form for all layers: diffusers recognises a form by the first key that it sees, and would
+pass over layers in any other.
+"""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffusers.utils import convert_state_dict_to_diffusers
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
 
-from mpo.models.families import denoiser_name
-from mpo.models.lora import lora_state
+from mpo import MpoError
+from mpo.models.families import denoiser_name, denoiser_of
 from mpo.run_folder.paths import LORA_WEIGHTS
 
-PEFT_WEIGHTS = "adapter_model.safetensors"
+PEFT_WEIGHTS = "adapter_model.safetensors"  # as peft names them
 
 
-def write_lora(folder: Path, pipeline: Any, denoiser: Any) -> None:
-    """The LoRA as the pipeline's own `load_lora_weights` reads it, or for a pipeline without one as peft does."""
-    state, config = lora_state(denoiser), denoiser.peft_config["default"]
+def has_loader(pipeline: Any) -> bool:
+    """Whether the pipeline's class loads LoRAs itself."""
+    return hasattr(pipeline, "save_lora_weights")
+
+
+def write_lora(folder: Path, pipeline: Any, state: Mapping[str, torch.Tensor], config: LoraConfig) -> None:
+    """A LoRA's weights under peft's names -> the file that the pipeline's `load_lora_weights` reads, or peft's two files."""
     # Without the configuration a loader takes alpha = rank, and the LoRA acts with another strength.
     metadata = _jsonable(config.to_dict())
-    if hasattr(pipeline, "save_lora_weights"):
+    if has_loader(pipeline):
         name = denoiser_name(pipeline)
-        layers: Any = convert_state_dict_to_diffusers(state) if name == "unet" else state
-        pipeline.save_lora_weights(folder, **{f"{name}_lora_layers": layers, f"{name}_lora_adapter_metadata": metadata})
+        pipeline.save_lora_weights(
+            folder, **{f"{name}_lora_layers": dict(state), f"{name}_lora_adapter_metadata": metadata}
+        )
         _sort_header(folder / LORA_WEIGHTS)
     else:
-        folder.mkdir()
+        folder.mkdir(parents=True, exist_ok=True)
         save_file({f"base_model.model.{key}": value for key, value in state.items()}, folder / PEFT_WEIGHTS)
         (folder / "adapter_config.json").write_text(json.dumps(metadata, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+def check_loads(folder: Path, pipeline: Any, state: Mapping[str, torch.Tensor], scale: float) -> int:
+    """Load a written LoRA into the untuned pipeline, the stock way, and compare; returns the number of its layers.
+
+    scale: alpha / rank. Raises MpoError if a layer is missing, or acts otherwise than in training.
+    """
+    if has_loader(pipeline):
+        pipeline.load_lora_weights(str(folder))
+        denoiser = denoiser_of(pipeline)
+        name = next(iter(denoiser.peft_config), None) if hasattr(denoiser, "peft_config") else None
+        loaded = get_peft_model_state_dict(denoiser, adapter_name=name) if name else {}
+    else:
+        denoiser = PeftModel.from_pretrained(denoiser_of(pipeline), str(folder))
+        prefix = "base_model.model."
+        loaded = {key.removeprefix(prefix): value for key, value in get_peft_model_state_dict(denoiser).items()}
+    lost = sorted(state.keys() - loaded.keys())
+    changed = [
+        key
+        for key in state.keys() & loaded.keys()
+        if not torch.equal(loaded[key].cpu(), state[key].to(loaded[key].dtype))
+    ]
+    scales = {s for layer in denoiser.modules() if isinstance(layer, LoraLayer) for s in layer.scaling.values()}
+    if lost or changed or scales != {scale}:
+        what = (
+            f"does not take {lost[0]!r}"
+            if lost
+            else f"changes {changed[0]!r}"
+            if changed
+            else f"applies it {scales} times, not {scale}"
+        )
+        raise MpoError(
+            f"export: the file that was written does not load back as trained ({type(pipeline).__name__} {what}): {len(lost)} of {len(state)} tensors are lost, {len(changed)} changed; please report this with the versions of diffusers and peft"
+        )
+    return len(state) // 2
 
 
 def _jsonable(config: dict) -> dict:
@@ -45,5 +92,5 @@ def _sort_header(file: Path) -> None:
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
-    file.unlink()  # which only its owner may read; a new file gets the rights that files have here
+    file.unlink()  # only its owner may read that one; a new file gets the rights that files have here
     file.write_bytes(len(header).to_bytes(8, "little") + header + data[end:])

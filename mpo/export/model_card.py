@@ -4,7 +4,7 @@ from mpo.comparison.win_rates import read_evaluation
 from mpo.recipe import Recipe, dump_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_selection
-from mpo.training.checkpoints import result_of
+from mpo.training.checkpoint_files import result_of
 from mpo.training.objectives import METHODS
 
 
@@ -40,7 +40,7 @@ pipeline = DiffusionPipeline.from_pretrained({"EMBEDDED).to(torch.float32" if ba
 
 ## Evaluation
 Tuned against base on {summary["total"]["num_prompts"]} held-out prompts at {recipe.evaluate.num_seeds} paired seeds each, by the judge that also
-selected the training pairs. A win rate counts a tie as half; intervals are 95 %, by bootstrap over prompts.
+selected the training pairs. Scores that differ by no more than {summary["tie_threshold"]:.2g} are a tie, which counts half a win; intervals are 95 %, by bootstrap over prompts.
 
 | dimension | win rate | 95 % interval | tie rate | base mean | tuned mean |
 |---|---|---|---|---|---|

@@ -21,7 +21,7 @@ def check_attention(denoiser: Any, settings: Train) -> None:
         )
 
 
-def set_up(denoiser: Any, settings: Train) -> None:
+def set_up_acceleration(denoiser: Any, settings: Train) -> None:
     """As the recipe says, in place. Raises MpoError for what is not there."""
     if settings.gradient_checkpointing:
         denoiser.enable_gradient_checkpointing()

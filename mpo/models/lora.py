@@ -9,6 +9,7 @@ import torch
 from diffusers.training_utils import cast_training_params
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from mpo import MpoError
@@ -33,19 +34,31 @@ def add_lora(pipeline: Any, settings: Train) -> Any:
 
 
 def inject_lora(denoiser: Any, family: Family, settings: Train) -> None:
-    """Put a LoRA into the family's layers, or the recipe's. Raises MpoError where there are none of these names."""
-    targets = list(settings.lora_targets or family.lora_targets(denoiser))
-    config = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # a factor like any other
-        target_modules=targets,
-    )
+    """Put a LoRA into the family's layers, or the recipe's. Raises MpoError if the model has no layers of these names."""
+    config = lora_config(denoiser, family, settings)
     try:
         inject_adapter_in_model(config, denoiser)  # the networks of some families have no add_adapter of their own
     except ValueError as error:
         raise MpoError(
-            f"train.lora_targets={targets} cannot be adapted ({' '.join(str(error).split())}); name linear or convolution layers"
+            f"train.lora_targets={sorted(config.target_modules or ())} cannot be adapted ({' '.join(str(error).split())}); name linear or convolution layers"
         ) from error
+
+
+def lora_config(denoiser: Any, family: Family, settings: Train) -> LoraConfig:
+    """Of a LoRA on the family's layers, or the recipe's."""
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # a factor like any other
+        target_modules=list(settings.lora_targets or family.lora_targets(denoiser)),
+    )
+
+
+def read_lora(file: Path) -> dict[str, torch.Tensor]:
+    """Weights under peft's names. Raises MpoError if the file is damaged."""
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise MpoError(f"{file} cannot be read ({error}); see `mpo status` for the stage to repair") from None
 
 
 def lora_state(denoiser: Any) -> dict[str, torch.Tensor]:
@@ -55,8 +68,8 @@ def lora_state(denoiser: Any) -> dict[str, torch.Tensor]:
 
 
 def load_lora(denoiser: Any, file: Path) -> None:
-    """Set the weights of a LoRA that `add_lora` added. Raises MpoError where the file fits it not."""
-    state = load_file(file)
+    """Set the weights of a LoRA that `add_lora` added. Raises MpoError if the file does not match it."""
+    state = read_lora(file)
     differing = sorted(state.keys() ^ lora_state(denoiser).keys())
     if differing:
         raise MpoError(

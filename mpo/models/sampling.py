@@ -1,18 +1,32 @@
 """Pictures from a pipeline, in batches that come out the same however the work is cut."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from mpo.models.families import sampling_arguments
 from mpo.recipe import Recipe
-from mpo.run_folder.files import replacing
+from mpo.run_folder.files import sha256
+from mpo.run_folder.media import is_made_from, write_png
 from mpo.runtime.processes import all_reduce_max, barrier, shard_of_rank
 from mpo.runtime.progress import track
+from mpo.runtime.seeds import Purpose, derive_seed
+
+
+class SamplingSettings(Protocol):
+    """What sections generate, validation and evaluate of a recipe share."""
+
+    @property
+    def num_inference_steps(self) -> int: ...
+    @property
+    def guidance_scale(self) -> float: ...
+    @property
+    def batch_size(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -22,7 +36,39 @@ class Sample:
     prompt: str
     seed: int
     file: Path
-    size: tuple[int, int] | None = None  # (width, height) in pixels; None = the pipeline's own
+    size: tuple[int, int] | None  # (width, height) in pixels; None = the pipeline's own
+    origin: Mapping[str, Any]  # what it is made from, as its file says
+
+
+def samples_for(
+    prompts: Sequence[Mapping[str, Any]],
+    recipe: Recipe,
+    settings: SamplingSettings,
+    *,
+    folder: Path,
+    purpose: Purpose,
+    seed: int,
+    num_seeds: int,
+    lora: Path | None = None,
+) -> list[Sample]:
+    """`num_seeds` pictures for each row of a table of prompts, one after the other. lora: a file; None = the untuned model."""
+    made_with = {
+        "model": recipe.model.path,
+        "revision": recipe.model.revision,
+        "dtype": recipe.model.dtype,
+        "num_inference_steps": settings.num_inference_steps,
+        "guidance_scale": settings.guidance_scale,
+        "batch_size": settings.batch_size,
+        "lora": lora and {"sha256": sha256(lora), "rank": recipe.train.rank, "alpha": recipe.train.alpha},
+    }
+    samples = []
+    for row in prompts:
+        for k in range(num_seeds):
+            size = size_of(recipe, row["prompt_id"])
+            own = derive_seed(purpose, seed, row["prompt_id"], k)
+            origin = {"prompt": row["prompt"], "seed": own, "size": size and list(size), **made_with}
+            samples.append(Sample(row["prompt"], own, folder / f"{row['prompt_id']:06d}-{k:02d}.png", size, origin))
+    return samples
 
 
 def size_of(recipe: Recipe, prompt_id: int) -> tuple[int, int] | None:
@@ -34,48 +80,44 @@ def size_of(recipe: Recipe, prompt_id: int) -> tuple[int, int] | None:
 def make_samples(
     load: Callable[[], Any],
     samples: Sequence[Sample],
+    settings: SamplingSettings,
     *,
-    num_inference_steps: int,
-    guidance_scale: float,
-    batch_size: int,
     description: str,
     lockstep: bool = False,
 ) -> None:
     """Make the pictures that are missing, this process its share; returns when all processes have.
 
-    Batches are cut at fixed places, since rounding depends on a batch's make-up: a batch of which any picture is
-    missing is sampled whole and only the missing ones are written. `load` gives the pipeline when it is needed.
-    in_step: all processes sample equally many batches, as they must where each forward gathers weights from all.
+    A picture that is there but says that it was made from something else is made again. Batches are cut at fixed places,
+    since rounding depends on what is in a batch: if any picture of a batch is missing, the batch is sampled whole and
+    only the missing ones are written. `load` gives the pipeline when it is needed.
+    lockstep: all processes sample equally many batches, as they must if each forward gathers weights from all.
     """
     batches = []
     for _, alike in groupby(sorted(samples, key=lambda sample: sample.size or ()), key=lambda sample: sample.size):
         same = list(alike)
-        batches += [same[i : i + batch_size] for i in range(0, len(same), batch_size)]
-    missing = [batch for batch in shard_of_rank(batches) if not all(sample.file.exists() for sample in batch)]
-    if lockstep:  # who has less to do makes something again, and keeps what is there
+        batches += [same[i : i + settings.batch_size] for i in range(0, len(same), settings.batch_size)]
+    missing = [batch for batch in shard_of_rank(batches) if not all(map(is_made, batch))]
+    if lockstep:  # a process with less to do makes something again, and keeps what is there
         missing += batches[:1] * (all_reduce_max(len(missing)) - len(missing))
     if missing:
-        _sample(load(), missing, num_inference_steps, guidance_scale, description)
+        _sample(load(), missing, settings, description)
     barrier()
 
 
-def _sample(
-    pipeline: Any, batches: list[list[Sample]], num_inference_steps: int, guidance_scale: float, description: str
-) -> None:
+def is_made(sample: Sample) -> bool:
+    return is_made_from(sample.file, sample.origin)
+
+
+def _sample(pipeline: Any, batches: list[list[Sample]], settings: SamplingSettings, description: str) -> None:
+    call = partial(pipeline, num_inference_steps=settings.num_inference_steps)
     with track(description, total=sum(len(batch) for batch in batches)) as advance:
         for batch in batches:
             arguments = sampling_arguments(
-                pipeline, guidance_scale=guidance_scale, num_prompts=len(batch), size=batch[0].size
+                pipeline, guidance_scale=settings.guidance_scale, num_prompts=len(batch), size=batch[0].size
             )
             generators = [torch.Generator().manual_seed(sample.seed) for sample in batch]
-            images = pipeline(
-                [sample.prompt for sample in batch],
-                num_inference_steps=num_inference_steps,
-                generator=generators,
-                **arguments,
-            ).images
+            images = call([sample.prompt for sample in batch], generator=generators, **arguments).images
             for sample, image in zip(batch, images, strict=True):
-                if not sample.file.exists():
-                    with replacing(sample.file) as temporary:
-                        image.save(temporary, format="PNG")
+                if not is_made(sample):
+                    write_png(sample.file, image, sample.origin)
             advance(len(batch))

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 from importlib import resources
 from typing import Any
 
@@ -12,9 +11,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mpo import __version__
-from mpo.comparison.win_rates import MODELS, TIE, read_evaluation
+from mpo.comparison.dominance import tie_threshold
+from mpo.comparison.win_rates import MODELS, outcomes, read_evaluation
 from mpo.recipe import Recipe, dump_recipe, read_recipe
-from mpo.run_folder.files import read_lines
+from mpo.run_folder.files import read_json, read_lines
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_selection, read_table
 from mpo.training.objectives import METHODS
@@ -52,12 +52,18 @@ def render(run: RunFolder) -> str:
         training=_training_curves(metrics, recipe),
         validation=_validation_curve(read_validations(run)) if recipe.validation else "",
         num_validated=len(list((run.validation / "step-000000").glob("*.png"))),
-        trained=json.loads(run.trained.read_text("utf-8")),
+        trained=read_json(run.trained),
         method=METHODS[recipe.train.objective],
         scores_picture=_score_shift(scores),
         examples=_examples(run, rows, scores, prompts),
         num_seeds=recipe.evaluate.num_seeds,
+        decimals=decimals(scores.checklist.divisor),
     )
+
+
+def decimals(divisor: float) -> int:
+    """Of a score as it is shown: scores that are no tie look different."""
+    return 2 + max(0, int(np.ceil(np.log10(divisor))))
 
 
 def _svg(figure: Figure) -> str:
@@ -149,8 +155,8 @@ def _examples(
         for model, row in zip(MODELS, (i, half + i), strict=True):
             data = base64.b64encode((run.samples / rows[row]["file"]).read_bytes()).decode()
             pair[model] = {"data": data, "total": scores.total[row], "dimensions": scores.dimensions[row]}
-        difference = scores.total[half + i] - scores.total[i]
-        verdict = "tie" if abs(difference) <= TIE else "tuned wins" if difference > 0 else "base wins"
+        outcome = float(outcomes(scores.total[half + i], scores.total[i], tie=tie_threshold(scores.checklist)))
+        verdict = {1.0: "tuned wins", 0.5: "tie", 0.0: "base wins"}[outcome]
         examples.append(
             {
                 "prompt": prompts[rows[i]["prompt_id"]],

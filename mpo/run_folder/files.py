@@ -3,7 +3,7 @@
 So a stage that was killed does again only what is missing, and what it does comes out the same.
 """
 
-import hashlib
+import errno
 import json
 import os
 import shutil
@@ -12,32 +12,88 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mpo import MpoError
+from reward.media import digest
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder that takes the place of `path` when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A temporary path in the same folder that takes the place of `path` when the block ends without an error.
+
+    Raises MpoError if the disk is full.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with named_if_full(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            if temporary.is_dir():
+                if path.exists():
+                    shutil.rmtree(path)
+            else:
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            if temporary.is_dir():
+                shutil.rmtree(temporary)
+            else:
+                temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def named_if_full(path: Path) -> Iterator[None]:
+    """Turns a library's error about a full disk into one line that says what to do."""
     try:
-        yield temporary
-        if temporary.is_dir():
-            if path.exists():
-                shutil.rmtree(path)
-        else:
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        yield
+    except Exception as error:
+        # safetensors and pyarrow raise errors of their own, which carry the system's words.
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left on device" in str(error):
+            raise MpoError(
+                f"the disk is full: {path} cannot be written; make room and run the same command again, which goes on from here"
+            ) from error
+        raise
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Records of a log, a line of JSON each; half a line, as a killed run may leave at the end, is left out."""
-    lines = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """Records of a log, a line of JSON each; half a line, as a killed run may leave at the end, is left out.
+
+    Raises MpoError naming a line that is no record.
+    """
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    records = []
+    for number, line in enumerate(lines, 1):
+        if line.endswith(b"\n"):
+            records.append(_record(line, f"{path}, line {number},"))
+    return records
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file that holds one record. Raises MpoError if it is missing or damaged."""
+    if not path.is_file():
+        raise MpoError(f"{path} is missing; see `mpo status` for the stage that makes it")
+    return _record(path.read_bytes(), str(path))
+
+
+def _record(text: bytes, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(text)
+    except ValueError:  # JSON's errors, and bytes that are not UTF-8
+        record = None
+    if not isinstance(record, dict):
+        raise MpoError(f"{where} is damaged: it holds no JSON record; see `mpo status` for the stage to repair")
+    return record
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """One record more at the end of a log. A half line that a killed run left is ended first."""
+    with named_if_full(path), path.open("a+b") as file:
+        line = json.dumps(record).encode() + b"\n"
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        file.write(line)
 
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -53,5 +109,21 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def delete(path: Path) -> None:
+    """A file, or a folder with all that is in it; nothing if it is not there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+_digests: dict[tuple[str, int, int, int], str] = {}
+
+
 def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Of a file's content. A file whose place, size and time of change are known is not read again by this process."""
+    status = path.stat()
+    key = (str(path.absolute()), status.st_ino, status.st_size, status.st_mtime_ns)
+    if key not in _digests:
+        _digests[key] = digest(path)
+    return _digests[key]

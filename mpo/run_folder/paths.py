@@ -1,9 +1,10 @@
 """Where everything lies in a run folder."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
+
+from mpo.run_folder.files import append_line
 
 LORA_WEIGHTS = "pytorch_lora_weights.safetensors"  # as diffusers names them
 
@@ -22,6 +23,7 @@ class RunFolder:
         self.preferences = self.folder / "preferences.parquet"  # chosen_id, rejected_id, where the recipe brings pairs
         self.imported = self.folder / "imported.jsonl"  # what stage import-pairs has read of them
         self.scores = self.folder / "scores.parquet"  # candidate_id, p_yes, answers, dimensions, total
+        self.score_parts = self.folder / "scores"  # while they are being made
         self.pairs = (
             self.folder / "pairs.parquet"
         )  # pair_id, prompt_id, chosen_id, rejected_id, margin, dimension_margins
@@ -29,6 +31,7 @@ class RunFolder:
         self.encoded = self.folder / "encoded"  # latents and prompt embeddings, safetensors
         self.checkpoints = self.folder / "checkpoints"
         self.training_log = self.folder / "training.jsonl"  # metrics, one step a line
+        self.timing_log = self.folder / "timing.jsonl"  # seconds and memory, one step a line; differs from run to run
         self.validation = self.folder / "validation"  # PNG, a folder for each validated step
         self.validation_log = self.folder / "validation.jsonl"  # mean scores, one validated step a line
         self.trained = self.folder / "trained.json"  # which step is the result, and why training ended there
@@ -38,12 +41,12 @@ class RunFolder:
         self.evaluation = self.folder / "evaluation"
         self.samples = self.evaluation / "samples"
         self.evaluation_table = self.evaluation / "evaluation.parquet"
+        self.evaluation_score_parts = self.evaluation / "scores"  # while they are being made
         self.summary = self.evaluation / "summary.json"
         self.report = self.evaluation / "report.html"
         self.log = self.folder / "log.jsonl"
+        self.manifests = self.folder / "manifests"  # JSON, one a stage: what it was made from, and what it made
 
     def log_event(self, event: str, **fields: Any) -> None:
         """Append one line to log.jsonl."""
-        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "event": event, **fields})
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        append_line(self.log, {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "event": event, **fields})

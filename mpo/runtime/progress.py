@@ -1,4 +1,4 @@
-"""Progress on long work: a bar with rate and time left, or now and then a plain line in quiet mode."""
+"""Progress on long work: a bar with rate and time left on a terminal, else a plain line now and then."""
 
 import sys
 import time
@@ -6,49 +6,55 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from mpo.runtime.processes import is_main
 
-QUIET_INTERVAL_S = 30.0
-
+LINE_INTERVAL_S = 30.0
 
 _quiet = False
-
-
 console = Console(stderr=True)
 
 
 def set_quiet(quiet: bool) -> None:
-    """Quiet: no bars; a line at a stage's start and end, and every half minute in between."""
+    """Quiet: lines in place of bars on a terminal as well."""
     global _quiet
     _quiet = quiet
+
+
+def _plain() -> bool:
+    return _quiet or not console.is_terminal
 
 
 def say(message: str) -> None:
     """A line for the user on standard error, from the main process."""
     if not is_main():
         return
-    if _quiet:
+    if _plain():
         print(message, file=sys.stderr, flush=True)
     else:
-        console.print(message, highlight=False)
+        console.print(message, highlight=False, markup=False)
 
 
-class _Rate(ProgressColumn):
+def duration(seconds: float) -> str:
+    """Such as 42 s, 3 min 20 s, 2 h 5 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+class _Left(ProgressColumn):
+    """How many of how many, the rate, the time left: as short as they can be, so that 80 columns hold the note as well."""
+
     def render(self, task: Task) -> Text:
+        count = f"{task.completed:.0f}" + (f"/{task.total:.0f}" if task.total is not None else "")
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:.2f}/s" if speed else "", style="dim")
+        left_s = task.time_remaining
+        words = [count, f"{speed:.1f}/s" if speed else "", duration(left_s) if left_s else ""]
+        return Text("  ".join(word for word in words if word))
 
 
 @contextmanager
@@ -57,22 +63,16 @@ def track(description: str, total: int | None, done: int = 0) -> Iterator[Callab
 
     Of several processes the main one alone speaks, of its own share.
     """
-    if not is_main():
+    if not is_main() or total == done:
         yield lambda count=1, note="": None
         return
-    if _quiet:
-        yield _quiet_advance(description, total, done)
+    if _plain():
+        yield _line_now_and_then(description, total, done)
         return
-    columns = (
-        TextColumn("{task.description:<22}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console) as progress:
+    note_column = TextColumn("{task.fields[note]}", style="dim")
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(bar_width=12), _Left(), note_column, console=console
+    ) as progress:
         task = progress.add_task(description, total=total, completed=done, note="")
 
         def advance(count: int = 1, note: str = "") -> None:
@@ -81,7 +81,7 @@ def track(description: str, total: int | None, done: int = 0) -> Iterator[Callab
         yield advance
 
 
-def _quiet_advance(description: str, total: int | None, done: int) -> Callable[..., None]:
+def _line_now_and_then(description: str, total: int | None, done: int) -> Callable[..., None]:
     started_s = said_s = time.monotonic()
     finished = done
 
@@ -89,11 +89,11 @@ def _quiet_advance(description: str, total: int | None, done: int) -> Callable[.
         nonlocal finished, said_s
         finished += count
         now_s = time.monotonic()
-        if now_s - said_s >= QUIET_INTERVAL_S or finished == total:
+        if now_s - said_s >= LINE_INTERVAL_S or finished == total:
             said_s = now_s
             rate = (finished - done) / max(now_s - started_s, 1e-9)
             left = (
-                f"/{total}, {rate:.2f}/s, {(total - finished) / max(rate, 1e-9):.0f} s left"
+                f"/{total}, {rate:.2f}/s, {duration((total - finished) / max(rate, 1e-9))} left"
                 if total
                 else f", {rate:.2f}/s"
             )

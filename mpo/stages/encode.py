@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from mpo import MpoError
-from mpo.data.encoded import SHARD, encoded_ids, shard_file
+from mpo.data.encoded import SHARD, encoded_ids, holds, shard_file
 from mpo.models.families import Conditioning, find_family
 from mpo.models.loading import load_pipeline
 from mpo.recipe import candidate_stage, read_recipe
@@ -38,7 +38,7 @@ def encode(folder: str | Path) -> None:
     work = [("latents", shard, candidate_ids[shard * SHARD :][:SHARD]) for shard in range(_num_shards(candidate_ids))]
     work += [("prompts", shard, prompt_ids[shard * SHARD :][:SHARD]) for shard in range(_num_shards(prompt_ids))]
     missing = [
-        (kind, shard, ids) for kind, shard, ids in shard_of_rank(work) if not shard_file(run, kind, shard).exists()
+        (kind, shard, ids) for kind, shard, ids in shard_of_rank(work) if not holds(shard_file(run, kind, shard), ids)
     ]
     if not missing:
         return

@@ -3,7 +3,6 @@
 All pictures of a prompt become its candidates, so that a judge may also choose pairs among them anew.
 """
 
-import json
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,15 +11,18 @@ from typing import Any
 from PIL import Image
 
 from mpo import MpoError
-from mpo.data.preferences import Preference, fit, nearest_size, open_picture, read_preferences
+from mpo.data.preferences import Preference, fit, nearest_size, read_preferences
 from mpo.data.prompts import drop_similar
 from mpo.models.checks import size_multiple
 from mpo.models.loading import load_index
 from mpo.recipe import Recipe, read_recipe
-from mpo.run_folder.files import read_lines, replacing, sha256, write_lines
+from mpo.run_folder.files import append_line, read_lines, sha256, write_lines
+from mpo.run_folder.media import write_png
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import CANDIDATES, PREFERENCES, PROMPTS, read_prompts_table, write_table
 from mpo.runtime.progress import say, track
+from reward.errors import MediaError
+from reward.media import read_image
 
 
 def import_pairs(folder: str | Path) -> None:
@@ -35,8 +37,6 @@ def import_pairs(folder: str | Path) -> None:
     settings = recipe.preferences
     if settings is None:
         raise MpoError("the recipe has no section 'preferences': it makes its own candidates; run `mpo generate`")
-    if run.preferences.exists():
-        return
     heldout, validation = read_prompts_table(run.heldout_prompts), read_prompts_table(run.validation_prompts)
     multiple = size_multiple(load_index(recipe.model))
     apart = {*heldout, *validation}
@@ -45,18 +45,14 @@ def import_pairs(folder: str | Path) -> None:
     write_lines(run.imported, done)
     for record in done:
         imported.add(record)
-    with (
-        track("import-pairs", total=settings.limit, done=len(done)) as advance,
-        run.imported.open("a", encoding="utf-8") as log,
-    ):
+    with track("import-pairs", total=settings.limit, done=len(done)) as advance:
         for number, preference in enumerate(islice(read_preferences(settings), len(done), None), start=len(done)):
             record: dict[str, Any] = {"prompt": preference.prompt}
             if preference.prompt not in apart:
                 images = _images(preference, number, recipe, imported.sizes.get(preference.prompt), multiple)
                 record |= {"size": images[0].size, "digests": imported.write(preference.prompt, images)}
             imported.add(record)
-            log.write(json.dumps(record) + "\n")
-            log.flush()
+            append_line(run.imported, record)
             advance()
     _number(run, recipe, imported, [*heldout, *validation])
 
@@ -118,8 +114,7 @@ class _Imported:
         digests, fresh = [], []
         for image in images:
             file = self.file(len(self.pictures) + len(fresh))
-            with replacing(file) as temporary:
-                image.save(temporary, format="PNG")
+            write_png(file, image)
             digests.append(sha256(file))
             if (prompt, digests[-1]) in self._known or digests[-1] in fresh:
                 file.unlink()
@@ -155,9 +150,9 @@ def _images(
     assert recipe.preferences is not None
     where = f"preferences.path={recipe.preferences.path!r}: "
     try:
-        images = [open_picture(preference.chosen), open_picture(preference.rejected)]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise MpoError(f"{where}pair {number} cannot be read ({error}); mend or remove it") from None
+        images = [read_image(preference.chosen), read_image(preference.rejected)]
+    except MediaError as error:
+        raise MpoError(f"{where}pair {number}: {error}") from None
     if recipe.model.sizes:
         return [fit(image, size or nearest_size(images[0], recipe.model.sizes)) for image in images]
     mixed = recipe.select.strategy != "given"  # pairs are then formed anew among the pictures of a prompt

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mpo import MpoError
-from mpo.comparison.dominance import Pairs, find_pairs, find_strategy, num_worse
+from mpo.comparison.dominance import Pairs, find_pairs, find_strategy, num_worse, tie_threshold
 from mpo.recipe import Recipe, Select, candidate_stage, read_recipe
 from mpo.run_folder.files import write_json
 from mpo.run_folder.paths import RunFolder
@@ -60,8 +60,6 @@ def select(folder: str | Path) -> None:
     Raises MpoError where the recipe leaves no pair.
     """
     run = RunFolder(folder)
-    if run.pairs.exists() and run.selection.exists():
-        return
     recipe = read_recipe(run.recipe)
     settings = recipe.select
     if settings.strategy == "given":
@@ -71,6 +69,7 @@ def select(folder: str | Path) -> None:
     prompt_ids = (
         read_table(run.candidates_table, made_by=candidate_stage(recipe), columns=["prompt_id"]).column(0).to_numpy()
     )
+    tie = tie_threshold(checklist)
     strategies = ("dominance", "total", *(f"dimension:{name}" for name in checklist.dimensions))
     counts, worse = dict.fromkeys(strategies, 0), dict.fromkeys(strategies, 0)
     dimensions, total = np.empty((len(prompt_ids), len(checklist.dimensions))), np.empty(len(prompt_ids))
@@ -81,7 +80,7 @@ def select(folder: str | Path) -> None:
         for strategy in strategies:
             pairs = block.find(settings, strategy, None)
             counts[strategy] += len(pairs)
-            worse[strategy] += num_worse(pairs, block.scores.dimensions)
+            worse[strategy] += num_worse(pairs, block.scores.dimensions, tie=tie)
             if strategy == settings.strategy:
                 kept = (
                     pairs
@@ -109,11 +108,13 @@ def select(folder: str | Path) -> None:
         "strategy": settings.strategy,
         "granularity": settings.granularity,
         "margin": settings.margin,
+        "tie_threshold": tie,
         "num_candidates": len(prompt_ids),
         "num_compared": compared,
         "num_kept": len(first),
         "num_prompts": len(np.unique(prompt_ids[first])),
-        "kept_share_worse_in_some_dimension": num_worse(Pairs(first, second, np.empty(0)), dimensions) / len(first),
+        "kept_share_worse_in_some_dimension": num_worse(Pairs(first, second, np.empty(0)), dimensions, tie=tie)
+        / len(first),
         "strategies": {
             name: {"num_pairs": counts[name], "share_worse_in_some_dimension": worse[name] / max(counts[name], 1)}
             for name in strategies
@@ -148,6 +149,7 @@ def _take_given(run: RunFolder, recipe: Recipe) -> None:
         "strategy": "given",
         "granularity": None,
         "margin": None,
+        "tie_threshold": None,
         "num_candidates": len(prompt_ids),
         "num_compared": len(table),
         "num_kept": len(chosen),

@@ -53,7 +53,7 @@ def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
 
 def draw_noise(settings: Train, draw: Draw, shape: Sequence[int], scheduler: Any) -> tuple[Tensor, int | float]:
     """The noise and timestep that both of a pair share, from (seed, pair, repetition) alone."""
-    generator = torch.Generator().manual_seed(derive_seed(settings.seed, draw.pair, draw.repetition))
+    generator = torch.Generator().manual_seed(derive_seed("noise", settings.seed, draw.pair, draw.repetition))
     timestep = draw_timestep(settings, scheduler, generator)
     return torch.randn(tuple(shape), generator=generator), timestep
 

@@ -1,101 +1,109 @@
-"""Checkpoints of training: safetensors and JSON, a folder each, which appears when all is in it."""
+"""Checkpoints of training: safetensors and JSON, a folder each, which appears when all is in it.
 
+Its state.json holds the digests of the other files, and of the training log up to its step.
+"""
+
+import hashlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 
 from mpo import MpoError
 from mpo.models.lora import load_lora, lora_state
-from mpo.run_folder.files import replacing
+from mpo.run_folder.files import read_lines, replacing, sha256, write_lines
 from mpo.run_folder.paths import RunFolder
+from mpo.runtime.processes import barrier, is_main
+from mpo.training.checkpoint_files import EMA, checkpoint_folder, last_checkpoint, read_state, seal
+from mpo.training.setup import Training
+from mpo.training.validation import Validated, read_validations
 
 
-def checkpoint_folder(run: RunFolder, step: int) -> Path:
-    return run.checkpoints / f"step-{step:06d}"
+def save_checkpoint(t: Training, step: int) -> None:
+    """LoRA, its running mean, optimizer state, counters. Called by every process, which waits; the main one writes."""
+    lora = lora_state(t.denoiser)
+    mean = ema_state(t.denoiser, t.ema)
+    tensors, values = split_state(t.optimizer.state_dict()["state"])
+    if is_main():
+        with replacing(checkpoint_folder(t.run, step)) as folder:
+            folder.mkdir()
+            save_file(lora, folder / "lora.safetensors")
+            if mean is not None:
+                save_file(mean, folder / EMA)
+            save_file(tensors, folder / "optimizer.safetensors")
+            kept = ("base_lrs", "last_epoch", "_step_count", "_last_lr")
+            scaler = t.accelerator.scaler
+            state = {
+                "step": step,
+                "schedule": {key: value for key, value in t.schedule.state_dict().items() if key in kept},
+                "optimizer": values,
+                "ema_steps": t.ema.optimization_step if t.ema else None,
+                "scaler": scaler.state_dict() if scaler else None,
+                "training_log": sha256(t.run.training_log),
+                "files": {file.name: sha256(file) for file in sorted(folder.iterdir())},
+            }
+            (folder / "state.json").write_text(json.dumps(seal(state), indent=2) + "\n", "utf-8")
+    barrier()
 
 
-def last_checkpoint(run: RunFolder) -> int:
-    """The newest one's step; 0 where there is none."""
-    return max((int(folder.name.removeprefix("step-")) for folder in run.checkpoints.glob("step-*")), default=0)
+def resume(t: Training) -> tuple[int, list[dict[str, Any]], list[Validated]]:
+    """Go on from the newest checkpoint: its step, and the logs up to it. (0, [], []) if there is none.
 
-
-def result_of(run: RunFolder) -> int:
-    """The step whose checkpoint is the result: the best by validation, else the last.
-
-    Raises MpoError where training has not finished.
+    Raises MpoError if the checkpoint or a log is damaged.
     """
-    if not run.trained.is_file():
-        raise MpoError(f"{run.trained} is missing; run `mpo train {run.folder}` first")
-    return json.loads(run.trained.read_text("utf-8"))["result_step"]
+    step = last_checkpoint(t.run)
+    if step:
+        restore_checkpoint(t, step)
+    return step, *trim_logs(t.run, step)
 
 
-def final_lora(run: RunFolder) -> Path:
-    """The trained LoRA under peft's names: of the result, its running mean where one was kept."""
-    return lora_file(checkpoint_folder(run, result_of(run)))
-
-
-def lora_file(folder: Path) -> Path:
-    """What a checkpoint is judged by: the running mean where one was kept, else the weights as they stood."""
-    mean = folder / "ema.safetensors"
-    return mean if mean.exists() else folder / "lora.safetensors"
-
-
-def save_checkpoint(
-    run: RunFolder,
-    step: int,
-    denoiser: Any,
-    optimizer: Any,
-    schedule: Any,
-    ema: EMAModel | None,
-    accelerator: Accelerator,
-) -> None:
-    """LoRA, its running mean, optimizer state, counters. Called by every process; the main one writes."""
-    lora = lora_state(denoiser)
-    mean = ema_state(denoiser, ema)
-    tensors, values = split_state(optimizer.state_dict()["state"])
-    if not accelerator.is_main_process:
-        return
-    with replacing(checkpoint_folder(run, step)) as folder:
-        folder.mkdir()
-        save_file(lora, folder / "lora.safetensors")
-        if mean is not None:
-            save_file(mean, folder / "ema.safetensors")
-        save_file(tensors, folder / "optimizer.safetensors")
-        kept = ("base_lrs", "last_epoch", "_step_count", "_last_lr")
-        counters = {
-            "step": step,
-            "schedule": {key: value for key, value in schedule.state_dict().items() if key in kept},
-            "optimizer": values,
-            "ema_steps": ema.optimization_step if ema else None,
-            "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
-        }
-        (folder / "state.json").write_text(json.dumps(counters, indent=2) + "\n", "utf-8")
-
-
-def restore_checkpoint(
-    folder: Path, denoiser: Any, optimizer: Any, schedule: Any, ema: EMAModel | None, accelerator: Accelerator
-) -> None:
-    """The inverse of `save_checkpoint`, in every process."""
-    load_lora(denoiser, folder / "lora.safetensors")
-    counters = json.loads((folder / "state.json").read_text("utf-8"))
-    state = join_state(load_file(folder / "optimizer.safetensors"), counters["optimizer"])
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    schedule.load_state_dict(schedule.state_dict() | counters["schedule"])
-    for group, rate in zip(optimizer.param_groups, counters["schedule"]["_last_lr"], strict=True):
+def restore_checkpoint(t: Training, step: int) -> None:
+    """The inverse of `save_checkpoint`, in every process. Raises MpoError if the checkpoint does not fit the recipe."""
+    folder = checkpoint_folder(t.run, step)
+    state = read_state(folder)
+    load_lora(t.denoiser, folder / "lora.safetensors")
+    moments = join_state(load_file(folder / "optimizer.safetensors"), state["optimizer"])
+    t.optimizer.load_state_dict({"state": moments, "param_groups": t.optimizer.state_dict()["param_groups"]})
+    t.schedule.load_state_dict(t.schedule.state_dict() | state["schedule"])
+    for group, rate in zip(t.optimizer.param_groups, state["schedule"]["_last_lr"], strict=True):
         group["lr"] = rate
-    if ema is not None:
-        mean = load_file(folder / "ema.safetensors")
-        for name, shadow in zip(_trained_names(denoiser), ema.shadow_params, strict=True):
+    if t.ema is not None:
+        if EMA not in state["files"]:
+            raise MpoError(
+                f"{folder} has no running mean, for train.ema_decay; set it to null, or run `mpo train {t.run.folder} --redo`"
+            )
+        mean = load_file(folder / EMA)
+        for name, shadow in zip(_trained_names(t.denoiser), t.ema.shadow_params, strict=True):
             shadow.copy_(mean[_peft_name(name)])
-        ema.optimization_step = counters["ema_steps"]
-    if accelerator.scaler and counters["scaler"]:
-        accelerator.scaler.load_state_dict(counters["scaler"])
+        t.ema.optimization_step = state["ema_steps"]
+    if t.accelerator.scaler and state["scaler"]:
+        t.accelerator.scaler.load_state_dict(state["scaler"])
+
+
+def trim_logs(run: RunFolder, step: int) -> tuple[list[dict[str, Any]], list[Validated]]:
+    """training.jsonl and validation.jsonl up to a step: a killed run may leave half a line, and steps that this one repeats.
+
+    Raises MpoError if training.jsonl is not what it was at the checkpoint.
+    """
+    trained = [record for record in read_lines(run.training_log) if record.get("step", 0) <= step]
+    validated = [record for record in read_validations(run) if record.step <= step]
+    lines = "".join(json.dumps(record) + "\n" for record in trained).encode()
+    if step and hashlib.sha256(lines).hexdigest() != read_state(checkpoint_folder(run, step))["training_log"]:
+        raise MpoError(
+            f"{run.training_log} is not what it was at step {step}: lines are lost or changed; put it back, or run `mpo train {run.folder} --redo`, which trains anew"
+        )
+    timed = [record for record in read_lines(run.timing_log) if record.get("step", 0) <= step]
+    barrier()  # all have read what the main process writes anew
+    if is_main():
+        write_lines(run.training_log, trained)
+        write_lines(run.timing_log, timed)
+        if run.validation_log.exists():
+            write_lines(run.validation_log, map(vars, validated))
+    barrier()
+    return trained, validated
 
 
 def ema_state(denoiser: Any, ema: EMAModel | None) -> dict[str, torch.Tensor] | None:

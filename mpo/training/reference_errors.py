@@ -6,18 +6,20 @@ folder holds those of one such combination and is refused for another.
 
 import hashlib
 import json
-import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mpo import MpoError
+from mpo.models.families import find_family
 from mpo.recipe import Recipe
-from mpo.run_folder.files import sha256, write_json
+from mpo.run_folder.files import append_line, read_json, sha256, write_json
+from mpo.run_folder.manifest import digests
 from mpo.run_folder.paths import RunFolder
 from mpo.runtime.processes import barrier, broadcast_from_main, is_main
 from mpo.training.batches import Draw
@@ -31,12 +33,15 @@ ROUNDING = ("mixed_precision", "distilled_guidance")
 
 def describe(recipe: Recipe, run: RunFolder, pipeline: Any, denoiser: Any) -> dict[str, Any]:
     """What reference errors depend on, as JSON. Called before a LoRA has been trained."""
+    scheduler = pipeline.scheduler
+    config = {name: value for name, value in scheduler.config.items() if not name.startswith("_")}
     return {
+        "family": find_family(pipeline).__name__,
         "pipeline": type(pipeline).__name__,
         "denoiser": fingerprint(denoiser),
+        "scheduler": {"class": type(scheduler).__name__, **json.loads(json.dumps(config, default=str))},
         "pairs": sha256(run.pairs),
-        "candidates": sha256(run.candidates_table),
-        "prompts": sha256(run.prompts),
+        "latents and embeddings": digests(run, [run.encoded]),  # what the autoencoder and the text encoders made
         "dtype": recipe.model.dtype,
         "train": {name: recipe.train.model_dump(mode="json")[name] for name in (*DRAWS, *ROUNDING)},
     }
@@ -61,14 +66,14 @@ class ReferenceErrors:
     def __init__(self, folder: str | Path, description: dict[str, Any]):
         """Opens or makes the folder; called by every process, of which the main one reads and keeps.
 
-        Raises MpoError for another's folder.
+        Raises MpoError if the folder holds the errors of something else, or damaged ones.
         """
         self.folder = Path(folder)
         held = self.folder / "description.json"
         if is_main() and not held.exists():
             write_json(held, description)
         barrier()
-        other = json.loads(held.read_text("utf-8"))
+        other = read_json(held)
         differing = [name for name in description if other.get(name) != description[name]]
         if differing:
             raise MpoError(
@@ -99,25 +104,24 @@ class ReferenceErrors:
         _keep(self._errors, draws, rows)
         if is_main() and errors.isfinite().all():  # others stop the training, and should not stop the next
             entry = {"draws": [[draw.pair, draw.repetition] for draw in draws], "errors": rows}
-            with self._file.open("a+b") as file:
-                line = json.dumps(entry).encode() + b"\n"
-                file.write(b"\n" + line if _ends_in_half_a_line(file) else line)
+            append_line(self._file, entry | {"crc32": _checksum(entry)})
 
 
-def _ends_in_half_a_line(file: BinaryIO) -> bool:
-    if not file.seek(0, os.SEEK_END):
-        return False
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) != b"\n"
+def _checksum(entry: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps([entry.get("draws"), entry.get("errors")]).encode())
 
 
 def _read_errors(file: Path) -> dict[Draw, tuple[float, float]]:
     errors: dict[Draw, tuple[float, float]] = {}
-    for line in file.read_bytes().splitlines() if file.exists() else ():
+    for number, line in enumerate(file.read_bytes().splitlines() if file.exists() else (), 1):
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # half a line of a killed run
+        except ValueError:
+            continue  # half a line of a killed run, whose draws are computed again
+        if not isinstance(entry, dict) or entry.get("crc32") != _checksum(entry):
+            raise MpoError(
+                f"{file}, line {number}, is damaged: it does not match its checksum; delete the line, and its errors are computed again"
+            )
         _keep(errors, [Draw(*draw) for draw in entry["draws"]], entry["errors"])
     return errors
 

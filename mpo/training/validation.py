@@ -3,25 +3,25 @@
 arXiv 2412.21059 keeps the checkpoint with the best validation reward.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import torch
 from accelerate.utils.memory import clear_device_cache
 
+from mpo import MpoError
 from mpo.models.lora import load_lora
-from mpo.models.sampling import Sample, make_samples, size_of
+from mpo.models.sampling import make_samples, samples_for
 from mpo.recipe import Recipe
-from mpo.run_folder.files import read_lines
+from mpo.run_folder.files import append_line, read_lines
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
 from mpo.runtime.processes import barrier, is_main
-from mpo.runtime.seeds import derive_seed
 from mpo.scoring import load_reward, score_files
-from mpo.training.checkpoints import checkpoint_folder, lora_file
+from mpo.training.checkpoint_files import checkpoint_folder, lora_file
+from mpo.training.setup import Training
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,17 @@ class Validated:
 
 
 def read_validations(run: RunFolder) -> list[Validated]:
-    return [Validated(**record) for record in read_lines(run.validation_log)]
+    """Raises MpoError if validation.jsonl is damaged."""
+    try:
+        return [Validated(**record) for record in read_lines(run.validation_log)]
+    except TypeError:
+        raise MpoError(f"{run.validation_log} is damaged; run `mpo train {run.folder} --repair`") from None
 
 
 def is_due(recipe: Recipe, step: int) -> bool:
-    """Whether a step is validated: the untuned model, every so many steps, and the last."""
+    """Whether a step is validated: the untuned model, at each interval, and the last."""
     settings = recipe.validation
-    return settings is not None and (step % settings.interval_steps == 0 or step == recipe.train.num_steps)
+    return settings is not None and (step % settings.interval_steps == 0 or step >= recipe.train.num_steps)
 
 
 def best_of(validated: list[Validated]) -> Validated:
@@ -57,64 +61,54 @@ def has_stalled(recipe: Recipe, validated: list[Validated]) -> bool:
     return trained.index(best_of(trained)) < len(trained) - settings.patience
 
 
-def validate(
-    run: RunFolder, recipe: Recipe, pipeline: Any, denoiser: Any, step: int, *, lockstep: bool = False
-) -> Validated:
+def validate(t: Training, step: int) -> Validated:
     """Sample with the checkpoint of a step (at 0 without one), score, and add a line to validation.jsonl.
 
     The judge is loaded for it and let go again: training may need the memory.
-    in_step: for a denoiser whose weights are spread over the processes.
     """
-    settings = recipe.validation
+    settings = t.recipe.validation
     assert settings is not None
-    samples = [
-        Sample(
-            row["prompt"],
-            derive_seed(settings.seed, row["prompt_id"], k),
-            run.validation / f"step-{step:06d}" / f"{row['prompt_id']:06d}-{k:02d}.png",
-            size_of(recipe, row["prompt_id"]),
-        )
-        for row in read_table(run.validation_prompts, made_by="run").to_pylist()
-        for k in range(settings.num_seeds)
-    ]
-    with _weights_of(run, denoiser, step):
-        make_samples(
-            lambda: pipeline,
-            samples,
-            num_inference_steps=settings.num_inference_steps,
-            guidance_scale=settings.guidance_scale,
-            batch_size=settings.batch_size,
-            description=f"validate: step {step}",
-            lockstep=lockstep,
-        )
+    folder = t.run.validation / f"step-{step:06d}"
+    lora = lora_file(checkpoint_folder(t.run, step)) if step else None
+    samples = samples_for(
+        read_table(t.run.validation_prompts, made_by="run").to_pylist(),
+        t.recipe,
+        settings,
+        folder=folder,
+        purpose="validation",
+        seed=settings.seed,
+        num_seeds=settings.num_seeds,
+        lora=lora,
+    )
+    with weights_of(t, step, lora):
+        make_samples(lambda: t.pipeline, samples, settings, description=f"validate {step}", lockstep=t.lockstep)
     scores = score_files(
-        load_reward(recipe),
+        load_reward(t.recipe),
         [sample.file for sample in samples],
         [sample.prompt for sample in samples],
-        parts=run.validation / f"step-{step:06d}" / "scores",
-        description=f"validate: step {step}, score",
+        parts=folder / "scores",
+        description=f"validate {step}: score",
     )
     clear_device_cache(garbage_collection=True)
     means = dict(zip(scores.checklist.dimensions, scores.dimensions.mean(axis=0).tolist(), strict=True))
     validated = Validated(step, float(scores.total.mean()), means)
     if is_main():
-        with run.validation_log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(vars(validated)) + "\n")
+        append_line(t.run.validation_log, vars(validated))
+    t.accelerator.log({"validation": validated.total}, step=step)
     barrier()
     return validated
 
 
 @contextmanager
-def _weights_of(run: RunFolder, denoiser: Any, step: int) -> Iterator[None]:
+def weights_of(t: Training, step: int, lora: Path | None) -> Iterator[None]:
     """The network as the checkpoint of this step will be used, in evaluation mode; afterwards as it was."""
-    folder = checkpoint_folder(run, step)
-    if step:
-        load_lora(denoiser, lora_file(folder))
-    denoiser.eval()
+    if lora is not None:
+        load_lora(t.denoiser, lora)
+    t.denoiser.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        denoiser.train()
+        t.denoiser.train()
         if step:
-            load_lora(denoiser, folder / "lora.safetensors")
+            load_lora(t.denoiser, checkpoint_folder(t.run, step) / "lora.safetensors")

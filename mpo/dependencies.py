@@ -1,0 +1,294 @@
+"""What each stage depends on, and whether its work still stands.
+
+A stage depends on fields of the recipe and on files; its manifest records both, with the files that it made. A stage is
+done if all of that is as recorded. Where it is not, the verdict names the field or file, and the command that makes it
+right.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mpo import MpoError
+from mpo.recipe import Recipe
+from mpo.run_folder.files import delete, sha256
+from mpo.run_folder.manifest import (
+    Manifest,
+    digests,
+    library_versions,
+    manifest_file,
+    read_manifest,
+    write_manifest,
+)
+from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tables import read_table
+from mpo.training.checkpoint_files import damaged_checkpoints, result_file
+
+STAGES = ("generate", "score", "select", "encode", "train", "evaluate", "export", "report")
+PREPARE = "prompts"  # before the stages: the tables of prompts
+
+# stage: the recipe's fields that decide what it makes, sections or single ones.
+FIELDS: dict[str, tuple[str, ...]] = {
+    PREPARE: ("prompts",),
+    "generate": ("seed", "model", "generate"),
+    "import-pairs": ("model", "preferences", "prompts.max_similarity", "prompts.similarity", "select.strategy"),
+    "score": ("judge",),
+    "select": ("seed", "select"),
+    "encode": ("model",),
+    "train": ("model", "train"),
+    "evaluate": ("model", "judge", "evaluate", "train.rank", "train.alpha", "train.lora_targets", "train.ema_decay"),
+    "export": tuple(Recipe.model_fields),  # the card shows the whole recipe
+    "report": tuple(Recipe.model_fields),
+}
+# These change when training writes, not what it learns.
+FREE = ("train.checkpoint_interval_steps",)
+# What differs from run to run of the same work is not recorded.
+VARYING = ("trackers", "timing.jsonl")
+
+
+def stages_of(recipe: Recipe) -> tuple[str, ...]:
+    """The recipe's stages in order. One that brings its pairs imports them; if it takes them as given, no judge is asked."""
+    if recipe.preferences is None:
+        return STAGES
+    return ("import-pairs", *(stage for stage in STAGES[1:] if (stage, recipe.select.strategy) != ("score", "given")))
+
+
+def inputs_of(run: RunFolder, recipe: Recipe, stage: str) -> list[Path]:
+    """Files and folders that a stage reads."""
+    match stage:
+        case "prompts":
+            return []
+        case "generate":
+            return [run.prompts]
+        case "import-pairs":
+            return [run.heldout_prompts, run.validation_prompts]
+        case "score":
+            return [run.prompts, run.candidates_table]
+        case "select":
+            return [run.candidates_table, run.preferences if recipe.select.strategy == "given" else run.scores]
+        case "encode":
+            return [run.prompts, run.candidates_table, run.pairs]
+        case "train":
+            return [run.pairs, run.encoded, run.validation_prompts]
+        case "evaluate":
+            return [run.heldout_prompts, run.trained, *_result(run)]
+        case "export":
+            return [run.selection, run.trained, *_result(run), run.evaluation_table, run.summary]
+        case "report":
+            made = [run.heldout_prompts, run.selection, run.training_log, run.validation_log, run.trained]
+            return [*made, run.evaluation_table, run.summary, run.samples]
+    raise AssertionError(stage)
+
+
+def _result(run: RunFolder) -> list[Path]:
+    return [result_file(run)] if run.trained.is_file() else []
+
+
+def writes_of(run: RunFolder, recipe: Recipe, stage: str) -> list[Path]:
+    """Files and folders that belong to a stage, those of unfinished work included."""
+    match stage:
+        case "prompts":
+            tables = [run.heldout_prompts, run.validation_prompts]
+            return tables if recipe.preferences else [run.prompts, *tables]
+        case "generate":
+            return [run.candidates_table, run.candidates]
+        case "import-pairs":
+            return [run.prompts, run.candidates_table, run.candidates, run.preferences, run.imported]
+        case "score":
+            return [run.scores, run.score_parts]
+        case "select":
+            return [run.pairs, run.selection]
+        case "encode":
+            return [run.encoded]
+        case "train":
+            logs = [run.training_log, run.timing_log, run.validation_log, run.trained, run.trackers]
+            return [run.checkpoints, run.validation, *logs]
+        case "evaluate":
+            return [run.evaluation_table, run.summary, run.samples, run.evaluation_score_parts]
+        case "export":
+            return [run.lora]
+        case "report":
+            return [run.report]
+    raise AssertionError(stage)
+
+
+def outputs_of(run: RunFolder, recipe: Recipe, stage: str) -> dict[str, str]:
+    """What a finished stage has made, by name, with digests. Candidates are not among them: their table holds theirs."""
+    paths = [path for path in writes_of(run, recipe, stage) if path != run.candidates and path.name not in VARYING]
+    return digests(run, paths)
+
+
+def fields_of(recipe: Recipe, stage: str) -> dict[str, Any]:
+    """The recipe's fields that a stage depends on, each by its full name, with its value."""
+    names = list(FIELDS[stage])
+    if stage == "train" and recipe.validation is not None:
+        names += ["validation", "judge"]
+    if stage == "train" and recipe.train.distilled_guidance is None and recipe.generate is not None:
+        names.append("generate.guidance_scale")  # at which a network with distilled guidance is trained
+    found: dict[str, Any] = {}
+    for name in names:
+        value: Any = recipe.model_dump(mode="json")
+        for part in name.split("."):
+            value = None if value is None else value[part]
+        found |= {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {name: value}
+    return {name: value for name, value in found.items() if name not in FREE}
+
+
+State = Literal["done", "absent", "begun", "missing", "damaged", "stale"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """On a stage. `why` is empty for "done" and "absent"; `names` are the files concerned."""
+
+    state: State
+    why: str = ""
+    names: tuple[str, ...] = ()
+
+
+def examine(run: RunFolder, recipe: Recipe, stage: str) -> Verdict:
+    """Whether a stage is done, and if not, why. Reads the files that it names, but no file twice in one process."""
+    held = read_manifest(run, stage)
+    if held is None:
+        made = [path for path in writes_of(run, recipe, stage) if path.exists()]
+        return Verdict("begun", "begun") if made else Verdict("absent")
+    changed = _changed_field(held, fields_of(recipe, stage), recipe)
+    if changed:
+        return Verdict("stale", changed)
+    inputs = digests(run, inputs_of(run, recipe, stage))
+    for name in held.inputs.keys() | inputs.keys():
+        if held.inputs.get(name) != inputs.get(name):
+            how = (
+                "has changed since"
+                if name in inputs and name in held.inputs
+                else "is there"
+                if name in inputs
+                else "is missing, which was there"
+            )
+            return Verdict("stale", f"{name} {how} when it was made" if "since" not in how else f"{name} {how}")
+    if held.outputs is None:
+        return Verdict("begun", "begun")
+    if held.recipe != fields_of(recipe, stage):
+        return Verdict("begun", "to go on: train.num_steps has changed")
+    expected = held.outputs | _recorded_candidates(run, stage)
+    missing = tuple(name for name in expected if not (run.folder / name).is_file())
+    damaged = tuple(n for n, digest in expected.items() if n not in missing and sha256(run.folder / n) != digest)
+    if missing and stage in ("train", "import-pairs") and missing != ("trained.json",):
+        return Verdict("damaged", f"{missing[0]} is missing", missing)  # it cannot be made alone
+    if damaged:
+        return Verdict("damaged", f"{damaged[0]} is not what stage {stage} wrote", damaged)
+    if missing:
+        return Verdict("missing", f"{missing[0]} is missing", missing)
+    return Verdict("done")
+
+
+def _changed_field(held: Manifest, now: dict[str, Any], recipe: Recipe) -> str:
+    """Which field differs, in words; "" = none."""
+    for name in sorted(held.recipe.keys() | now.keys()):
+        before, after = held.recipe.get(name), now.get(name)
+        if name == "train.num_steps" and recipe.train.lr_schedule == "constant":
+            continue  # training goes on, or ends where it is
+        if before != after:
+            return f"recipe.yaml says {name}={after!r}, and it was made with {before!r}"
+    return ""
+
+
+def _recorded_candidates(run: RunFolder, stage: str) -> dict[str, str]:
+    if stage not in ("generate", "import-pairs") or not run.candidates_table.is_file():
+        return {}
+    table = read_table(run.candidates_table, made_by=stage, columns=["file", "sha256"])
+    return {f"candidates/{row['file']}": row["sha256"] for row in table.to_pylist()}
+
+
+def require_earlier(run: RunFolder, recipe: Recipe, stage: str) -> None:
+    """Raises MpoError unless the stages before it stand: done, or at least none of what this stage reads is missing."""
+    needed = {p.relative_to(run.folder).parts[0] for p in inputs_of(run, recipe, stage)}
+    if stage in ("score", "encode"):
+        needed.add("candidates")
+    for earlier in (PREPARE, *stages_of(recipe)):
+        if earlier == stage:
+            return
+        verdict = examine(run, recipe, earlier)
+        makes = {p.relative_to(run.folder).parts[0] for p in writes_of(run, recipe, earlier)}
+        if verdict.state in ("stale", "damaged"):
+            raise MpoError(f"{stage}: {remedy(run, earlier, verdict)}")
+        concerned = {Path(name).parts[0] for name in verdict.names} or makes
+        if verdict.state != "done" and needed & concerned:
+            words = f"{verdict.why}; " if verdict.names else f"stage {earlier} is not done; "
+            raise MpoError(f"{stage}: {words}run `mpo {earlier} {run.folder}` first")
+
+
+def remedy(run: RunFolder, stage: str, verdict: Verdict) -> str:
+    """What is wrong, and the command that makes it right: one line."""
+    if stage == PREPARE:
+        right = (
+            "put them back, or use another folder" if verdict.state == "stale" else "run the next stage with --repair"
+        )
+        return f"{verdict.why}; {right}"
+    if verdict.state == "stale":
+        return f"stage {stage}: {verdict.why}; set it back, or run `mpo {stage} {run.folder} --redo`, which makes it and all that follows anew"
+    return f"stage {stage}: {verdict.why}; run `mpo {stage} {run.folder} --repair`, which makes it again"
+
+
+def begin(run: RunFolder, recipe: Recipe, stage: str) -> Manifest:
+    """Record what goes into a stage, before it writes anything."""
+    held = read_manifest(run, stage)
+    inputs = digests(run, inputs_of(run, recipe, stage))
+    manifest = Manifest(stage, fields_of(recipe, stage), inputs, None, library_versions())
+    if held is None or held.outputs is not None or held != manifest:
+        write_manifest(run, manifest)
+    return manifest
+
+
+def finish(run: RunFolder, recipe: Recipe, manifest: Manifest) -> None:
+    """Record what a stage has made."""
+    outputs = outputs_of(run, recipe, manifest.stage)
+    write_manifest(run, Manifest(manifest.stage, manifest.recipe, manifest.inputs, outputs, manifest.versions))
+
+
+def repair(run: RunFolder, recipe: Recipe, stage: str, names: Iterable[str]) -> list[str]:
+    """Delete what is damaged, so that the stage makes it again; returns what was deleted."""
+    names = list(names)
+    if stage == "import-pairs":
+        doomed = writes_of(run, recipe, stage)
+    elif stage == "train":
+        logs = {run.training_log.name, run.validation_log.name}
+        if logs & set(names):
+            doomed = writes_of(run, recipe, stage)  # what the steps said can only be had by taking them again
+        else:
+            doomed = [run.trained, *damaged_checkpoints(run, [run.folder / name for name in names])]
+    else:
+        doomed = [run.folder / name for name in names]
+    for path in doomed:
+        delete(path)
+    return [path.relative_to(run.folder).as_posix() for path in doomed]
+
+
+def redo(run: RunFolder, recipe: Recipe, stage: str) -> list[str]:
+    """Delete what a stage and those after it have made; returns their names, those that had made anything."""
+    stages = stages_of(recipe)
+    undone = []
+    for later in stages[stages.index(stage) :]:
+        paths = [path for path in (*writes_of(run, recipe, later), manifest_file(run, later)) if path.exists()]
+        for path in paths:
+            delete(path)
+        undone += [later] if paths else []
+    return undone
+
+
+def status(run: RunFolder, recipe: Recipe) -> list[tuple[str, Verdict, str]]:
+    """Of each stage in order: its verdict, and what to do about it ("" = nothing)."""
+    rows = []
+    for stage in (PREPARE, *stages_of(recipe)):
+        try:
+            verdict = examine(run, recipe, stage)
+        except MpoError as error:  # a manifest, or a table that it leads to, is damaged
+            verdict = Verdict("damaged", str(error))
+        todo = ""
+        if verdict.state in ("stale", "damaged") and stage != PREPARE:
+            todo = f"mpo {stage} {run.folder} --{'redo' if verdict.state == 'stale' else 'repair'}"
+        elif verdict.state != "done" and stage != PREPARE:
+            todo = f"mpo {stage} {run.folder}"
+        rows.append((stage, verdict, todo))
+    return rows

@@ -1,0 +1,48 @@
+"""One process at a time works on a run folder (several that were launched together count as one)."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mpo import MpoError
+from mpo.runtime.processes import is_main
+
+OWN = (".lock", ".owner.json")  # files that a lock leaves in the folder
+
+_locks: dict[Path, FileLock] = {}  # one for each folder, so that a process may take it twice
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder. The system lets go of it when the process ends, however it ends.
+
+    Raises MpoError with the owner's process id and host if another process holds it.
+    """
+    if not is_main():
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = _locks.setdefault(folder.resolve(), FileLock(folder / OWN[0]))
+    owner = folder / OWN[1]
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise MpoError(f"{folder} is in use by {_describe(owner)}; wait for it, or end it") from None
+    try:
+        owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n", "utf-8")
+        yield
+    finally:
+        lock.release()
+
+
+def _describe(owner: Path) -> str:
+    try:
+        held = json.loads(owner.read_text("utf-8"))
+        return f"process {held['pid']} on {held['host']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"
