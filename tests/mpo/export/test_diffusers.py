@@ -48,18 +48,6 @@ def test_the_file_is_plain_safetensors_with_its_alpha(finished):
         assert '"unet.lora_alpha": 8.0' in str(file.metadata())
 
 
-def test_the_file_can_be_read_by_whom_other_files_can(finished):
-    files = [finished / "lora" / name for name in ("pytorch_lora_weights.safetensors", "README.md")]
-    assert len({file.stat().st_mode for file in files}) == 1
-
-
-def test_the_card_says_how_it_was_made_and_what_it_is_not(finished):
-    card = (finished / "lora" / "README.md").read_text()
-    assert card.startswith("---\n")
-    for words in ("Diffusion-DPO", "win rate", "No person has rated it", "num_candidates: 4"):
-        assert words in card
-
-
 def test_metadata_order_does_not_reach_the_bytes(tmp_path):
     tensors = {"b": torch.ones(3), "a": torch.zeros(2, 2)}
     metadata = {str(k): "v" for k in range(12)}  # written in an order that differs from save to save

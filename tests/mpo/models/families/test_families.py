@@ -13,7 +13,7 @@ from peft import PeftModel
 from PIL import Image
 
 from mpo import MpoError
-from mpo.models.families import FAMILIES, denoiser_of, encode_latents, find_family, sampling_arguments
+from mpo.models.families import FAMILIES, denoiser_of, encode_latents, find_family
 from mpo.models.loading import load_pipeline
 from mpo.models.lora import add_lora, load_lora
 from mpo.models.noise import is_flow
@@ -21,30 +21,26 @@ from mpo.recipe import parse_recipe, read_recipe
 from mpo.run import run_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
-from tests.conftest import TRAIN_PROMPTS, small_fields
-from tests.mpo.families.pipelines import BUILDERS, build
+from tests.helpers.pipelines import BUILDERS, FLOWS, PACKED, build, sample, unpacked
+from tests.helpers.recipes import (
+    TRAIN_PROMPTS,
+    small_fields,
+)
 
-FLOWS = ("stable_diffusion_3", "flux", "sana", "qwen_image")
-PACKED = ("flux", "qwen_image")
 NAMES = list(BUILDERS)
-
-
-def sample(pipeline: Any, prompts: list[str], guidance_scale: float = 1.0, **arguments: Any) -> Any:
-    own = sampling_arguments(pipeline, guidance_scale=guidance_scale, num_prompts=len(prompts), size=(32, 32))
-    arguments = {"num_inference_steps": 3, "generator": torch.Generator().manual_seed(0), **own, **arguments}
-    return pipeline(prompts, **arguments)
-
-
-def unpacked(name: str, pipeline: Any, tensor: torch.Tensor) -> torch.Tensor:
-    """What a network takes or gives -> (B, c, h, w), by the pipeline's own unpacking."""
-    if name not in PACKED:
-        return tensor[:, :4]  # beyond that: PixArt's variance
-    scale = pipeline.vae_scale_factor
-    return pipeline._unpack_latents(tensor, 16 * scale, 16 * scale, scale).reshape(len(tensor), 4, 16, 16)
 
 
 def test_every_family_is_examined():
     assert {type(build(name)).__name__ for name in NAMES} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_every_family_names_modules_that_its_network_has(name):
+    pipeline = build(name)
+    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    targets = find_family(pipeline).lora_targets(denoiser)
+    modules = {module for module, _ in denoiser.named_modules()}
+    assert all(any(module.endswith(f".{target}") for module in modules) for target in targets)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -171,36 +167,12 @@ def test_a_perfect_prediction_leads_back_to_the_latents(name):
         torch.testing.assert_close(step.pred_original_sample, latents[k : k + 1], rtol=1e-3, atol=2e-3)
 
 
-def test_sdxl_takes_the_pictures_size_as_a_condition():
-    pipeline = build("stable_diffusion_xl")
-    family = find_family(pipeline)
-    seen = []
-    pipeline.unet.register_forward_hook(
-        lambda m, a, kwargs, o: seen.append(kwargs["added_cond_kwargs"]["time_ids"]), with_kwargs=True
-    )
-    with torch.no_grad():
-        pipeline(TRAIN_PROMPTS[0], width=48, height=32, num_inference_steps=1, guidance_scale=1.0)
-        family.predict(
-            pipeline, torch.zeros(1, 4, 16, 24), torch.tensor([5]), family.encode_prompts(pipeline, TRAIN_PROMPTS[:1])
-        )
-    assert seen[1].tolist() == seen[0].tolist() == [[32, 48, 0, 0, 32, 48]]
-
-
 def test_unknown_families_are_named():
     class NovelPipeline:
         pass
 
     with pytest.raises(MpoError, match=r"NovelPipeline.*StableDiffusionPipeline.*FluxPipeline"):
         find_family(NovelPipeline())
-
-
-def test_qwens_guidance_comes_with_a_negative_prompt():
-    pipeline = build("qwen_image")
-    arguments = sampling_arguments(pipeline, guidance_scale=4.0, num_prompts=2, size=None)
-    assert arguments == {"true_cfg_scale": 4.0, "negative_prompt": [" ", " "]}
-    plain = np.asarray(sample(pipeline, TRAIN_PROMPTS[:2], 1.0).images[0], dtype=int)
-    guided = np.asarray(sample(pipeline, TRAIN_PROMPTS[:2], 4.0).images[0], dtype=int)
-    assert np.abs(plain - guided).max() > 0
 
 
 @pytest.fixture(scope="module", params=NAMES)

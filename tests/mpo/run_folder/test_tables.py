@@ -1,23 +1,7 @@
 import pytest
 
 from mpo import MpoError
-from mpo.run_folder.files import replacing
 from mpo.run_folder.tables import CANDIDATES, read_table, write_table
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
-    file = tmp_path / "a.txt"
-    file.write_text("old")
-
-    def fail() -> None:
-        with replacing(file) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
-    assert file.read_text() == "old"
 
 
 def test_equal_tables_are_equal_bytes_and_damaged_ones_are_named(tmp_path):

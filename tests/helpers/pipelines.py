@@ -8,6 +8,7 @@ from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
     AutoencoderKLQwenImage,
+    DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -21,6 +22,7 @@ from diffusers import (
     SanaTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
@@ -35,9 +37,50 @@ from transformers import (
 )
 
 from mpo.embedded.train_base import build_tokenizer
-from tests.conftest import HELDOUT_PROMPTS, TRAIN_PROMPTS, build_pipeline
+from mpo.models.families import sampling_arguments
+from tests.helpers.recipes import HELDOUT_PROMPTS, TRAIN_PROMPTS
 from tests.reward.judges.small_vlms import qwen2_5_vl
 from tests.reward.judges.small_vlms import tokenizer as byte_tokenizer
+
+
+def build_pipeline(prediction_type: Any = "epsilon") -> StableDiffusionPipeline:
+    """Stable Diffusion's own classes with random weights; 32x32 pixels, 16x16 latents."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tokenizer = build_tokenizer([*TRAIN_PROMPTS, *HELDOUT_PROMPTS])
+        text = CLIPTextConfig(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=37, num_attention_heads=4, num_hidden_layers=2,
+            max_position_embeddings=24, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+        )  # fmt: skip
+        unet = UNet2DConditionModel(
+            sample_size=16, in_channels=4, out_channels=4, block_out_channels=(16, 32), layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=32, norm_num_groups=8, attention_head_dim=4,
+        )  # fmt: skip
+        two: Any = {  # diffusers types these as tuples of one
+            "block_out_channels": (16, 16),
+            "down_block_types": ("DownEncoderBlock2D",) * 2,
+            "up_block_types": ("UpDecoderBlock2D",) * 2,
+        }
+        vae = AutoencoderKL(latent_channels=4, norm_num_groups=8, **two)
+        scheduler = DDIMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
+            steps_offset=1, prediction_type=prediction_type,
+        )  # fmt: skip
+        parts: Any = {
+            "vae": vae,
+            "text_encoder": CLIPTextModel(text),
+            "tokenizer": tokenizer,
+            "unet": unet,
+            "scheduler": scheduler,
+        }
+        nothing: Any = None
+        pipeline = StableDiffusionPipeline(
+            **parts, safety_checker=nothing, feature_extractor=nothing, requires_safety_checker=False
+        )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
 
 PROMPTS = [*TRAIN_PROMPTS, *HELDOUT_PROMPTS]
 
@@ -212,3 +255,23 @@ def build(name: str) -> Any:
         pipeline = BUILDERS[name]()
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+FLOWS = ("stable_diffusion_3", "flux", "sana", "qwen_image")
+
+
+PACKED = ("flux", "qwen_image")
+
+
+def sample(pipeline: Any, prompts: list[str], guidance_scale: float = 1.0, **arguments: Any) -> Any:
+    own = sampling_arguments(pipeline, guidance_scale=guidance_scale, num_prompts=len(prompts), size=(32, 32))
+    arguments = {"num_inference_steps": 3, "generator": torch.Generator().manual_seed(0), **own, **arguments}
+    return pipeline(prompts, **arguments)
+
+
+def unpacked(name: str, pipeline: Any, tensor: torch.Tensor) -> torch.Tensor:
+    """What a network takes or gives -> (B, c, h, w), by the pipeline's own unpacking."""
+    if name not in PACKED:
+        return tensor[:, :4]  # beyond that: PixArt's variance
+    scale = pipeline.vae_scale_factor
+    return pipeline._unpack_latents(tensor, 16 * scale, 16 * scale, scale).reshape(len(tensor), 4, 16, 16)

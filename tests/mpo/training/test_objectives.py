@@ -5,7 +5,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpo.models.noise import min_snr_weight
 from mpo.training.objectives import (
     denoising_error,
     diffusion_dpo,
@@ -17,6 +16,8 @@ from mpo.training.objectives import (
 )
 
 error = st.floats(0, 4)
+
+
 beta = st.floats(0.1, 5000)
 
 
@@ -120,13 +121,6 @@ def test_gradients_against_finite_differences(objective):
     reference = torch.rand(2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     torch.autograd.gradcheck(lambda e: objective(e[0], e[1], *reference, beta=1.3, **options).loss, (errors,))
     torch.autograd.gradcheck(lambda e: mapo(e[0], e[1], beta=0.1, scale=7.0).loss, (errors,))
-
-
-def test_min_snr_weights():
-    snr = torch.tensor([0.5, 5.0, 50.0])
-    torch.testing.assert_close(min_snr_weight(snr, gamma=5.0, prediction_type="epsilon"), torch.tensor([1.0, 1.0, 0.1]))
-    expected = torch.tensor([0.5 / 1.5, 5 / 6, 5 / 51])
-    torch.testing.assert_close(min_snr_weight(snr, gamma=5.0, prediction_type="v_prediction"), expected)
 
 
 @pytest.mark.parametrize("name", ["dpo", "ipo", "hinge", "mapo"])
