@@ -4,7 +4,7 @@ VENV := .venv
 QUICKSTART_OUTPUT ?= runs/quickstart
 
 .DELETE_ON_ERROR:
-.PHONY: quickstart test test-vllm lint types unit clean
+.PHONY: quickstart test test-vllm lint types unit hooks clean
 
 quickstart: $(VENV)/.installed
 	$(VENV)/bin/mpo run quickstart --output $(QUICKSTART_OUTPUT)
@@ -21,6 +21,10 @@ types: $(VENV)/.installed-test
 
 unit: $(VENV)/.installed-test
 	$(VENV)/bin/pytest
+
+# What pre-commit runs before a commit, on every file.
+hooks: $(VENV)/.installed-test
+	$(VENV)/bin/pre-commit run --all-files --show-diff-on-failure
 
 # The server judge against a real vLLM, in an environment of its own (about 6 GB). With a vLLM at hand:
 # make test-vllm VLLM=/path/to/bin/vllm

@@ -1,38 +1,149 @@
-"""Imports go one way: recipes -> mpo -> reward."""
+"""What may import what, what lies at the top of mpo/, and that every module has its tests."""
 
 import ast
 import re
 import sys
-from importlib.metadata import requires
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
+# The floors of mpo/, top to bottom. A module imports from its own floor and from those below; no stage imports a stage.
+FLOORS = (
+    ("cli",),
+    ("study",),
+    ("plan",),
+    ("run", "take_over"),
+    ("stages",),
+    ("pages",),
+    ("export",),
+    ("training",),
+    ("comparison",),
+    ("data",),
+    ("models",),
+    ("scoring",),
+    ("recipe",),
+    ("run_folder",),
+    ("runtime",),
+    ("embedded",),
+)
+ROOM_FILES = {"__init__.py", "model_costs.yaml"}  # at the top of mpo/, beside the floors
+# Modules without a test file of their own, and where their promises are tested.
+TESTED_ELSEWHERE = {
+    "mpo/stages/report.py": "tests/mpo/pages/test_report.py: the stage only writes that page",
+    **dict.fromkeys(
+        [f"mpo/models/families/{name}.py" for name in ("flux", "sana", "stable_diffusion", "stable_diffusion_3")],
+        "tests/mpo/models/families/test_families.py walks over every family",
+    ),
+    "reward/errors.py": "holds no code but names",
+    "reward/judges/loading.py": "tests/reward/judges/test_vlm.py and test_cogvlm2.py: judges that load",
+    "reward/judges/measures.py": "tests/reward/judges/test_measured.py: the judge asks each measure",
+    "reward/judges/packing.py": "tests/reward/judges/test_vlm.py: packed against one by one",
+    "reward/judges/yes_no.py": "tests/reward/judges/test_vlm.py: whose answers it reads",
+}  # fmt: skip
+# Tests of more than a module, and what they are of.
+TESTS_OF_NO_MODULE = {
+    "tests/mpo/embedded/test_model.py": "the weights in mpo/embedded/model",
+    "tests/mpo/models/families/test_families.py": "every family",
+    "tests/reward/judges/test_vllm.py": "the server judge against a real vLLM",
+}
+OPTIONAL = {"openai"}  # what an extra installs, imported by the module that needs it
+BY_NAME = {"bitsandbytes", "deepspeed"}  # asked for by name, and named where they are missing
 
-OPTIONAL = {"reward/tune.py": {"datasets", "trl"}}  # module -> what only an extra installs
+
+def files(*packages: str) -> list[str]:
+    """Paths of the Python files of packages."""
+    return [p.relative_to(ROOT).as_posix() for package in packages for p in sorted((ROOT / package).rglob("*.py"))]
 
 
-def imported(package: str) -> set[str]:
-    names = set()
-    for file in (ROOT / package).rglob("*.py"):
-        optional = OPTIONAL.get(file.relative_to(ROOT).as_posix(), set())
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, ast.Import):
-                names |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                names.add((node.module or "").split(".")[0])
-        names -= optional
-    return names
+def modules(*packages: str) -> list[str]:
+    """The same, but for those that make a folder a package."""
+    return [path for path in files(*packages) if not path.endswith("/__init__.py")]
 
 
-def test_reward_knows_nothing_of_mpo():
-    assert not imported("reward") & {"mpo", "benchmarks", "tests", "diffusers"}
-    assert not imported("mpo") & {"benchmarks", "tests"}
+def imports(path: str) -> Iterator[str]:
+    """Dotted names that a file imports anywhere, within functions too: packages, modules or names in them."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} imports by a relative name"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def floor_of(name: str) -> int | None:
+    """Of a dotted name within mpo; None for what mpo/__init__.py defines, which all may have."""
+    part = name.split(".")[1] if "." in name else ""
+    return next((k for k, floor in enumerate(FLOORS) if part in floor), None)
+
+
+def stage_of(name: str) -> str | None:
+    return name.split(".")[2] if name.startswith("mpo.stages.") else None
+
+
+@pytest.mark.parametrize("path", [path for path in files("mpo") if path != "mpo/__init__.py"])
+def test_imports_go_down_only(path):
+    importer = path.removesuffix(".py").replace("/", ".")
+    floor = floor_of(importer)
+    assert floor is not None, f"{path} lies on no floor; give its name a place in FLOORS, or move it into a room"
+    for imported in imports(path):
+        if not imported.startswith("mpo."):
+            continue
+        below = floor_of(imported)
+        assert below is None or below >= floor, f"{importer} imports {imported}, which lies on a floor above it"
+        other = stage_of(imported)
+        assert other is None or stage_of(importer) in (None, other), f"stage {importer} imports stage {imported}"
+
+
+def test_packages_import_one_way():
+    """Recipes -> mpo -> reward, and reward needs no diffusion library."""
+    forbidden = {"reward": {"mpo", "benchmarks", "tests", "diffusers"}, "mpo": {"benchmarks", "tests"}}
+    for package, others in forbidden.items():
+        for path in files(package):
+            for imported in imports(path):
+                assert imported.split(".")[0] not in others, f"{path} imports {imported}"
+
+
+def test_the_top_of_mpo_holds_the_floors_and_no_more():
+    floors = {name for floor in FLOORS for name in floor}
+    entries = {p.name for p in (ROOT / "mpo").iterdir() if p.name not in ("__pycache__", ".DS_Store")}
+    strange = {entry for entry in entries - ROOM_FILES if entry.removesuffix(".py") not in floors}
+    assert not strange, f"mpo/ holds {', '.join(sorted(strange))} at its top, which the layout does not name"
+
+
+@pytest.mark.parametrize("path", modules("mpo", "reward"))
+def test_every_module_has_its_test_file(path):
+    folder, _, name = path.rpartition("/")
+    test = f"tests/{folder}/test_{name}"
+    if path in TESTED_ELSEWHERE:
+        assert not (ROOT / test).exists(), f"{path} has {test}; take it off TESTED_ELSEWHERE"
+    else:
+        assert (ROOT / test).is_file(), f"{path} has no {test}, and TESTED_ELSEWHERE gives no reason"
+
+
+@pytest.mark.parametrize("path", [path for path in modules("tests/mpo", "tests/reward") if "/test_" in path])
+def test_every_test_file_has_its_module(path):
+    module = path.removeprefix("tests/").replace("/test_", "/")
+    assert (ROOT / module).is_file() != (path in TESTS_OF_NO_MODULE), f"{path} is of no module, such as {module}"
+
+
+@pytest.mark.parametrize("path", [path for path in modules("tests") if "/test_" in path])
+def test_no_test_file_lends_to_another(path):
+    """What two of them use stands in a helper module."""
+    lent = [name for name in imports(path) if re.match(r"tests\..*\btest_\w+\.", name)]
+    assert not lent, f"{path} imports {', '.join(lent)}; move what it needs to tests/helpers"
 
 
 def test_every_import_is_declared():
-    packages = {re.split(r"[<>=]", name)[0] for name in requires("mpo") or () if "extra ==" not in name}
-    modules = {"pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage", "scikit-learn": "sklearn"}
-    optional = {"bitsandbytes", "deepspeed"}  # asked for by name, and named where they are missing
-    known = {modules.get(p, p).replace("-", "_") for p in packages} | {"mpo", "reward", "tokenizers"} | optional
-    assert {n for n in imported("mpo") | imported("reward") if n not in sys.stdlib_module_names} <= known
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    packages = re.findall(r'^    "([\w-]+)', text.split("\ndependencies = [")[1].split("\n]")[0], re.MULTILINE)
+    distributions = {"pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage", "scikit-learn": "sklearn"}
+    declared = {distributions.get(name, name).replace("-", "_") for name in packages}
+    own = {"mpo", "reward", "tokenizers"}  # tokenizers comes with transformers, whose tokenizers it builds
+    for path in files("mpo", "reward"):
+        for imported in imports(path):
+            name = imported.split(".")[0]
+            known = name in sys.stdlib_module_names or name in declared | own | OPTIONAL | BY_NAME
+            assert known, f"{path} imports {imported}, which pyproject.toml does not declare"

@@ -7,11 +7,10 @@ from typer.testing import CliRunner
 from benchmarks.model_sizes import configs, count
 from mpo import MpoError
 from mpo.cli import app
-from mpo.models.families import FAMILIES, find_family
+from mpo.models.families import FAMILIES
 from mpo.plan import claims, describe, facts, figure, plan
 from mpo.recipe import load_recipe, parse_recipe, recipes_folder, shipped_recipes
 from mpo.run import stages_of
-from tests.mpo.families.pipelines import BUILDERS, build
 
 LARGE = [name for name in shipped_recipes() if name != "quickstart"]
 
@@ -96,12 +95,3 @@ def test_facts_are_what_the_benchmark_counts(name):
 def test_facts_are_of_known_families():
     assert facts().keys() == configs().keys()
     assert {known["pipeline"] for known in facts().values()} == set(FAMILIES)
-
-
-@pytest.mark.parametrize("name", BUILDERS)
-def test_every_family_names_modules_that_its_network_has(name):
-    pipeline = build(name)
-    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
-    targets = find_family(pipeline).lora_targets(denoiser)
-    modules = {module for module, _ in denoiser.named_modules()}
-    assert all(any(module.endswith(f".{target}") for module in modules) for target in targets)

@@ -1,7 +1,15 @@
 import pytest
 import yaml
 
-from mpo.recipe import RecipeError, dump_recipe, load_recipe, parse_recipe, read_recipe, shipped_recipes
+from mpo.recipe import (
+    RecipeError,
+    Select,
+    dump_recipe,
+    load_recipe,
+    parse_recipe,
+    read_recipe,
+    shipped_recipes,
+)
 
 
 @pytest.mark.parametrize("name", list(shipped_recipes()))
@@ -65,3 +73,23 @@ def test_unknown_and_unreadable_recipes(tmp_path, fields):
 def test_recipes_are_frozen(fields):
     with pytest.raises(ValueError, match="frozen"):
         parse_recipe(fields, source="small").train.beta = 1.0  # type: ignore[misc]
+
+
+def test_sections_that_do_not_go_together_are_named(fields):
+    with pytest.raises(RecipeError, match="give either a section 'generate' or a section 'preferences'"):
+        parse_recipe(fields | {"preferences": {"path": "x", "layout": "pairs"}}, source="both")
+    with pytest.raises(RecipeError, match=r"select.strategy='given' needs a section 'preferences'"):
+        parse_recipe(fields | {"select": {"strategy": "given", "margin": 0.0}}, source="none")
+    with pytest.raises(RecipeError, match=r"prompts.train.pathh is unknown; known here: path, column"):
+        parse_recipe(fields | {"prompts": {"train": {"path": "x", "pathh": "x"}, "heldout": "y"}}, source="typo")
+
+
+def test_validation_prompts_and_section_go_together(fields, tmp_path):
+    fields["prompts"]["validation"] = fields["prompts"]["heldout"]
+    with pytest.raises(RecipeError, match=r"prompts.validation and a section 'validation' go together"):
+        parse_recipe(fields, source="small")
+
+
+def test_margin_must_not_be_negative():
+    with pytest.raises(ValueError, match="margin"):
+        Select(margin=-0.1)

@@ -6,29 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from reward import Checklist, JudgeError, Question, VisionReward, load_checklist
+from reward import Checklist, Question, VisionReward, load_checklist
 from reward.cache import AnswerCache, answer_key
 from reward.checklist import SubDimension
-from reward.judges import AnswersAnything
-from reward.media import Sampling
-
-
-class CountingJudge(AnswersAnything):
-    """Says yes in proportion to a picture's red, and counts what it is asked."""
-
-    mediums = ("image",)
-    sampling = Sampling(max_frames=1)
-    fingerprint = "counting"
-    batch_size = 4
-
-    def __init__(self):
-        self.num_asked = 0
-
-    def answer(self, media, prompts, questions):
-        self.num_asked += len(media)
-        if "unanswerable" in prompts:
-            raise JudgeError("prompt 'unanswerable' cannot be answered")
-        return np.array([[np.asarray(m)[..., 0].mean() / 255] * len(questions) for m in media])
+from tests.helpers.judges import CountingJudge
 
 
 def pictures(count: int) -> list[Image.Image]:

@@ -6,7 +6,7 @@ from reward import VisionReward
 from reward.errors import RewardError
 from reward.pairs import agreements, fit_on_pairs, judge_pairs
 from reward.preferences import Preference
-from tests.reward.test_cache import CountingJudge
+from tests.helpers.judges import CountingJudge
 
 
 def reds(count: int) -> list[Image.Image]:

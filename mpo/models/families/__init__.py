@@ -3,7 +3,7 @@
 The family is found from the class of the pipeline that the model's folder or hub id names.
 """
 
-import importlib
+import importlib.util
 import inspect
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -60,9 +60,17 @@ def find_family(pipeline: Any) -> Family:
 
 
 def family_of_class(class_name: str) -> Any:
+    """The family of a pipeline's class. Raises MpoError listing those known, or naming what is not installed."""
     if class_name not in FAMILIES:
         raise MpoError(f"model pipeline class {class_name!r} belongs to no known family; known: {', '.join(FAMILIES)}")
-    return importlib.import_module(FAMILIES[class_name])
+    family = importlib.import_module(FAMILIES[class_name])
+    extra, libraries = getattr(family, "EXTRA", ("", ()))
+    absent = [name for name in libraries if importlib.util.find_spec(name) is None]
+    if absent:
+        raise MpoError(
+            f"model.path names a {class_name}, which needs {' and '.join(absent)}; pip install 'mpo[{extra}]'"
+        )
+    return family
 
 
 def denoiser_name(pipeline: Any) -> str:

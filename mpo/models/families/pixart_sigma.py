@@ -12,6 +12,10 @@ from mpo.models.noise import diffusion_noise as add_noise
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
 
 SIZE_MULTIPLE = 16  # of pixels: the autoencoder's 8, and patches of 2x2
+EXTRA = (
+    "pixart",
+    ("bs4", "ftfy"),
+)  # without them the pipeline samples and encodes other captions than it was trained on
 
 
 def encode_prompts(pipeline: PixArtSigmaPipeline, prompts: Sequence[str]) -> Conditioning:

@@ -1,0 +1,115 @@
+"""Ends a program at a chosen moment of its work on files, to see that the next run makes up for it.
+
+    python tests/faults/kill.py RUN EVENT PATTERN COUNT ARGUMENTS...
+
+runs `mpo ARGUMENTS` and kills the process with SIGKILL. Two kinds of event, as the interpreter's audit hooks name them:
+"open", a file is opened for writing, and "os.rename", a whole file or folder is about to take its place. PATTERN is
+compared, as fnmatch does, with the path relative to the folder RUN; COUNT tells which of the matching events, from 1.
+What libraries write by code that is not Python (safetensors, parquet) raises no "open", but their "os.rename" follows.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+KILL = str(Path(__file__))
+
+
+class Moment(NamedTuple):
+    """When to end: just before the COUNT-th event of a kind on a path that matches."""
+
+    event: str  # "open" or "os.rename"
+    pattern: str
+    count: int
+
+    @property
+    def arguments(self) -> tuple[str, str, str]:
+        return self.event, self.pattern, str(self.count)
+
+
+class Interrupted(BaseException):
+    """Stands for the end of the process where it is not ended; no `except Exception` catches it."""
+
+
+def path_of(event: str, arguments: tuple[Any, ...]) -> Any:
+    """What an event is about; None for a file that is only read."""
+    if event == "os.rename":
+        return arguments[1]
+    path, _, flags = arguments
+    return path if flags & (os.O_WRONLY | os.O_RDWR) else None
+
+
+def watch(folder: Path, moment: Moment, end: Callable[[], None]) -> Callable[[str, tuple[Any, ...]], None]:
+    """An audit hook that calls `end` at the moment. An audit hook stays as long as its process."""
+    count = 0
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal count
+        if event != moment.event:
+            return
+        path = path_of(event, arguments)
+        if not isinstance(path, (str, os.PathLike)):  # none, a descriptor, or bytes
+            return
+        path = os.path.abspath(path)
+        if path.startswith(f"{folder}{os.sep}") and fnmatch(os.path.relpath(path, folder), moment.pattern):
+            count += 1
+            if count == moment.count:
+                end()
+
+    return hook
+
+
+_hooks: list[Callable[[str, tuple[Any, ...]], None]] = []  # of the moments that are waited for
+
+
+def _dispatch(event: str, arguments: tuple[Any, ...]) -> None:
+    for hook in _hooks:
+        hook(event, arguments)
+
+
+@cache
+def _install() -> None:
+    sys.addaudithook(_dispatch)
+
+
+@contextmanager
+def interrupted(folder: Path, moment: Moment) -> Iterator[None]:
+    """Raise Interrupted at the moment, within this process, and swallow it here. Fails where the moment never comes.
+
+    A hundredth of the time of a process that is killed, but `finally` clauses run.
+    """
+
+    def end() -> None:
+        raise Interrupted
+
+    _install()
+    _hooks.append(watch(folder.absolute(), moment, end))
+    try:
+        yield
+    except Interrupted:
+        return
+    finally:
+        _hooks.pop()
+    raise AssertionError(f"{moment} did not come")
+
+
+def main() -> None:
+    folder, event, pattern, count, *arguments = sys.argv[1:]
+    from mpo.cli import main as mpo
+
+    hook = watch(
+        Path(folder).absolute(), Moment(event, pattern, int(count)), lambda: os.kill(os.getpid(), signal.SIGKILL)
+    )
+    sys.addaudithook(hook)
+    sys.argv = ["mpo", *arguments]
+    mpo()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""Every family's own classes in a very small size, from config, with random weights."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderDC,
+    AutoencoderKL,
+    AutoencoderKLQwenImage,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
+    SanaPipeline,
+    SanaTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    Gemma2Config,
+    Gemma2Model,
+    T5Config,
+    T5EncoderModel,
+)
+
+from mpo.embedded.train_base import build_tokenizer
+from mpo.models.families import sampling_arguments
+from tests.helpers.recipes import HELDOUT_PROMPTS, TRAIN_PROMPTS
+from tests.reward.judges.small_vlms import qwen2_5_vl
+from tests.reward.judges.small_vlms import tokenizer as byte_tokenizer
+
+
+def build_pipeline(prediction_type: Any = "epsilon") -> StableDiffusionPipeline:
+    """Stable Diffusion's own classes with random weights; 32x32 pixels, 16x16 latents."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tokenizer = build_tokenizer([*TRAIN_PROMPTS, *HELDOUT_PROMPTS])
+        text = CLIPTextConfig(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=37, num_attention_heads=4, num_hidden_layers=2,
+            max_position_embeddings=24, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+        )  # fmt: skip
+        unet = UNet2DConditionModel(
+            sample_size=16, in_channels=4, out_channels=4, block_out_channels=(16, 32), layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=32, norm_num_groups=8, attention_head_dim=4,
+        )  # fmt: skip
+        two: Any = {  # diffusers types these as tuples of one
+            "block_out_channels": (16, 16),
+            "down_block_types": ("DownEncoderBlock2D",) * 2,
+            "up_block_types": ("UpDecoderBlock2D",) * 2,
+        }
+        vae = AutoencoderKL(latent_channels=4, norm_num_groups=8, **two)
+        scheduler = DDIMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
+            steps_offset=1, prediction_type=prediction_type,
+        )  # fmt: skip
+        parts: Any = {
+            "vae": vae,
+            "text_encoder": CLIPTextModel(text),
+            "tokenizer": tokenizer,
+            "unet": unet,
+            "scheduler": scheduler,
+        }
+        nothing: Any = None
+        pipeline = StableDiffusionPipeline(
+            **parts, safety_checker=nothing, feature_extractor=nothing, requires_safety_checker=False
+        )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+PROMPTS = [*TRAIN_PROMPTS, *HELDOUT_PROMPTS]
+
+
+def clip(cls: Any, **fields: Any) -> tuple[Any, Any]:
+    tokenizer = build_tokenizer(PROMPTS)
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=37, num_attention_heads=4, num_hidden_layers=3,
+        max_position_embeddings=24, bos_token_id=0, eos_token_id=1, pad_token_id=1, projection_dim=32, **fields,
+    )  # fmt: skip
+    return cls(config).eval(), tokenizer
+
+
+def t5(width: int = 32) -> tuple[Any, Any]:
+    tokenizer = byte_tokenizer(PROMPTS)
+    config = T5Config(
+        vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=48, num_layers=2, num_heads=4, pad_token_id=0
+    )
+    return T5EncoderModel(config).eval(), tokenizer
+
+
+def autoencoder(latent_channels: int = 4, **fields: Any) -> AutoencoderKL:
+    """32x32 pixels -> 16x16 latents."""
+    two: Any = {
+        "block_out_channels": (16, 16),
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+    }
+    return AutoencoderKL(latent_channels=latent_channels, norm_num_groups=8, **two, **fields).eval()
+
+
+def stable_diffusion() -> Any:
+    return build_pipeline()
+
+
+def stable_diffusion_v() -> Any:
+    return build_pipeline("v_prediction")
+
+
+def stable_diffusion_xl() -> Any:
+    encoder, tokenizer = clip(CLIPTextModel)
+    encoder_2, tokenizer_2 = clip(CLIPTextModelWithProjection)
+    shape: Any = {  # diffusers types these as tuples of one
+        "block_out_channels": (16, 32),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "attention_head_dim": (2, 4),
+        "transformer_layers_per_block": (1, 1),
+    }
+    unet = UNet2DConditionModel(
+        sample_size=16, in_channels=4, out_channels=4, layers_per_block=1, cross_attention_dim=64, norm_num_groups=8,
+        use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=80, **shape,
+    )  # fmt: skip
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
+    )
+    parts: Any = {
+        "vae": autoencoder(scaling_factor=0.13025), "text_encoder": encoder, "text_encoder_2": encoder_2,
+        "tokenizer": tokenizer, "tokenizer_2": tokenizer_2, "unet": unet, "scheduler": scheduler,
+    }  # fmt: skip
+    return StableDiffusionXLPipeline(**parts, add_watermarker=False)
+
+
+def stable_diffusion_3() -> Any:
+    first, tokenizer = clip(CLIPTextModelWithProjection)
+    second, tokenizer_2 = clip(CLIPTextModelWithProjection)
+    third, tokenizer_3 = t5(64)
+    transformer = SD3Transformer2DModel(
+        sample_size=16, patch_size=2, in_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=4,
+        joint_attention_dim=64, caption_projection_dim=32, pooled_projection_dim=64, out_channels=4, pos_embed_max_size=16,
+        dual_attention_layers=(0,), qk_norm="rms_norm",
+    )  # fmt: skip
+    parts: Any = {
+        "transformer": transformer, "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
+        "vae": autoencoder(scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False),
+        "text_encoder": first, "tokenizer": tokenizer, "text_encoder_2": second, "tokenizer_2": tokenizer_2,
+        "text_encoder_3": third, "tokenizer_3": tokenizer_3,
+    }  # fmt: skip
+    return StableDiffusion3Pipeline(**parts)
+
+
+def flux() -> Any:
+    first, tokenizer = clip(CLIPTextModel)
+    second, tokenizer_2 = t5()
+    transformer = FluxTransformer2DModel(
+        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=32, pooled_projection_dim=32, guidance_embeds=True, axes_dims_rope=(4, 4, 8),
+    )  # fmt: skip
+    parts: Any = {
+        "transformer": transformer, "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        "vae": autoencoder(scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False),
+        "text_encoder": first, "tokenizer": tokenizer, "text_encoder_2": second, "tokenizer_2": tokenizer_2,
+    }  # fmt: skip
+    return FluxPipeline(**parts)
+
+
+def sana() -> Any:
+    tokenizer = byte_tokenizer(PROMPTS)
+    encoder = Gemma2Model(
+        Gemma2Config(
+            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
+            num_key_value_heads=2, head_dim=8, pad_token_id=0, max_position_embeddings=4096,
+        )
+    )  # fmt: skip
+    transformer = SanaTransformer2DModel(
+        in_channels=4, out_channels=4, num_layers=1, num_attention_heads=2, attention_head_dim=8, num_cross_attention_heads=2,
+        cross_attention_head_dim=8, cross_attention_dim=16, caption_channels=16, sample_size=32,
+    )  # fmt: skip
+    blocks: Any = ("ResBlock", "EfficientViTBlock")  # typed as a tuple of one
+    vae = AutoencoderDC(
+        latent_channels=4, attention_head_dim=2, encoder_block_types=blocks,
+        decoder_block_types=blocks, encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8), encoder_layers_per_block=(1, 1), decoder_layers_per_block=(1, 1),
+        encoder_qkv_multiscales=((), (5,)), decoder_qkv_multiscales=((), (5,)), downsample_block_type="conv",
+        upsample_block_type="interpolate", decoder_norm_types="rms_norm", decoder_act_fns="silu", scaling_factor=0.41407,
+    )  # fmt: skip
+    scheduler = DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0, final_sigmas_type="zero"
+    )
+    parts: Any = {
+        "tokenizer": tokenizer, "text_encoder": encoder.eval(), "vae": vae.eval(), "transformer": transformer,
+        "scheduler": scheduler,
+    }  # fmt: skip
+    return SanaPipeline(**parts)
+
+
+def pixart_sigma() -> Any:
+    encoder, tokenizer = t5()
+    transformer = PixArtTransformer2DModel(
+        num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=8, num_layers=2, cross_attention_dim=32,
+        sample_size=32, patch_size=2, caption_channels=32, use_additional_conditions=False, interpolation_scale=1,
+    )  # fmt: skip
+    scheduler = DPMSolverMultistepScheduler(beta_schedule="linear")
+    parts: Any = {
+        "tokenizer": tokenizer, "text_encoder": encoder, "vae": autoencoder(scaling_factor=0.13025),
+        "transformer": transformer, "scheduler": scheduler,
+    }  # fmt: skip
+    return PixArtSigmaPipeline(**parts)
+
+
+def qwen_image() -> Any:
+    words = byte_tokenizer(PROMPTS)
+    encoder, _ = qwen2_5_vl("eager", words=words)
+    transformer = QwenImageTransformer2DModel(
+        patch_size=2, in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=64, axes_dims_rope=(4, 4, 8),
+    )  # fmt: skip
+    vae = AutoencoderKLQwenImage(
+        base_dim=16, z_dim=4, dim_mult=[1, 2], num_res_blocks=1, temperal_downsample=[False],
+        latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[1.5, 0.8, 1.1, 2.0],
+    )  # fmt: skip
+    parts: Any = {
+        "tokenizer": words, "text_encoder": encoder.eval(), "vae": vae.eval(), "transformer": transformer,
+        "scheduler": FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=True),
+    }  # fmt: skip
+    return QwenImagePipeline(**parts)
+
+
+BUILDERS: dict[str, Callable[[], Any]] = {
+    f.__name__: f
+    for f in (
+        stable_diffusion, stable_diffusion_v, stable_diffusion_xl, stable_diffusion_3, flux, sana, pixart_sigma, qwen_image
+    )
+}  # fmt: skip
+
+
+def build(name: str) -> Any:
+    """The pipeline by its family's name, the same weights each time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        pipeline = BUILDERS[name]()
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+FLOWS = ("stable_diffusion_3", "flux", "sana", "qwen_image")
+
+
+PACKED = ("flux", "qwen_image")
+
+
+def sample(pipeline: Any, prompts: list[str], guidance_scale: float = 1.0, **arguments: Any) -> Any:
+    own = sampling_arguments(pipeline, guidance_scale=guidance_scale, num_prompts=len(prompts), size=(32, 32))
+    arguments = {"num_inference_steps": 3, "generator": torch.Generator().manual_seed(0), **own, **arguments}
+    return pipeline(prompts, **arguments)
+
+
+def unpacked(name: str, pipeline: Any, tensor: torch.Tensor) -> torch.Tensor:
+    """What a network takes or gives -> (B, c, h, w), by the pipeline's own unpacking."""
+    if name not in PACKED:
+        return tensor[:, :4]  # beyond that: PixArt's variance
+    scale = pipeline.vae_scale_factor
+    return pipeline._unpack_latents(tensor, 16 * scale, 16 * scale, scale).reshape(len(tensor), 4, 16, 16)

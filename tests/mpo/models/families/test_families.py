@@ -1,0 +1,230 @@
+"""Each family against its own pipeline: what it conditions on, predicts, encodes and adds; and the whole loop on it."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderTiny, DDPMScheduler, DiffusionPipeline
+from peft import PeftModel
+from PIL import Image
+
+from mpo import MpoError
+from mpo.models.families import FAMILIES, denoiser_of, encode_latents, find_family
+from mpo.models.loading import load_pipeline
+from mpo.models.lora import add_lora, load_lora
+from mpo.models.noise import is_flow
+from mpo.recipe import parse_recipe, read_recipe
+from mpo.run import run_recipe
+from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tables import read_table
+from tests.helpers.pipelines import BUILDERS, FLOWS, PACKED, build, sample, unpacked
+from tests.helpers.recipes import (
+    TRAIN_PROMPTS,
+    small_fields,
+)
+
+NAMES = list(BUILDERS)
+
+
+def test_every_family_is_examined():
+    assert {type(build(name)).__name__ for name in NAMES} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_every_family_names_modules_that_its_network_has(name):
+    pipeline = build(name)
+    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    targets = find_family(pipeline).lora_targets(denoiser)
+    modules = {module for module, _ in denoiser.named_modules()}
+    assert all(any(module.endswith(f".{target}") for module in modules) for target in targets)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_conditions_and_predictions_equal_the_pipelines_own_loop(name):
+    """Prompts of different lengths; Flux at a distilled guidance."""
+    pipeline = build(name)
+    family = find_family(pipeline)
+    seen: list[tuple[Any, dict, Any]] = []
+    hook = denoiser_of(pipeline).register_forward_hook(
+        lambda m, args, kwargs, out: seen.append((args, kwargs, out[0])), with_kwargs=True
+    )
+    guidance = 3.5 if name == "flux" else 1.0
+    prompts = [TRAIN_PROMPTS[0], TRAIN_PROMPTS[1] + " and a green heart", "a circle"]
+    sample(pipeline, prompts, guidance)
+    hook.remove()
+    conditioning = family.encode_prompts(pipeline, prompts)
+    assert len(seen) == 3
+    for args, kwargs, prediction in seen:
+        latents = unpacked(name, pipeline, args[0] if args else kwargs["hidden_states"])
+        given = {**kwargs, **(kwargs.get("added_cond_kwargs") or {})}
+        for key, value in conditioning.items():
+            torch.testing.assert_close(value, given[key], rtol=0, atol=0, msg=key)
+        raw = args[1] if len(args) > 1 else kwargs["timestep"]
+        timesteps = (raw * 1000 if name in PACKED else raw).reshape(-1).expand(len(prompts))
+        ours = family.predict(pipeline, latents, timesteps, {**conditioning, "guidance": torch.full((3,), guidance)})
+        assert ours.shape == latents.shape
+        torch.testing.assert_close(ours, unpacked(name, pipeline, prediction), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_encoding_is_the_inverse_of_the_pipelines_decoding(name, monkeypatch):
+    """What the pipeline hands to the decoder, handed back by the encoder, comes out as the pipeline's latents."""
+    pipeline = build(name)
+    latents = unpacked(name, pipeline, sample(pipeline, TRAIN_PROMPTS[:2], output_type="latent").images)
+    decoded = []
+    decode = pipeline.vae.decode
+    monkeypatch.setattr(pipeline.vae, "decode", lambda z, *a, **k: decoded.append(z) or decode(z, *a, **k))
+    sample(pipeline, TRAIN_PROMPTS[:2])
+    taken = []
+    mode = SimpleNamespace(mode=lambda: decoded[0])
+    monkeypatch.setattr(
+        pipeline.vae,
+        "encode",
+        lambda x: (
+            taken.append(x)
+            or (SimpleNamespace(latent=decoded[0]) if name == "sana" else SimpleNamespace(latent_dist=mode))
+        ),
+    )
+    pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    encoded = find_family(pipeline).encode_media(pipeline, pixels)
+    torch.testing.assert_close(encoded, latents, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(taken[0].reshape(pixels.shape), pipeline.image_processor.normalize(pixels))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_encoding_runs_on_the_real_autoencoder(name):
+    pipeline = build(name)
+    pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    encoded = find_family(pipeline).encode_media(pipeline, pixels)
+    assert encoded.shape == (2, 4, 16, 16)
+    assert encoded.isfinite().all()
+    torch.testing.assert_close(find_family(pipeline).encode_media(pipeline, pixels), encoded, rtol=0, atol=0)
+
+
+def test_the_small_autoencoder_and_half_precision():
+    pipeline = build("stable_diffusion_xl")
+    pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        full = find_family(pipeline).encode_media(pipeline, pixels)
+        pipeline.vae.to(torch.float16)  # SDXL's overflows there, and is used in float32
+        torch.testing.assert_close(find_family(pipeline).encode_media(pipeline, pixels), full, rtol=1e-2, atol=1e-2)
+        assert pipeline.vae.dtype == torch.float16
+        channels = (8, 8)
+        tiny = AutoencoderTiny(
+            encoder_block_out_channels=channels, decoder_block_out_channels=channels, num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1), scaling_factor=0.7
+        )  # fmt: skip
+        torch.testing.assert_close(encode_latents(tiny, pixels) / 0.7, tiny.encode(pixels * 2 - 1).latents)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_a_perfect_prediction_leads_back_to_the_latents(name):
+    """The target, taken for a prediction, is turned by the scheduler to the latents; noise is the scheduler's own."""
+    pipeline = build(name)
+    family = find_family(pipeline)
+    latents, noise = torch.randn(2, 2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert is_flow(pipeline.scheduler) == (name in FLOWS)
+    timesteps = torch.tensor([130.0, 720.0]) if name in FLOWS else torch.tensor([10, 700])
+    noisy, target = family.add_noise(pipeline, latents, noise, timesteps)
+    if name in FLOWS:
+        s = (timesteps / 1000).view(-1, 1, 1, 1)
+        torch.testing.assert_close(noisy - s * target, latents, rtol=1e-4, atol=1e-5)
+        scheduler = pipeline.scheduler
+        if name == "sana":
+            scheduler.set_timesteps(5)
+            for k, t in enumerate(scheduler.timesteps):
+                ours, v = family.add_noise(pipeline, latents[:1], noise[:1], scheduler.sigmas[k : k + 1] * 1000)
+                scheduler._step_index = k
+                x0 = scheduler.convert_model_output(v, sample=ours)
+                torch.testing.assert_close(x0, latents[:1], rtol=1e-3, atol=1e-3)
+                assert float(t) == pytest.approx(float(scheduler.sigmas[k]) * 1000, abs=1)
+        else:
+            arguments = {"mu": 0.8} if scheduler.config.use_dynamic_shifting else {}
+            scheduler.set_timesteps(5, **arguments)
+            for k, t in enumerate(scheduler.timesteps):
+                ours, v = family.add_noise(pipeline, latents[:1], noise[:1], t[None])
+                torch.testing.assert_close(ours, scheduler.scale_noise(latents[:1], t[None], noise[:1]))
+                scheduler._step_index = k
+                ahead = scheduler.step(v, t, ours).prev_sample
+                following = scheduler.sigmas[k + 1]
+                torch.testing.assert_close(
+                    ahead, (1 - following) * latents[:1] + following * noise[:1], rtol=1e-4, atol=1e-4
+                )
+        return
+    scheduler: Any = DDPMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
+    torch.testing.assert_close(noisy, scheduler.add_noise(latents, noise, timesteps))
+    for k in range(2):
+        step = scheduler.step(
+            target[k : k + 1], int(timesteps[k]), noisy[k : k + 1], generator=torch.Generator().manual_seed(0)
+        )
+        torch.testing.assert_close(step.pred_original_sample, latents[k : k + 1], rtol=1e-3, atol=2e-3)
+
+
+def test_unknown_families_are_named():
+    class NovelPipeline:
+        pass
+
+    with pytest.raises(MpoError, match=r"NovelPipeline.*StableDiffusionPipeline.*FluxPipeline"):
+        find_family(NovelPipeline())
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def trained(request, tmp_path_factory) -> tuple[str, Path]:
+    """The small recipe's whole run on each family, five steps."""
+    folder = tmp_path_factory.mktemp(request.param)
+    build(request.param).save_pretrained(folder / "model")
+    fields = small_fields(folder / "model", folder)
+    fields["model"]["sizes"] = [[32, 32]]
+    fields["train"] |= {"num_steps": 5, "checkpoint_interval_steps": 5, "learning_rate": 5e-3, "beta": 5000.0}
+    run_recipe(parse_recipe(fields, source=request.param), folder / "run")
+    return request.param, folder / "run"
+
+
+def test_five_steps_move_the_margin_up(trained):
+    _, folder = trained
+    log = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
+    assert log[0]["loss"] == pytest.approx(np.log(2), abs=1e-3)
+    assert all(entry["grad_norm"] > 0 for entry in log)
+    assert log[-1]["margin"] > log[0]["margin"] + 1e-4
+    assert (folder / "evaluation" / "report.html").exists()
+
+
+@torch.no_grad()
+def test_the_stock_pipeline_takes_the_lora_at_its_strength(trained):
+    """Alpha (8) differs from the rank (4); the picture is the one that evaluation made."""
+    name, folder = trained
+    run, recipe = RunFolder(folder), read_recipe(folder / "recipe.yaml")
+    own = load_pipeline(recipe.model)
+    load_lora(add_lora(own, recipe.train), run.checkpoints / "step-000005" / "lora.safetensors")
+    stock: Any = DiffusionPipeline.from_pretrained(recipe.model.path)
+    stock.set_progress_bar_config(disable=True)
+    family = find_family(own)
+    conditioning = family.encode_prompts(own, TRAIN_PROMPTS[:1]) | {"guidance": torch.ones(1)}
+    inputs = (torch.ones(1, 4, 16, 16), torch.tensor([500]), conditioning)
+    base = family.predict(stock, *inputs)
+    if name == "pixart_sigma":  # diffusers has no LoRA loader for it
+        stock.transformer = PeftModel.from_pretrained(stock.transformer, str(run.lora))
+    else:
+        stock.load_lora_weights(str(run.lora))
+    loaded, expected = family.predict(stock, *inputs), family.predict(own, *inputs)
+    effect = (expected - base).abs().max()
+    assert effect > 1e-5
+    assert (loaded - expected).abs().max() < 0.02 * effect
+
+    row = next(r for r in read_table(run.evaluation_table, made_by="evaluate").to_pylist() if r["model"] == "tuned")
+    prompts = {r["prompt_id"]: r["prompt"] for r in read_table(run.heldout_prompts, made_by="run").to_pylist()}
+    image = sample(
+        stock,
+        [prompts[row["prompt_id"]]],
+        num_inference_steps=2,
+        generator=[torch.Generator().manual_seed(row["seed"])],
+    ).images[0]
+    kept = np.asarray(Image.open(run.samples / row["file"]), dtype=int)
+    assert np.abs(np.asarray(image, dtype=int) - kept).max() <= 1

@@ -1,0 +1,61 @@
+"""What of a model is checked before its weights load."""
+
+import pytest
+from diffusers import EDMDPMSolverMultistepScheduler
+
+from mpo import MpoError
+from mpo.models.checks import check_model
+from mpo.models.loading import ModelNotFoundError
+from mpo.recipe import parse_recipe
+from mpo.run import run_recipe
+from tests.helpers.pipelines import build
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("stable_diffusion", {"model": {"sizes": [[36, 32]]}}, r"sizes holds \[36, 32\]: Stable.* multiples of 8; use"),
+        ("flux", {"model": {"sizes": [[32, 40]]}}, r"FluxPipeline takes multiples of 16; use \[32, 32\]"),
+        ("sana", {"model": {"sizes": [[48, 32]]}}, r"SanaPipeline takes multiples of 32"),
+        ("stable_diffusion_xl", {"train": {"timestep_shift": 3.0}}, "timestep_shift=3.0 is used by flow models alone"),
+        ("stable_diffusion_3", {"train": {"distilled_guidance": 3.5}}, "has no guidance distilled in; remove it"),
+        ("flux", {"train": {"lora_targets": ["to_nothing"]}}, r"lora_targets=\['to_nothing'\] cannot be adapted"),
+        ("sana", {"train": {"attention": "xformers"}}, "cannot take the place of this model's Sana.*Linear"),
+        ("stable_diffusion", {"train": {"batch_size": 4, "micro_batch_size": 4}}, None),
+        ("stable_diffusion_3", {"train": {"lora_targets": ["to_q"], "attention": "xformers"}}, None),
+        ("flux", {"train": {"timestep_shift": 3.0}}, None),
+    ],
+)
+def test_what_a_model_cannot_take_is_named_before_anything_is_written(name, changes, message, fields, tmp_path):
+    build(name).save_pretrained(tmp_path / "model")
+    fields["model"]["path"] = str(tmp_path / "model")
+    for section, values in changes.items():
+        fields[section] |= values
+    recipe = parse_recipe(fields, source="small")
+    if message is None:
+        run_recipe(recipe, tmp_path / "run", stages=())
+        return
+    with pytest.raises(MpoError, match=message):
+        run_recipe(recipe, tmp_path / "run", stages=())
+    assert not (tmp_path / "run").exists()
+
+
+def test_schedulers_that_scale_what_the_network_sees_are_refused(fields, tmp_path):
+    """An SDXL pipeline may hold one; it says "epsilon" and means something else."""
+    pipeline = build("stable_diffusion_xl")
+    pipeline.scheduler = EDMDPMSolverMultistepScheduler()
+    pipeline.save_pretrained(tmp_path / "model")
+    fields["model"]["path"] = str(tmp_path / "model")
+    with pytest.raises(MpoError, match=r"EDMDPMSolverMultistepScheduler has no schedule of betas"):
+        check_model(parse_recipe(fields, source="small"))
+    pipeline = build("stable_diffusion")
+    pipeline.scheduler.register_to_config(prediction_type="sample")
+    pipeline.save_pretrained(tmp_path / "model")
+    with pytest.raises(MpoError, match=r"prediction_type='sample' cannot be trained"):
+        check_model(parse_recipe(fields, source="small"))
+
+
+def test_a_model_that_is_not_there_is_named(fields):
+    fields["model"]["path"] = "nobody/nothing"
+    with pytest.raises(ModelNotFoundError, match=r"model.path='nobody/nothing' cannot be loaded"):
+        check_model(parse_recipe(fields, source="small"))

@@ -1,0 +1,69 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from mpo.run_folder.paths import RunFolder
+from mpo.training.checkpoints import checkpoint_folder
+from mpo.training.validation import read_validations
+from tests.faults.kill import KILL, Moment
+from tests.helpers.recipes import small_fields, with_validation
+from tests.helpers.runs import launch, log_of, lora_of
+
+
+def test_processes_know_of_each_other(tmp_path):
+    script = tmp_path / "who.py"
+    script.write_text(
+        "import sys, torch\nfrom mpo.runtime.processes import all_reduce_max, barrier, broadcast_from_main, is_main, shard_of_rank\nbarrier()\n"
+        "days = torch.distributed.group.WORLD._get_backend(torch.device('cpu')).options._timeout.days\n"
+        "mine = shard_of_rank(range(5))\n"
+        "sys.stdout.write(f'{is_main()} {mine} {all_reduce_max(len(mine))} {broadcast_from_main(mine)} {days}\\n')\n"
+    )
+    done = launch(str(script), processes=2)
+    assert sorted(done.stdout.splitlines()) == ["False [1, 3] 3 [0, 2, 4] 7", "True [0, 2, 4] 3 [0, 2, 4] 7"], (
+        done.stderr
+    )
+
+
+def test_two_processes_make_the_same_as_one_and_survive_a_kill(model_folder, tmp_path):
+    """Pairs equal, LoRA equal but for rounding; killed after a checkpoint and run again, the same bytes.
+
+    With accumulation, a running mean, and reference errors kept.
+    """
+    fields = with_validation(small_fields(model_folder, tmp_path), tmp_path)
+    fields["train"] |= {"num_steps": 4, "checkpoint_interval_steps": 2, "batch_size": 4, "micro_batch_size": 1}
+    fields["train"] |= {"ema_decay": 0.9, "reference_cache": "errors", "num_draws": 1}
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text(yaml.safe_dump(fields), "utf-8")
+    alone, two, killed = (tmp_path / name for name in ("alone", "two", "killed"))
+    arguments = ["run", str(recipe), "--quiet", "--output"]
+    plain = subprocess.run(  # as many threads as each of the two: rounding depends on them
+        [sys.executable, "-m", "mpo.cli", *arguments, str(alone)], capture_output=True, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert plain.returncode == 0
+    done = launch("-m", "mpo.cli", *arguments, str(two), processes=2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("win rate") == 5  # said once, not by each
+    for name in ("candidates.parquet", "scores.parquet", "pairs.parquet", "prompts.parquet"):
+        assert (two / name).read_bytes() == (alone / name).read_bytes(), name
+    for name in ("lora", "ema"):  # Adam makes much of a gradient's rounding where it is next to nothing
+        one, other = lora_of(RunFolder(alone), 4, name), lora_of(RunFolder(two), 4, name)
+        assert (one - other).norm() < 2e-2 * one.norm()
+    for ours, theirs in zip(log_of(RunFolder(alone)), log_of(RunFolder(two)), strict=True):
+        assert theirs == pytest.approx(ours, rel=5e-3, abs=2e-3)
+    assert [v.step for v in read_validations(RunFolder(two))] == [0, 2, 4]
+
+    fourth_step = Moment("open", "errors/errors.jsonl", 7)  # of two a step
+    died = launch(KILL, str(killed), *fourth_step.arguments, *arguments, str(killed), processes=2)
+    assert died.returncode != 0
+    assert [p.name for p in (killed / "checkpoints").glob("step-*")] == ["step-000002"]
+    done = launch("-m", "mpo.cli", *arguments, str(killed), processes=2)
+    assert done.returncode == 0, done.stderr
+    for file in ("lora", "ema", "optimizer"):
+        one, other = (checkpoint_folder(RunFolder(f), 4) / f"{file}.safetensors" for f in (two, killed))
+        assert one.read_bytes() == other.read_bytes(), file
+    for name in ("training.jsonl", "validation.jsonl", "errors/errors.jsonl"):
+        assert (two / name).read_bytes() == (killed / name).read_bytes(), name

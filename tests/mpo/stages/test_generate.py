@@ -1,0 +1,30 @@
+import pytest
+from PIL import Image
+
+from mpo.recipe import load_recipe
+from mpo.run import STAGES, run_recipe
+
+
+def test_a_truncated_candidate_is_named_and_repaired(recipe_file, tmp_path):
+    recipe, folder = load_recipe(str(recipe_file)), tmp_path / "run"
+    run_recipe(recipe, folder, stages=STAGES[:1])
+    victim = sorted((folder / "candidates").iterdir())[6]
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=rf"{victim.name} is damaged.*--repair"):
+        run_recipe(recipe, folder, stages=STAGES[:2])
+    run_recipe(recipe, folder, stages=STAGES[:2], repair=True)
+    assert victim.read_bytes() == whole
+    Image.open(victim).load()
+
+
+def test_a_deleted_candidate_is_named_and_repaired(recipe_file, tmp_path):
+    recipe, folder = load_recipe(str(recipe_file)), tmp_path / "run"
+    run_recipe(recipe, folder, stages=STAGES[:1])
+    victim = sorted((folder / "candidates").iterdir())[3]
+    whole = victim.read_bytes()
+    victim.unlink()
+    with pytest.raises(ValueError, match=rf"{victim.name} is missing.*--repair"):
+        run_recipe(recipe, folder, stages=STAGES[:2])
+    run_recipe(recipe, folder, stages=STAGES[:2], repair=True)
+    assert victim.read_bytes() == whole

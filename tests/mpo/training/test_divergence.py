@@ -1,0 +1,55 @@
+import pytest
+
+from mpo import MpoError
+from mpo.stages.train import train
+from mpo.training.batches import Draw
+from mpo.training.divergence import refuse_divergence
+from tests.helpers.recipes import settings_of
+from tests.helpers.runs import log_of, trainable
+
+
+def metrics(loss: float = 0.7, error: float = 0.1, grad_norm: float = 1.0, step: int = 1) -> dict:
+    return {"step": step, "loss": loss, "chosen_error": error, "reference_error": 0.1, "grad_norm": grad_norm}
+
+
+def test_a_model_that_comes_apart_is_stopped():
+    pairs, draws = [{"pair_id": 3}], [Draw(0, 0)]
+    healthy = [metrics(step=k) for k in range(40)]
+    refuse_divergence(healthy, settings_of(), pairs, draws, scaled=False)
+    growing = [*healthy, *(metrics(error=0.35, step=40 + k) for k in range(20))]
+    with pytest.raises(
+        MpoError, match=r"error of the chosen is 3.50 times .*max_error_ratio=3.0.*lower train.learning_rate"
+    ):
+        refuse_divergence(growing, settings_of(), pairs, draws, scaled=False)
+    refuse_divergence(growing, settings_of(max_error_ratio=4.0), pairs, draws, scaled=False)
+    refuse_divergence([*healthy, metrics(error=9.0)], settings_of(), pairs, draws, scaled=False)  # one bad batch
+    with pytest.raises(MpoError, match=r"gradient norm is nan at step 0 \(pairs 3\)"):
+        refuse_divergence([metrics(grad_norm=float("nan"))], settings_of(), pairs, draws, scaled=False)
+    overflown = [metrics(grad_norm=float("inf"))] * 20
+    refuse_divergence(overflown[:19], settings_of(), pairs, draws, scaled=True)
+    with pytest.raises(MpoError, match="no gradient of the last 20 steps was finite"):
+        refuse_divergence(overflown, settings_of(), pairs, draws, scaled=True)
+
+
+def test_without_a_reference_the_first_steps_are_the_measure():
+    def grown(by: float) -> list[dict]:
+        return [metrics() | {"chosen_error": e, "reference_error": e} for e in [0.1] * 20 + [0.1 * by] * 20]
+
+    settings = settings_of(objective="mapo")
+    refuse_divergence(grown(2.0), settings, [{"pair_id": 0}], [Draw(0, 0)], scaled=False)
+    with pytest.raises(MpoError, match=r"4\.00 times"):
+        refuse_divergence(grown(4.0), settings, [{"pair_id": 0}], [Draw(0, 0)], scaled=False)
+
+
+def test_a_far_too_high_rate_is_stopped_in_a_real_run(finished, fields, tmp_path):
+    fields["train"] |= {
+        "num_steps": 60,
+        "checkpoint_interval_steps": 60,
+        "learning_rate": 3.0,
+        "batch_size": 2,
+        "micro_batch_size": 2,
+    }
+    run = trainable(finished, tmp_path / "run", fields)
+    with pytest.raises(MpoError, match=r"coming apart|is nan|is inf"):
+        train(run.folder)
+    assert len(log_of(run)) < 60

@@ -1,0 +1,142 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpo.training.objectives import (
+    denoising_error,
+    diffusion_dpo,
+    diffusion_hinge,
+    diffusion_ipo,
+    find_objective,
+    mapo,
+    with_sft,
+)
+
+error = st.floats(0, 4)
+
+
+beta = st.floats(0.1, 5000)
+
+
+def one(value: float) -> torch.Tensor:
+    return torch.tensor([value], dtype=torch.float64)
+
+
+def test_by_hand():
+    # beta/2 = 5; chosen improves by 0.1, rejected worsens by 0.3: margin = 5 * 0.4 = 2.
+    outcome = diffusion_dpo(one(0.4), one(0.8), one(0.5), one(0.5), beta=10)
+    assert outcome.chosen_reward.item() == pytest.approx(0.5)
+    assert outcome.rejected_reward.item() == pytest.approx(-1.5)
+    assert outcome.loss.item() == pytest.approx(math.log(1 + math.exp(-2)))
+    assert outcome.accuracy.item() == 1
+
+
+@given(error, error, beta)
+def test_policy_equal_to_reference_gives_log_2(w, l, b):  # noqa: E741
+    outcome = diffusion_dpo(one(w), one(l), one(w), one(l), beta=b)
+    assert outcome.loss.item() == pytest.approx(math.log(2))
+    assert outcome.accuracy.item() == 0.5
+
+
+@given(error, error, error, error, beta)
+def test_swapping_a_pair_flips_the_sign(pw, pl, rw, rl, b):
+    a = diffusion_dpo(one(pw), one(pl), one(rw), one(rl), beta=b)
+    c = diffusion_dpo(one(pl), one(pw), one(rl), one(rw), beta=b)
+    assert a.margin.item() == pytest.approx(-c.margin.item())
+    assert a.loss.item() - c.loss.item() == pytest.approx(-a.margin.item(), abs=1e-6)
+
+
+def test_gradient_against_finite_differences():
+    errors = torch.rand(2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    reference = torch.rand(2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    torch.autograd.gradcheck(lambda e: diffusion_dpo(e[0], e[1], reference[0], reference[1], beta=20).loss, (errors,))
+
+
+def test_error_is_a_mean_over_all_but_the_batch_axis_in_float32():
+    prediction, target = torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 4, 5)
+    target[1] = 2.0
+    torch.testing.assert_close(denoising_error(prediction, target), torch.tensor([0.0, 4.0]))
+    assert denoising_error(prediction.bfloat16(), target.bfloat16()).dtype == torch.float32
+    video = torch.ones(2, 3, 4, 5, 6)
+    assert denoising_error(video, video).shape == (2,)
+
+
+def test_the_others_by_hand():
+    # The pair of test_by_hand: margin 2.
+    errors = one(0.4), one(0.8), one(0.5), one(0.5)
+    assert diffusion_ipo(*errors, beta=10).loss.item() == pytest.approx(1.5**2)
+    assert diffusion_hinge(*errors, beta=10).loss.item() == 0
+    assert diffusion_hinge(*errors, beta=2.5).loss.item() == pytest.approx(0.5)
+    smoothed = diffusion_dpo(*errors, beta=10, label_smoothing=0.1).loss.item()
+    assert smoothed == pytest.approx(0.9 * math.log(1 + math.exp(-2)) + 0.1 * math.log(1 + math.exp(2)))
+    # phi(0.4) = 0.2 / (e^0.2 - 1) = 0.903331, phi(0.8) = 0.4 / (e^0.4 - 1) = 0.813298; 10 times their gap: 0.900331.
+    outcome = mapo(one(0.4), one(0.8), beta=0.1, scale=10)
+    assert outcome.margin.item() == pytest.approx(0.900331, abs=1e-5)
+    assert outcome.loss.item() == pytest.approx(0.4 + 0.1 * math.log(1 + math.exp(-0.900331)), abs=1e-6)
+    assert with_sft(diffusion_hinge(*errors, beta=10), one(0.4), 0.5).loss.item() == pytest.approx(0.2)
+
+
+@given(error, error, beta)
+def test_before_the_first_step(w, l, b):  # noqa: E741
+    same = one(w), one(l), one(w), one(l)
+    assert diffusion_ipo(*same, beta=b).loss.item() == pytest.approx(0.25)
+    assert diffusion_hinge(*same, beta=b).loss.item() == pytest.approx(1)
+    assert diffusion_dpo(*same, beta=b, label_smoothing=0.2).loss.item() == pytest.approx(math.log(2))
+    assert mapo(one(w), one(w), beta=0.1).loss.item() == pytest.approx(w + 0.1 * math.log(2))
+
+
+@given(error, error, error, error, st.floats(0.1, 50))
+def test_all_agree_on_which_is_rewarded_more(pw, pl, rw, rl, b):
+    errors = one(pw), one(pl), one(rw), one(rl)
+    margins = [f(*errors, beta=b).margin.item() for f in (diffusion_dpo, diffusion_ipo, diffusion_hinge)]
+    assert margins[0] == margins[1] == margins[2]
+    free = mapo(one(pw), one(pl), beta=0.1).margin.item()
+    assert (free > 0) == (pw < pl) or free == pytest.approx(0, abs=1e-6)
+
+
+@given(error, error, st.floats(0.01, 0.4))
+def test_smoothed_labels_are_a_mixture_of_both(w, l, smoothing):  # noqa: E741
+    def loss(chosen: float, rejected: float, **options: float) -> float:
+        return diffusion_dpo(one(chosen), one(rejected), one(1.0), one(1.0), beta=3, **options).loss.item()
+
+    mixed = (1 - smoothing) * loss(w, l) + smoothing * loss(l, w)
+    assert loss(w, l, label_smoothing=smoothing) == pytest.approx(mixed)
+
+
+def test_phi_is_smooth_at_no_error():
+    errors = torch.tensor([0.0, 1e-9, 1e-5, 1e-3], dtype=torch.float64, requires_grad=True)
+    rewards = mapo(errors, errors, beta=0.1, scale=1.0).chosen_reward
+    torch.testing.assert_close(rewards, 1 - errors / 4, atol=1e-6, rtol=0)
+    rewards.sum().backward()
+    torch.testing.assert_close(errors.grad, torch.full_like(errors, -0.25), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("objective", [diffusion_ipo, diffusion_hinge, diffusion_dpo])
+def test_gradients_against_finite_differences(objective):
+    options = {"label_smoothing": 0.1} if objective is diffusion_dpo else {}
+    errors = torch.rand(2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    reference = torch.rand(2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    torch.autograd.gradcheck(lambda e: objective(e[0], e[1], *reference, beta=1.3, **options).loss, (errors,))
+    torch.autograd.gradcheck(lambda e: mapo(e[0], e[1], beta=0.1, scale=7.0).loss, (errors,))
+
+
+@pytest.mark.parametrize("name", ["dpo", "ipo", "hinge", "mapo"])
+@given(w=st.floats(0.01, 2), l=st.floats(0.01, 2))
+def test_descent_betters_the_chosen_and_worsens_the_rejected(name, w, l):  # noqa: E741
+    """At the first step, where the policy is the reference."""
+    errors = torch.tensor([w, l], dtype=torch.float64, requires_grad=True)
+    objective = find_objective(name, beta=0.5)
+    reference = (one(w), one(l)) if objective.needs_reference else ()
+    objective.loss(errors[:1], errors[1:], *reference).loss.sum().backward()
+    assert errors.grad is not None
+    assert errors.grad[0] > 0
+    assert errors.grad[1] <= 0
+    assert errors.grad[1] < 0 or name == "mapo"  # which has underflown where the gap is wide
+
+
+def test_an_unknown_objective():
+    with pytest.raises(KeyError):
+        find_objective("ppo", beta=1.0)

@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from mpo import MpoError
+from mpo.recipe import parse_recipe
+from mpo.run import run_recipe
+from mpo.training.checkpoints import join_state, split_state
+from mpo.training.optimizer import build_optimizer, known_optimizers
+from tests.helpers.recipes import settings_of
+from tests.helpers.runs import resumes_exactly
+
+
+@pytest.mark.parametrize("name", ["Adafactor", "SGD", "RMSprop", "NAdam"])
+def test_optimizers_of_torch_train_and_resume(name, finished, fields, tmp_path):
+    fields["train"] |= {"num_steps": 4, "checkpoint_interval_steps": 2, "optimizer": name}
+    resumes_exactly(finished, tmp_path, fields)
+
+
+@pytest.mark.parametrize("name", [n for n in known_optimizers() if n != "AdamW8bit"])
+def test_every_optimizer_takes_a_step_and_its_state_is_kept(name):
+    torch.manual_seed(0)
+    parameter = torch.nn.Parameter(torch.randn(4, 4))
+    optimizer = build_optimizer([parameter], settings_of(optimizer=name))
+    before = parameter.detach().clone()
+    parameter.square().sum().backward()
+    optimizer.step()
+    assert (parameter.detach() - before).abs().max() > 0
+    state = optimizer.state_dict()["state"]
+    joined = join_state(*split_state(state))
+    assert {k: sorted(v) for k, v in joined.items()} == {k: sorted(v) for k, v in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer": "Adam8"}, "'Adam8' is unknown; known: .*AdamW"),
+        ({"optimizer": "LBFGS"}, "'LBFGS' is unknown"),
+        ({"optimizer_options": {"bettas": [0.9, 0.99]}}, "takes no 'bettas'; it takes: .*betas"),
+        ({"optimizer_options": {"betas": [0.9, 1.5]}}, "optimizer_options=.*[Bb]eta"),
+        ({"optimizer": "Rprop", "weight_decay": 0.1}, "weight_decay=0.1 is not taken by Rprop"),
+    ],
+)
+def test_what_an_optimizer_cannot_take_is_named_before_anything_runs(changes, message, fields, tmp_path):
+    fields["train"] |= changes
+    with pytest.raises(MpoError, match=message):
+        run_recipe(parse_recipe(fields, source="small"), tmp_path / "run", stages=())
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_8_bit_optimizer_is_used_or_named(finished, fields, tmp_path):
+    fields["train"] |= {"num_steps": 4, "checkpoint_interval_steps": 2, "optimizer": "AdamW8bit"}
+    try:
+        import bitsandbytes  # noqa: F401  # type: ignore[import-not-found]
+    except ImportError:
+        with pytest.raises(MpoError, match=r"needs bitsandbytes; pip install 'mpo\[gpu\]'"):
+            build_optimizer([], settings_of(optimizer="AdamW8bit"))
+        return
+    resumes_exactly(finished, tmp_path, fields)

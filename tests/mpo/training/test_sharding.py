@@ -1,0 +1,125 @@
+import shutil
+
+import pytest
+
+from mpo import MpoError
+from mpo.recipe import parse_recipe
+from mpo.run import run_recipe
+from mpo.run_folder.paths import RunFolder
+from mpo.training.checkpoints import checkpoint_folder
+from mpo.training.sharding import check_sharder
+from mpo.training.validation import read_validations
+from tests.helpers.pipelines import build
+from tests.helpers.recipes import small_fields, with_validation
+from tests.helpers.runs import launch, log_of, lora_of, trainable
+
+SHARDED = """
+import sys
+import torch
+from mpo.models.families import denoiser_of
+from mpo.training import sharding
+shard = sharding.shard_frozen
+def sharded(pipeline, *arguments):
+    shard(pipeline, *arguments)
+    denoiser = denoiser_of(pipeline)
+    frozen = [p for p in denoiser.parameters() if not p.requires_grad]
+    held = sum((p.ds_tensor if hasattr(p, "ds_tensor") else p.to_local()).numel() for p in frozen)
+    whole = sum(p.ds_numel if hasattr(p, "ds_tensor") else p.numel() for p in frozen)
+    lora = {type(p).__name__ + str(p.dtype) for p in denoiser.parameters() if p.requires_grad}
+    assert isinstance(torch.nn.functional.linear, type(len)), "the program's own linear layer was replaced"
+    sys.stdout.write(f"share {held / whole} {' '.join(lora)}\\n")  # one piece: the other process writes, too
+sharding.shard_frozen = sharded
+from mpo.stages.train import train
+train(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion", "flux"])
+def test_frozen_weights_spread_over_two_processes_train_to_the_same(name, tmp_path):
+    """FSDP2 and ZeRO-3 against plain data parallel: half of the weights in each process, the same LoRA and pictures.
+
+    One picture to validate with, so that one process samples it and the other must not be missed. Resumed, the same bytes.
+    """
+    build(name).save_pretrained(tmp_path / "model")
+    fields = with_validation(small_fields(tmp_path / "model", tmp_path), tmp_path)
+    fields["model"]["sizes"] = [[32, 32]]
+    if name == "flux":  # as the large ones are trained
+        fields["model"]["dtype"], fields["train"]["mixed_precision"] = "bfloat16", "bf16"
+    fields["validation"] |= {"batch_size": 1, "num_seeds": 1}
+    fields["prompts"]["validation"] = {"path": fields["prompts"]["validation"], "limit": 1}
+    fields["train"] |= {
+        "num_steps": 4,
+        "checkpoint_interval_steps": 2,
+        "gradient_checkpointing": True,
+        "ema_decay": 0.5,
+    }
+    run_recipe(parse_recipe(fields, source="small"), tmp_path / "run", stages=("generate", "score", "select", "encode"))
+    script = tmp_path / "sharded.py"
+    script.write_text(SHARDED, "utf-8")
+
+    def trained(folder: str, config: str, resumed: RunFolder | None = None) -> RunFolder:
+        run = trainable(tmp_path / "run", tmp_path / folder, fields)
+        if resumed:
+            shutil.copytree(checkpoint_folder(resumed, 2), checkpoint_folder(run, 2))
+            run.training_log.write_text("".join(resumed.training_log.read_text().splitlines(keepends=True)[:2]))
+        done = launch(str(script), str(run.folder), processes=2, config=config)
+        assert done.returncode == 0, done.stderr
+        shares = [line.split() for line in done.stdout.splitlines() if line.startswith("share")]
+        assert len(shares) == (0 if config == "ddp" else 2)
+        assert all(float(share) < 0.6 and lora == "Parametertorch.float32" for _, share, lora in shares)
+        return run
+
+    whole = trained("whole", "ddp")
+    for config in ("fsdp2", "deepspeed-zero3"):
+        spread = trained(config, config)
+        assert (lora_of(spread, 4) - lora_of(whole, 4)).norm() < 1e-3 * lora_of(whole, 4).norm(), config
+        for ours, theirs in zip(log_of(whole), log_of(spread), strict=True):
+            if name == "flux":  # beta times bfloat16's rounding
+                assert theirs["loss"] == pytest.approx(ours["loss"], abs=0.05)
+                assert theirs["chosen_error"] == pytest.approx(ours["chosen_error"], rel=1e-4)
+            else:
+                assert theirs == pytest.approx(ours, rel=1e-3, abs=1e-4)
+        for ours, theirs in zip(read_validations(whole), read_validations(spread), strict=True):
+            assert theirs.total == pytest.approx(ours.total, abs=1e-2 if name == "flux" else 1e-6)
+        if name == "flux":
+            continue
+        again = trained(f"{config}-resumed", config, resumed=spread)
+        for file in ("lora", "ema", "optimizer"):
+            files = [checkpoint_folder(run, 4) / f"{file}.safetensors" for run in (spread, again)]
+            assert files[0].read_bytes() == files[1].read_bytes(), (config, file)
+    assert lora_of(whole, 4).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("sharder", "environment", "message"),
+    [
+        ("fsdp", {"FSDP_VERSION": "1"}, "fsdp_version=1 is not heeded here; set it to 2"),
+        ("fsdp", {"FSDP_ACTIVATION_CHECKPOINTING": "true"}, "set train.gradient_checkpointing=true"),
+        ("fsdp", {"FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}, "cpu_ram_efficient_loading is not heeded"),
+        ("deepspeed", {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}, "zero_stage=2 is not heeded.*launch with ddp.yaml"),
+        ("deepspeed", {"ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "cpu"}, "offload_optimizer_device"),
+    ],
+)
+def test_launch_settings_that_would_not_be_heeded_are_refused(sharder, environment, message, fields, monkeypatch):
+    monkeypatch.setenv("MPO_SHARDER", sharder)
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "3")
+    assert check_sharder(parse_recipe(fields, source="small"), 2, 2) == sharder
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(MpoError, match=message):
+        check_sharder(parse_recipe(fields, source="small"), 2, 2)
+
+
+def test_sharding_refuses_what_would_hang(fields, monkeypatch):
+    assert check_sharder(parse_recipe(fields, source="small"), 2, 1) is None
+    monkeypatch.setenv("MPO_SHARDER", "fsdp")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    with pytest.raises(MpoError, match="asks for fsdp with 1 process; raise num_processes"):
+        check_sharder(parse_recipe(fields, source="small"), 2, 1)
+    fields["train"]["compile"] = True
+    with pytest.raises(MpoError, match=r"train.compile=true does not go with fsdp"):
+        check_sharder(parse_recipe(fields, source="small"), 2, 2)
+    fields["model"]["sizes"] = [[32, 32], [48, 32]]
+    with pytest.raises(MpoError, match=r"pictures of several sizes needs train\.micro_batch_size=1, not 2"):
+        check_sharder(parse_recipe(fields, source="small"), 2, 2)
