@@ -47,15 +47,10 @@ def check_loads(folder: Path, pipeline: Any, state: Mapping[str, torch.Tensor], 
 
     scale: alpha / rank. Raises MpoError if a layer is missing, or acts otherwise than in training.
     """
-    if has_loader(pipeline):
-        pipeline.load_lora_weights(str(folder))
-        denoiser = denoiser_of(pipeline)
-        name = next(iter(denoiser.peft_config), None) if hasattr(denoiser, "peft_config") else None
-        loaded = get_peft_model_state_dict(denoiser, adapter_name=name) if name else {}
-    else:
-        denoiser = PeftModel.from_pretrained(denoiser_of(pipeline), str(folder))
-        prefix = "base_model.model."
-        loaded = {key.removeprefix(prefix): value for key, value in get_peft_model_state_dict(denoiser).items()}
+    try:
+        denoiser, loaded = _load(folder, pipeline)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise MpoError(f"export: the file that was written does not load back as trained: {error}") from error
     lost = sorted(state.keys() - loaded.keys())
     changed = [
         key
@@ -75,6 +70,18 @@ def check_loads(folder: Path, pipeline: Any, state: Mapping[str, torch.Tensor], 
             f"export: the file that was written does not load back as trained ({type(pipeline).__name__} {what}): {len(lost)} of {len(state)} tensors are lost, {len(changed)} changed; please report this with the versions of diffusers and peft"
         )
     return len(state) // 2
+
+
+def _load(folder: Path, pipeline: Any) -> tuple[Any, dict[str, torch.Tensor]]:
+    """The denoiser with the LoRA, and its weights under peft's names."""
+    if has_loader(pipeline):
+        pipeline.load_lora_weights(str(folder))
+        denoiser = denoiser_of(pipeline)
+        names = list(getattr(denoiser, "peft_config", {}))
+        return denoiser, get_peft_model_state_dict(denoiser, adapter_name=names[0]) if names else {}
+    denoiser = PeftModel.from_pretrained(denoiser_of(pipeline), str(folder))
+    state = get_peft_model_state_dict(denoiser)
+    return denoiser, {key.removeprefix("base_model.model."): value for key, value in state.items()}
 
 
 def _jsonable(config: dict) -> dict:

@@ -57,6 +57,7 @@ def resume(t: Training) -> tuple[int, list[dict[str, Any]], list[Validated]]:
     step = last_checkpoint(t.run)
     if step:
         restore_checkpoint(t, step)
+        check_log(t.run, step)
     return step, *trim_logs(t.run, step)
 
 
@@ -83,18 +84,20 @@ def restore_checkpoint(t: Training, step: int) -> None:
         t.accelerator.scaler.load_state_dict(state["scaler"])
 
 
-def trim_logs(run: RunFolder, step: int) -> tuple[list[dict[str, Any]], list[Validated]]:
-    """training.jsonl and validation.jsonl up to a step: a killed run may leave half a line, and steps that this one repeats.
-
-    Raises MpoError if training.jsonl is not what it was at the checkpoint.
-    """
-    trained = [record for record in read_lines(run.training_log) if record.get("step", 0) <= step]
-    validated = [record for record in read_validations(run) if record.step <= step]
-    lines = "".join(json.dumps(record) + "\n" for record in trained).encode()
-    if step and hashlib.sha256(lines).hexdigest() != read_state(checkpoint_folder(run, step))["training_log"]:
+def check_log(run: RunFolder, step: int) -> None:
+    """Raises MpoError if training.jsonl up to a step is not what it was when the step's checkpoint was written."""
+    lines = [json.dumps(record) + "\n" for record in read_lines(run.training_log) if record.get("step", 0) <= step]
+    found = hashlib.sha256("".join(lines).encode()).hexdigest()
+    if found != read_state(checkpoint_folder(run, step))["training_log"]:
         raise MpoError(
             f"{run.training_log} is not what it was at step {step}: lines are lost or changed; put it back, or run `mpo train {run.folder} --redo`, which trains anew"
         )
+
+
+def trim_logs(run: RunFolder, step: int) -> tuple[list[dict[str, Any]], list[Validated]]:
+    """training.jsonl and validation.jsonl up to a step: a killed run may leave half a line, and steps that this one repeats."""
+    trained = [record for record in read_lines(run.training_log) if record.get("step", 0) <= step]
+    validated = [record for record in read_validations(run) if record.step <= step]
     timed = [record for record in read_lines(run.timing_log) if record.get("step", 0) <= step]
     barrier()  # all have read what the main process writes anew
     if is_main():

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from mpo.recipe import dump_recipe, parse_recipe, recipes_folder
 from mpo.run_folder.paths import RunFolder
 from mpo.stages.train import train
-from mpo.training.checkpoints import checkpoint_folder
+from mpo.training.checkpoint_files import checkpoint_folder
 
 MADE_BY_TRAINING = ("checkpoints", "train*.json*", "lora", "evaluation", "validation", "validation.jsonl", "errors")
 
@@ -48,8 +48,9 @@ def resumes_exactly(finished: Path, tmp_path: Path, fields: dict) -> None:
 
 
 def files_of(run: Path) -> dict[str, bytes]:
-    """All that a run leaves behind, but the event log (it holds times) and the trackers' files."""
-    kept = (p for p in sorted(run.rglob("*")) if p.is_file() and p.name != "log.jsonl" and "trackers" not in p.parts)
+    """All that a run leaves behind, but what holds times, processes, and the trackers' files."""
+    varying = {"log.jsonl", "timing.jsonl", ".lock", ".owner.json"}
+    kept = (p for p in sorted(run.rglob("*")) if p.is_file() and p.name not in varying and "trackers" not in p.parts)
     return {str(p.relative_to(run)): p.read_bytes() for p in kept}
 
 

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from mpo import MpoError
+from mpo.dependencies import STAGES
 from mpo.recipe import load_recipe, parse_recipe
-from mpo.run import STAGES, prepare, run_recipe
+from mpo.run import prepare, run_recipe
 from tests.faults.kill import KILL, Moment
 from tests.helpers.recipes import small_fields
 from tests.helpers.runs import files_of

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from mpo.dependencies import STAGES
 from mpo.recipe import load_recipe, parse_recipe
-from mpo.run import STAGES, prepare, run_recipe
+from mpo.run import prepare, run_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
 from tests.helpers.runs import files_of

@@ -45,8 +45,20 @@ def test_dominating_pairs_are_a_part_of_total_pairs_and_confound_nothing(ids, gr
     assert set(zip(dominating.chosen, dominating.rejected, strict=True)) <= set(
         zip(plain.chosen, plain.rejected, strict=True)
     )
-    assert num_worse(dominating, groups) == 0
-    assert num_worse(plain, groups) == len(plain) - len(dominating)
+    assert num_worse(dominating, groups, tie=0.0) == 0
+    assert num_worse(plain, groups, tie=0.0) == len(plain) - len(dominating)
+
+
+def test_what_evaluation_calls_a_tie_is_no_veto():
+    """The second is better in all that a person could see; its first group lies lower by less than a tie."""
+    groups = np.array([[1.005, 0.0], [1.0, 2.0]])
+    found = find_pairs(
+        find_strategy("dominance", load_checklist("image")), np.zeros(2, int), groups, groups.sum(axis=1),
+        min_margin=0.0, per_prompt=None,
+    )  # fmt: skip
+    assert (found.chosen.tolist(), found.rejected.tolist()) == ([1], [0])
+    assert num_worse(found, groups, tie=0.01) == 0
+    assert num_worse(found, groups, tie=0.0) == 1
 
 
 @given(prompt_ids, group_scores)

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from mpo import MpoError
-from mpo.data.preferences import Preference, fit, nearest_size, open_picture, read_preferences
+from mpo.data.preferences import Preference, fit, nearest_size, read_preferences
 from mpo.recipe import Preferences
+from reward.media import read_image
 from tests.helpers.pictures import datasets, jpeg, pickapic, picture
 from tests.helpers.recipes import TRAIN_PROMPTS
 
@@ -44,7 +45,7 @@ def test_pairs_as_files_as_pictures_and_as_a_folder_are_the_same(tmp_path):
         assert [p.prompt for p in read] == TRAIN_PROMPTS[:2]
         for k, preference in enumerate(read):
             for side, value in (("chosen", 100), ("rejected", 10)):
-                opened = open_picture(getattr(preference, side))
+                opened = read_image(getattr(preference, side))
                 np.testing.assert_array_equal(np.asarray(opened), np.asarray(picture(value + k)))
 
 

@@ -1,17 +1,24 @@
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
+from peft.tuners.lora import LoraLayer
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from mpo.export.diffusers import _sort_header
+from mpo import MpoError
+from mpo.export.diffusers import _sort_header, check_loads, write_lora
+from mpo.models import EMBEDDED
+from mpo.models.families import find_family
 from mpo.models.loading import load_pipeline
-from mpo.models.lora import add_lora, load_lora
-from mpo.recipe import read_recipe
-from mpo.run_folder.paths import RunFolder
+from mpo.models.lora import add_lora, load_lora, lora_config, lora_state
+from mpo.recipe import load_recipe, read_recipe
+from mpo.run_folder.paths import LORA_WEIGHTS, RunFolder
 from mpo.run_folder.tables import read_table
-from mpo.training.checkpoints import final_lora
+from mpo.training.checkpoint_files import result_file
 
 
 @torch.no_grad()
@@ -26,7 +33,7 @@ def test_stock_diffusers_makes_the_trainers_own_pictures(finished):
     loaded = pipeline.unet(*inputs).sample
 
     own = load_pipeline(recipe.model)
-    load_lora(add_lora(own, recipe.train), final_lora(run))
+    load_lora(add_lora(own, recipe.train), result_file(run))
     expected = own.unet(*inputs).sample
     effect = (expected - base).abs().max()
     assert effect > 1e-5
@@ -40,6 +47,64 @@ def test_stock_diffusers_makes_the_trainers_own_pictures(finished):
     for image, row in zip(images, rows, strict=True):
         kept = np.asarray(Image.open(run.samples / row["file"]), dtype=int)
         assert np.abs(np.asarray(image, dtype=int) - kept).max() <= 1  # a rounding of the last bit
+
+
+QUICKSTART = load_recipe("quickstart")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> tuple[Path, int]:
+    """A LoRA with the quickstart's own targets, alpha unlike its rank, on the shipped model; and how many layers it has."""
+    folder = tmp_path_factory.mktemp("lora")
+    settings = QUICKSTART.train.model_copy(update={"rank": 4, "alpha": 12.0})
+    pipeline = load_pipeline(QUICKSTART.model)
+    denoiser = add_lora(pipeline, settings)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in denoiser.named_parameters():
+        if "lora_B" in name:
+            parameter.data = 0.05 * torch.randn(parameter.shape, generator=generator)
+    config = lora_config(denoiser, find_family(pipeline), settings)
+    write_lora(folder, pipeline, lora_state(denoiser), config)
+    np.save(folder / "picture.npy", picture(pipeline))
+    return folder, sum(isinstance(module, LoraLayer) for module in denoiser.modules())
+
+
+def picture(pipeline) -> np.ndarray:
+    generator = torch.Generator().manual_seed(1)
+    return pipeline(["a red circle in a meadow"], num_inference_steps=4, generator=generator, output_type="np").images
+
+
+def test_every_layer_of_the_quickstarts_own_targets_loads(exported):
+    """Attention, convolutions and projections: 106 layers. In the form that had two kinds of keys, stock loaded 50."""
+    folder, num_layers = exported
+    assert num_layers == 106
+    stock = DiffusionPipeline.from_pretrained(EMBEDDED).to(torch.float32)
+    stock.set_progress_bar_config(disable=True)
+    base = picture(stock)
+    stock.load_lora_weights(str(folder))
+    assert sum(isinstance(module, LoraLayer) for module in stock.unet.modules()) == num_layers
+    trained = np.load(folder / "picture.npy")
+    assert np.abs(trained - base).max() > 0.01
+    np.testing.assert_allclose(picture(stock), trained, atol=1e-4)
+
+
+@pytest.mark.parametrize("damage", ["a layer is lost", "a value is changed", "alpha is lost"])
+def test_a_file_that_does_not_load_back_is_refused(damage, exported, tmp_path):
+    folder, _ = exported
+    state, metadata = load_file(folder / LORA_WEIGHTS), {}
+    with safe_open(str(folder / LORA_WEIGHTS), framework="pt") as file:
+        metadata = dict(file.metadata())
+    trained = {key.removeprefix("unet."): value.clone() for key, value in state.items()}
+    key = next(key for key in state if "conv1" in key and "lora_B" in key)
+    if damage == "a layer is lost":
+        state = {name: value for name, value in state.items() if key.rpartition(".lora_")[0] not in name}
+    elif damage == "a value is changed":
+        state[key][0] += 1
+    else:
+        metadata = {"format": "pt"}
+    save_file(state, tmp_path / LORA_WEIGHTS, metadata=metadata)
+    with pytest.raises(MpoError, match="does not load back as trained"):
+        check_loads(tmp_path, load_pipeline(QUICKSTART.model), trained, 3.0)
 
 
 def test_the_file_is_plain_safetensors_with_its_alpha(finished):

@@ -8,11 +8,12 @@ from typer.testing import CliRunner
 
 from mpo import MpoError
 from mpo.cli import app
-from mpo.data.preferences import open_picture, read_preferences
+from mpo.data.preferences import read_preferences
 from mpo.export.hub_dataset import publish
 from mpo.recipe import Preferences
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
+from reward.media import read_image
 from tests.helpers.pictures import datasets
 
 
@@ -40,6 +41,6 @@ def test_a_run_is_published_and_read_back_as_preferences(finished, tmp_path):
     read = list(read_preferences(Preferences(path=str(shard), layout="pairs")))
     for preference, pair in zip(read, pairs, strict=True):
         kept = np.asarray(Image.open(run.candidates / candidates[pair["chosen_id"]]["file"]))
-        np.testing.assert_array_equal(np.asarray(open_picture(preference.chosen)), kept)
+        np.testing.assert_array_equal(np.asarray(read_image(preference.chosen)), kept)
     with pytest.raises(MpoError, match="exists; give a new folder"):
         publish(finished, output)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mpo import MpoError
-from mpo.models.acceleration import set_up
+from mpo.models.acceleration import set_up_acceleration
 from mpo.models.families import denoiser_of
 from mpo.models.loading import load_pipeline
 from mpo.recipe import read_recipe
@@ -49,4 +49,4 @@ def test_xformers_is_used_or_named(finished, fields, tmp_path):
 @pytest.mark.parametrize(("name", "processor"), [("sana", "SanaLinearAttnProcessor2_0"), ("qwen_image", "QwenDouble")])
 def test_xformers_does_not_take_the_place_of_other_attention(name, processor):
     with pytest.raises(MpoError, match=f"cannot take the place of this model's .*{processor}"):
-        set_up(denoiser_of(build(name)), settings_of(attention="xformers"))
+        set_up_acceleration(denoiser_of(build(name)), settings_of(attention="xformers"))

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from mpo.run_folder.paths import RunFolder
-from mpo.training.checkpoints import checkpoint_folder
+from mpo.training.checkpoint_files import checkpoint_folder
 from mpo.training.validation import read_validations
 from tests.faults.kill import KILL, Moment
 from tests.helpers.recipes import small_fields, with_validation

@@ -1,8 +1,9 @@
 import pytest
 from PIL import Image
 
+from mpo.dependencies import STAGES
 from mpo.recipe import load_recipe
-from mpo.run import STAGES, run_recipe
+from mpo.run import run_recipe
 
 
 def test_a_truncated_candidate_is_named_and_repaired(recipe_file, tmp_path):

@@ -11,11 +11,11 @@ import yaml
 from PIL import Image
 
 from mpo import MpoError
-from mpo.data.preferences import open_picture
 from mpo.recipe import load_recipe, parse_recipe
 from mpo.run import prepare, run_recipe, stages_of
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
+from reward.media import read_image
 from tests.faults.kill import KILL, Moment, interrupted
 from tests.helpers.pictures import datasets, jpeg, pickapic, picture
 from tests.helpers.recipes import (
@@ -37,7 +37,7 @@ def test_pictures_of_a_prompt_are_of_one_size(fields, tmp_path):
     run_recipe(parse_recipe(fields, source="given"), tmp_path / "run", stages=("import-pairs",))
     run = RunFolder(tmp_path / "run")
     sizes = [
-        (row["prompt_id"], open_picture(run.candidates / row["file"]).size)
+        (row["prompt_id"], read_image(run.candidates / row["file"]).size)
         for row in read_table(run.candidates_table, made_by="import-pairs").to_pylist()
     ]
     assert sizes == [(0, (48, 32))] * 4 + [(1, (32, 32))] * 2

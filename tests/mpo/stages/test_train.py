@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,13 +23,14 @@ from mpo.recipe import parse_recipe, read_recipe
 from mpo.run import run_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
-from mpo.stages.train import train, trim_logs
+from mpo.stages.train import train
 from mpo.training.batches import draw_noise, stream
-from mpo.training.checkpoints import checkpoint_folder, final_lora
+from mpo.training.checkpoint_files import checkpoint_folder, result_file
+from mpo.training.checkpoints import trim_logs
 from mpo.training.objectives import denoising_error, diffusion_dpo
 from tests.faults.kill import KILL, Moment
 from tests.helpers.recipes import small_fields, with_validation
-from tests.helpers.runs import log_of, lora_of, resumes_exactly, trainable
+from tests.helpers.runs import files_of, log_of, lora_of, resumes_exactly, trainable
 
 DDPM = DDPMScheduler()
 
@@ -223,7 +223,7 @@ def test_the_mean_of_the_lora_is_an_exponential_one(finished, fields, tmp_path):
         decay = min(0.5, step / (9 + step))  # diffusers' warm-up: (1 + n) / (10 + n) of n = step - 1
         mean = decay * mean + (1 - decay) * lora_of(run, step).double()
         torch.testing.assert_close(lora_of(run, step, "ema").double(), mean, rtol=1e-5, atol=1e-7)
-    assert final_lora(run).name == "ema.safetensors"
+    assert result_file(run).name == "ema.safetensors"
 
 
 def test_kept_reference_errors_are_the_references(finished, fields, tmp_path):
@@ -292,6 +292,5 @@ def test_a_killed_training_resumes_bit_for_bit(model_folder, tmp_path):
     assert run(KILL, str(killed), *fourth_step.arguments, *arguments, str(killed)) == -signal.SIGKILL
     assert len((killed / "training.jsonl").read_text().splitlines()) == 3
     assert run("-m", "mpo.cli", *arguments, str(killed)) == 0
-    kept = [p.relative_to(whole) for p in whole.rglob("*") if p.is_file() and p.name != "log.jsonl"]
-    differing: list[Any] = [p for p in kept if (whole / p).read_bytes() != (killed / p).read_bytes()]
-    assert differing == []
+    before, after = files_of(whole), files_of(killed)
+    assert [name for name in before if before[name] != after[name]] == []

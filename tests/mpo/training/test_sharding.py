@@ -6,7 +6,7 @@ from mpo import MpoError
 from mpo.recipe import parse_recipe
 from mpo.run import run_recipe
 from mpo.run_folder.paths import RunFolder
-from mpo.training.checkpoints import checkpoint_folder
+from mpo.training.checkpoint_files import checkpoint_folder
 from mpo.training.sharding import check_sharder
 from mpo.training.validation import read_validations
 from tests.helpers.pipelines import build

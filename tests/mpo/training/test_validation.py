@@ -7,7 +7,7 @@ from mpo.recipe import parse_recipe
 from mpo.run import run_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.stages.train import train
-from mpo.training.checkpoints import checkpoint_folder, final_lora
+from mpo.training.checkpoint_files import checkpoint_folder, result_file
 from mpo.training.validation import Validated, best_of, has_stalled, read_validations
 from tests.helpers.recipes import (
     small_fields,
@@ -27,7 +27,7 @@ def test_the_best_checkpoint_by_validation_is_the_result(model_folder, tmp_path)
     best = max(validated[1:], key=lambda v: v.total)
     held = json.loads(run.trained.read_text())
     assert held == {"result_step": best.step, "last_step": 5, "stopped_early": False}
-    assert final_lora(run) == checkpoint_folder(run, best.step) / "ema.safetensors"
+    assert result_file(run) == checkpoint_folder(run, best.step) / "ema.safetensors"
     assert len(list(run.validation.glob("step-*/*.png"))) == 16
     for v in validated:
         assert set(v.dimensions) == {"alignment", "composition", "quality", "fidelity"}
