@@ -157,16 +157,16 @@ def examine(run: RunFolder, recipe: Recipe, stage: str) -> Verdict:
     if changed:
         return Verdict("stale", changed)
     inputs = digests(run, inputs_of(run, recipe, stage))
-    for name in held.inputs.keys() | inputs.keys():
+    for name in sorted(held.inputs.keys() | inputs.keys()):
         if held.inputs.get(name) != inputs.get(name):
             how = (
                 "has changed since"
-                if name in inputs and name in held.inputs
-                else "is there"
+                if name in held.inputs and name in inputs
+                else "is new"
                 if name in inputs
-                else "is missing, which was there"
+                else "is gone"
             )
-            return Verdict("stale", f"{name} {how} when it was made" if "since" not in how else f"{name} {how}")
+            return Verdict("stale", f"what it was made from has changed: {name} {how}")
     if held.outputs is None:
         return Verdict("begun", "begun")
     if held.recipe != fields_of(recipe, stage):

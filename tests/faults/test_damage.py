@@ -186,7 +186,7 @@ def test_more_steps_go_on(run):
     set_fields(run, train={"num_steps": 6})
     run_stage(run.folder, "train")
     assert json.loads(run.trained.read_text())["last_step"] == 6
-    with pytest.raises(MpoError, match="has changed since.*--redo"):
+    with pytest.raises(MpoError, match=r"what it was made from has changed.*--redo"):
         run_stage(run.folder, "evaluate")
 
 
