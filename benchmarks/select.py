@@ -33,7 +33,7 @@ def write_scores(folder: Path, num_candidates: int) -> None:
     """A run with random answers: better candidates say yes more often, as real ones do."""
     run, rng = Run(folder), np.random.default_rng(0)
     run.folder.mkdir(parents=True)
-    settings = ["judge.questions=all", "select.grain=subdimension", "select.margin=0.5", "select.num_pairs=null"]
+    settings = ["judge.questions=all", "select.granularity=subdimension", "select.margin=0.5", "select.num_pairs=null"]
     run.recipe.write_text(dump_recipe(load_recipe("quickstart", settings)), "utf-8")
     checklist = load_checklist("image")
     metadata = {"checklist": checklist.fingerprint, "questions": ",".join(checklist.question_ids)}

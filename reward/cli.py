@@ -272,8 +272,8 @@ def tune(
     from reward.preferences import read_annotations
 
     loaded = load_checklist(checklist)
-    taught = read_annotations(annotations, loaded.medium, root=root, checklist=loaded)
-    examined = read_annotations(heldout, loaded.medium, root=root, checklist=loaded) if heldout else []
+    taught = read_annotations(annotations, loaded.kind, root=root, checklist=loaded)
+    examined = read_annotations(heldout, loaded.kind, root=root, checklist=loaded) if heldout else []
     try:
         from reward.tune import TuneSettings
         from reward.tune import tune as tune_judge
@@ -369,7 +369,7 @@ def _judgements(path: Path, root: Path | None, checklist: str, reward: Any, as_j
     from reward.preferences import read_annotations
 
     whole = load_checklist(checklist)
-    annotations = read_annotations(path, whole.medium, root=root, checklist=whole)
+    annotations = read_annotations(path, whole.kind, root=root, checklist=whole)
     found, failures = judgements(reward, annotations, progress=sys.stderr.isatty())
     if as_json:
         typer.echo(json.dumps([asdict(each) for each in found], indent=1))

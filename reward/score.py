@@ -18,9 +18,9 @@ from reward.cache import AnswerCache, answer_key
 from reward.checklist import PROMPT_FIELD, Checklist, Question, load_checklist
 from reward.errors import ChecklistError, JudgeError, JudgeUnavailableError, MediaError, RewardError
 from reward.judges import Judge, load_judge
-from reward.media import Layout, MediaBatch, Medial, MediaLike, digest, read_media
+from reward.media import Layout, Media, MediaBatch, MediaLike, digest, read_media
 
-Grain = Literal["dimension", "subdimension", "question"]
+Granularity = Literal["dimension", "subdimension", "question"]
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class Scores:
         """(N, Q): what each answer adds to the total."""
         return self.answers * self.checklist.weights / self.checklist.divisor
 
-    def by(self, grain: Grain) -> np.ndarray:
-        """(N, K): the contributions summed within each group of a grain (dimension, subdimension, question)."""
-        _, members = self.checklist.groups(grain)
+    def by(self, granularity: Granularity) -> np.ndarray:
+        """(N, K): the contributions summed within each group of a granularity (dimension, subdimension, question)."""
+        _, members = self.checklist.groups(granularity)
         # No matrix product: BLAS adds up a row in another order at another place, and equal answers must score equal.
         contributions = self.contributions
         sums = [contributions[:, of].sum(axis=1) for of in members]
@@ -130,13 +130,13 @@ class VisionReward:
         cache: folder in which answers are kept (see `reward.cache`); None = nothing is kept.
 
         Raises ValueError (JudgeError, ChecklistError) on an unknown judge, checklist or question, and where
-        the judge cannot answer a question that was asked for, or cannot look at the checklist's medium.
+        the judge cannot answer a question that was asked for, or cannot look at the checklist's kind.
         """
         whole = checklist if isinstance(checklist, Checklist) else load_checklist(checklist)
         self.judge = load_judge(judge) if isinstance(judge, str) else judge
-        if whole.medium not in self.judge.mediums:
+        if whole.kind not in self.judge.kinds:
             raise JudgeError(
-                f"checklist {whole.name!r} is about {whole.medium}s; this judge takes {' and '.join(self.judge.mediums)}s only; use another judge"
+                f"checklist {whole.name!r} is about {whole.kind}s; this judge takes {' and '.join(self.judge.kinds)}s only; use another judge"
             )
         if questions == "all":
             self.checklist = whole
@@ -213,11 +213,11 @@ class VisionReward:
 
             size = self.judge.batch_size
             for start in range(0, len(waiting), size):
-                batch: dict[int, Medial] = {}
+                batch: dict[int, Media] = {}
                 for row in waiting[start : start + size]:
                     try:
                         batch[row] = read_media(
-                            media[row], self.checklist.medium, layout=layout, sampling=self.judge.sampling, fps=fps
+                            media[row], self.checklist.kind, layout=layout, sampling=self.judge.sampling, fps=fps
                         )
                     except MediaError as error:
                         fail(row, error)
@@ -273,12 +273,12 @@ class VisionReward:
         return reward_function
 
     def _key(self, content: str, prompt: str, judge: str) -> bytes:
-        medium = self.checklist.medium
-        words = f"{medium}:{self.checklist.questions_fingerprint}"
+        kind = self.checklist.kind
+        words = f"{kind}:{self.checklist.questions_fingerprint}"
         return answer_key(content, prompt, words, judge)
 
     def _judge(
-        self, batch: dict[int, Medial], prompts: Sequence[str], fail: Callable[[int, RewardError], None]
+        self, batch: dict[int, Media], prompts: Sequence[str], fail: Callable[[int, RewardError], None]
     ) -> list[tuple[int, np.ndarray]]:
         """Rows with their answers. Where a batch cannot be answered, its items are tried one by one, to name the one."""
         if not batch:

@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from reward.checklist import Medium, Question
+from reward.checklist import Kind, Question
 from reward.errors import JudgeError
-from reward.media import Medial, Sampling
+from reward.media import Media, Sampling
 
 JUDGES = ("measured", "vlm", "cogvlm2", "server")
 
@@ -17,7 +17,7 @@ class Judge(Protocol):
     """What every judge offers."""
 
     @property
-    def mediums(self) -> Sequence[Medium]:
+    def kinds(self) -> Sequence[Kind]:
         """What it can look at."""
         ...
 
@@ -48,7 +48,7 @@ class Judge(Protocol):
         """Raises JudgeError naming the first prompt that this judge cannot judge an item by."""
         ...
 
-    def answer(self, media: Sequence[Medial], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
+    def answer(self, media: Sequence[Media], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
         """(N, Q) float64: the probability of yes out of yes and no, for N pictures or clips and Q questions."""
         ...
 

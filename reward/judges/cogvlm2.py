@@ -16,13 +16,13 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from reward.checklist import Medium, Question
+from reward.checklist import Kind, Question
 from reward.errors import JudgeError
 from reward.judges import AnswersAnything
 from reward.judges.loading import LOADING_ERRORS, TOLERANCE, first_line, loading_options, weights_digest
 from reward.judges.packing import shared_length
 from reward.judges.yes_no import p_yes, yes_log_odds, yes_no_tokens
-from reward.media import Clip, Medial, Sampling
+from reward.media import Clip, Media, Sampling
 
 Mode = Literal["auto", "shared", "sequential"]
 TEMPLATE_VERSION = {"video": "chat", "image": "vqa"}
@@ -40,7 +40,7 @@ class CogVLM2Judge(AnswersAnything):
         self,
         model: str = "THUDM/VisionReward-Video",
         *,
-        medium: Medium = "video",
+        kind: Kind = "video",
         trust_remote_code: bool = False,
         mode: Mode = "auto",
         dtype: str = "bfloat16",
@@ -50,7 +50,7 @@ class CogVLM2Judge(AnswersAnything):
     ):
         """trust_remote_code: must be True, after you have read the code: it comes from the checkpoint and is run.
 
-        medium: what the checkpoint looks at. mode: "sequential" = a whole pass for each question; "shared" = one pass
+        kind: what the checkpoint looks at. mode: "sequential" = a whole pass for each question; "shared" = one pass
         over frames and opening words, then short ones over its keys and values; "auto" = shared if that says the same
         of the first item. device_map: None = the first GPU if there is one, else the CPU.
         Raises JudgeError where the code is not trusted or the model cannot be loaded.
@@ -77,8 +77,8 @@ class CogVLM2Judge(AnswersAnything):
             )
         self.name = model
         self.mode: Mode = mode
-        self.mediums: tuple[Medium, ...] = (medium,)
-        self.template_version = TEMPLATE_VERSION[medium]
+        self.kinds: tuple[Kind, ...] = (kind,)
+        self.template_version = TEMPLATE_VERSION[kind]
         self.yes, self.no = yes_no_tokens(self.tokenizer)
 
     @property
@@ -89,7 +89,7 @@ class CogVLM2Judge(AnswersAnything):
         sha = hashlib.sha256(parts.encode())
         return f"cogvlm2:{sha.hexdigest()[:16]}"
 
-    def answer(self, media: Sequence[Medial], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
+    def answer(self, media: Sequence[Media], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
         """(N, Q) float64: see `Judge.answer`."""
         rows = []
         for item, prompt in zip(media, prompts, strict=True):
@@ -103,10 +103,10 @@ class CogVLM2Judge(AnswersAnything):
     def _queries(self, prompt: str, questions: Sequence[Question]) -> list[str]:
         """As published: inference-video.py reads its questions with their line ends, and the last one has none."""
         texts = [question.ask(prompt) for question in questions]
-        return [text + "\n" for text in texts[:-1]] + texts[-1:] if self.mediums == ("video",) else texts
+        return [text + "\n" for text in texts[:-1]] + texts[-1:] if self.kinds == ("video",) else texts
 
     @torch.inference_mode()
-    def _logits(self, item: Medial, queries: Sequence[str], mode: Mode) -> Tensor:
+    def _logits(self, item: Media, queries: Sequence[str], mode: Mode) -> Tensor:
         """(Q, vocab): for the token behind each query."""
         built = [self._build(item, query) for query in queries]
         if mode == "sequential":
@@ -139,7 +139,7 @@ class CogVLM2Judge(AnswersAnything):
             logits.append(output.logits[0, -1])
         return torch.stack(logits)
 
-    def _build(self, item: Medial, query: str) -> dict[str, Any]:
+    def _build(self, item: Media, query: str) -> dict[str, Any]:
         looks = item if isinstance(item, Image.Image) else _frames(item)
         built = self.model.build_conversation_input_ids(
             tokenizer=self.tokenizer, query=query, images=[looks], history=[], template_version=self.template_version
@@ -150,7 +150,7 @@ class CogVLM2Judge(AnswersAnything):
         }
         return inputs | {"images": [[image.to(device, self.model.dtype) for image in built["images"]]]}
 
-    def _try_shared(self, item: Medial, queries: Sequence[str]) -> Mode:
+    def _try_shared(self, item: Media, queries: Sequence[str]) -> Mode:
         reference = yes_log_odds(self._logits(item, queries, "sequential"), self.yes, self.no)
         try:
             gap = float(

@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from reward.checklist import Medium, Question
+from reward.checklist import Kind, Question
 from reward.errors import JudgeError
 from reward.judges import depiction, measures
-from reward.media import Medial, Sampling
+from reward.media import Media, Sampling
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ ALIGNMENT = "alignment"
 class MeasuredJudge:
     """Answers `RULES` and alignment (see `reward.judges.depiction`); raises JudgeError on anything else."""
 
-    mediums: tuple[Medium, ...] = ("image",)
+    kinds: tuple[Kind, ...] = ("image",)
     sampling = Sampling(max_frames=1)
     batch_size = 1
 
@@ -99,7 +99,7 @@ class MeasuredJudge:
         for prompt in prompts:
             depiction.parse(prompt)
 
-    def answer(self, media: Sequence[Medial], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
+    def answer(self, media: Sequence[Media], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
         """(N, Q) float64: see `Judge.answer`. A text counts only where `alignment` is asked."""
         self.require(questions)
         rows = []

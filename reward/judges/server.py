@@ -20,10 +20,10 @@ import numpy as np
 import openai
 from PIL import Image
 
-from reward.checklist import Medium, Question
+from reward.checklist import Kind, Question
 from reward.errors import JudgeError, JudgeUnavailableError
 from reward.judges import AnswersAnything, at_least_one
-from reward.media import Medial, Sampling
+from reward.media import Media, Sampling
 
 TEMPLATE = "{question} Answer yes or no."
 SPELLINGS = {word: [space + case for space in ("", " ") for case in (word, word.capitalize(), word.upper())] for word in ("yes", "no")}  # fmt: skip
@@ -49,7 +49,7 @@ class Endpoint:
 class ServerJudge(AnswersAnything):
     """Asks one or several endpoints that serve the same model."""
 
-    mediums: tuple[Medium, ...] = ("image", "video")
+    kinds: tuple[Kind, ...] = ("image", "video")
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class ServerJudge(AnswersAnything):
         """The model's name as served, the template and the frames: what stands behind the name, no client can see."""
         return f"server:{self.model}:{self.template}:{self.sampling.max_frames}"
 
-    def answer(self, media: Sequence[Medial], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
+    def answer(self, media: Sequence[Media], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
         """(N, Q) float64: see `Judge.answer`. An item's questions go to one endpoint, which then knows its prefix."""
         contents = [_content(item) for item in media]
         p_yes = np.empty((len(media), len(questions)))
@@ -298,7 +298,7 @@ def _likeliest(answer: Any, endpoint: Endpoint) -> tuple[float, float]:
     return mass["yes"], mass["no"]
 
 
-def _content(item: Medial) -> list[dict[str, Any]]:
+def _content(item: Media) -> list[dict[str, Any]]:
     images = [item] if isinstance(item, Image.Image) else [Image.fromarray(frame) for frame in item.frames]
     return [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in images]
 

@@ -18,13 +18,13 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.video_utils import VideoMetadata
 
-from reward.checklist import Medium, Question
+from reward.checklist import Kind, Question
 from reward.errors import JudgeError
 from reward.judges import AnswersAnything, at_least_one
 from reward.judges.loading import LOADING_ERRORS, TOLERANCE, first_line, loading_options, weights_digest
 from reward.judges.packing import Suffixes, batched_logits, can_pack, packed_logits, prefill, shared_length
 from reward.judges.yes_no import p_yes, yes_log_odds, yes_no_tokens
-from reward.media import Clip, Medial, Sampling
+from reward.media import Clip, Media, Sampling
 
 Mode = Literal["auto", "packed", "batched", "sequential"]
 TEMPLATE = "{question} Answer yes or no."
@@ -98,7 +98,7 @@ class VLMJudge(AnswersAnything):
         self.max_packed_tokens = max_packed_tokens
         self.sampling = Sampling(max_frames=num_frames)
         takes_clips = getattr(self.processor, "video_processor", None) is not None
-        self.mediums: tuple[Medium, ...] = ("image", "video") if takes_clips else ("image",)
+        self.kinds: tuple[Kind, ...] = ("image", "video") if takes_clips else ("image",)
         self.yes, self.no = yes_no_tokens(tokenizer)
 
     @property
@@ -128,7 +128,7 @@ class VLMJudge(AnswersAnything):
             if held:
                 raise JudgeError(f"prompt {prompt!r} holds the model's control token {held[0]!r}; reword it")
 
-    def answer(self, media: Sequence[Medial], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
+    def answer(self, media: Sequence[Media], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
         """(N, Q) float64: see `Judge.answer`."""
         self.require_prompts(prompts)
         p = np.empty((len(media), len(questions)))
@@ -141,7 +141,7 @@ class VLMJudge(AnswersAnything):
             p[rows] = p_yes(logits, self.yes, self.no, [q.id for q in questions]).double().cpu().numpy()
         return p
 
-    def _batches(self, media: Sequence[Medial]) -> Iterator[list[int]]:
+    def _batches(self, media: Sequence[Media]) -> Iterator[list[int]]:
         """Rows that can be looked at together: processors cannot be given clips of different lengths at once."""
         rows_of: dict[Any, list[int]] = {}
         for row, item in enumerate(media):
@@ -150,7 +150,7 @@ class VLMJudge(AnswersAnything):
             yield from (rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size))
 
     @torch.inference_mode()
-    def _logits(self, media: Sequence[Medial], asked: Sequence[Sequence[str]], mode: Mode) -> Tensor:
+    def _logits(self, media: Sequence[Media], asked: Sequence[Sequence[str]], mode: Mode) -> Tensor:
         """(N, Q, vocab): for the token behind each text, one text for each item and question."""
         if mode == "sequential":
             rows = []
@@ -165,7 +165,7 @@ class VLMJudge(AnswersAnything):
             return packed_logits(self.model, prefix, suffixes, max_tokens=self.max_packed_tokens)
         return batched_logits(self.model, prefix, suffixes, max_tokens=self.max_packed_tokens)
 
-    def _split(self, media: Sequence[Medial], asked: Sequence[Sequence[str]]) -> tuple[dict[str, Tensor], Suffixes]:
+    def _split(self, media: Sequence[Media], asked: Sequence[Sequence[str]]) -> tuple[dict[str, Tensor], Suffixes]:
         """The processor's inputs for what all texts begin with, and the tokens with which each goes on.
 
         Texts are tokenised whole and cut where they first differ, so that the tokens are those of the sequential way.
@@ -185,7 +185,7 @@ class VLMJudge(AnswersAnything):
             for name, value in inputs.items()
         }, suffixes
 
-    def _inputs(self, media: Sequence[Medial], texts: Sequence[str]) -> dict[str, Any]:
+    def _inputs(self, media: Sequence[Media], texts: Sequence[str]) -> dict[str, Any]:
         pictures: dict[str, Any]
         if isinstance(media[0], Image.Image):
             pictures = {"images": [[item] for item in media]}
@@ -220,7 +220,7 @@ class VLMJudge(AnswersAnything):
             for name, value in tensors.items()
         }
 
-    def _text(self, item: Medial, question: str) -> str:
+    def _text(self, item: Media, question: str) -> str:
         kind = "image" if isinstance(item, Image.Image) else "video"
         words = self.template.replace("{question}", question)
         message = {"role": "user", "content": [{"type": kind}, {"type": "text", "text": words}]}
@@ -231,7 +231,7 @@ class VLMJudge(AnswersAnything):
                 f"{type(self.processor).__name__} cannot put a question ({first_line(error)}); use a model with a chat template"
             ) from error
 
-    def _try_modes(self, item: Medial, texts: Sequence[str]) -> Mode:
+    def _try_modes(self, item: Media, texts: Sequence[str]) -> Mode:
         """The fastest mode that says of one item what the sequential one says."""
         reference = yes_log_odds(self._logits([item], [texts], "sequential"), self.yes, self.no)
         for mode in ("packed", "batched"):

@@ -177,7 +177,7 @@ def test_a_judge_against_people_s_answers(run, pictures):
 
 def test_people_s_answers_to_a_checklist_of_one_s_own(run, pictures):
     (pictures / "own.yaml").write_text(
-        "{name: own, version: 1, medium: image, subdimensions: [{name: s, dimension: d, questions: ["
+        "{name: own, version: 1, kind: image, subdimensions: [{name: s, dimension: d, questions: ["
         "{id: color_brightness_1, text: 'Bright?', weight: 1}, {id: mine, text: 'Mine?', weight: 1}]}]}"
     )
     rows = [

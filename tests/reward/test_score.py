@@ -44,8 +44,8 @@ def test_by_hand():
 @given(p_yes_rows)
 def test_every_grain_adds_up_to_the_total(p_yes):
     scores = score_answers(p_yes, CHECKLIST)
-    for grain in ("dimension", "subdimension", "question"):
-        np.testing.assert_allclose(scores.by(grain).sum(axis=1), scores.total, atol=1e-12)
+    for granularity in ("dimension", "subdimension", "question"):
+        np.testing.assert_allclose(scores.by(granularity).sum(axis=1), scores.total, atol=1e-12)
 
 
 @given(p_yes_rows, st.integers(0, Q - 1))
@@ -110,7 +110,7 @@ def test_importing_reward_leaves_the_heavy_libraries_out():
 class RedJudge(AnswersAnything):
     """P(yes) is a picture's, or a clip's mean, red."""
 
-    mediums = ("image", "video")
+    kinds = ("image", "video")
     sampling = Sampling(max_frames=4)
     fingerprint = "red"
     batch_size = 2
@@ -228,7 +228,7 @@ def test_a_checklist_and_a_judge_must_fit():
         VisionReward(RedJudge(), "image", questions=["sharpness_9"])
     with pytest.raises(ValueError, match="2 items but 1 prompts"):
         VisionReward(RedJudge(), "image").score([None, None], ["a"])
-    with pytest.raises(ChecklistError, match="grain='dimenson'"):
+    with pytest.raises(ChecklistError, match="granularity='dimenson'"):
         VisionReward(RedJudge(), "image").score([Image.new("RGB", (8, 8))], "a").by("dimenson")  # type: ignore[arg-type]
 
 
@@ -239,7 +239,10 @@ def test_equal_answers_score_equal_wherever_they_stand(count, seed):
     p_yes = rng.random((count + 3, Q))
     p_yes[[0, (count + 3) // 2, -1]] = p_yes[0]
     scores = score_answers(p_yes, CHECKLIST)
-    for values in (scores.total, *(scores.by(grain) for grain in ("dimension", "subdimension", "question"))):
+    for values in (
+        scores.total,
+        *(scores.by(granularity) for granularity in ("dimension", "subdimension", "question")),
+    ):
         np.testing.assert_array_equal(values[0], values[(count + 3) // 2])
         np.testing.assert_array_equal(values[0], values[-1])
     np.testing.assert_array_equal(scores.total[0], score_answers(p_yes[:1], CHECKLIST).total[0])

@@ -100,7 +100,7 @@ def test_queries_are_those_of_the_published_code(folder, clips):
     words = tokenizer().decode(built["input_ids"][0, -20:])
     assert words.endswith("Question: Well? Answer:")
     assert built["images"][0][0].shape[0] == 6  # five seconds: 0, 1, 2, 3, 4 and 5 (the last frame)
-    image = load_judge("cogvlm2", model=folder, medium="image", trust_remote_code=True, dtype="float32")
+    image = load_judge("cogvlm2", model=folder, kind="image", trust_remote_code=True, dtype="float32")
     built = image._build(Image.new("RGB", (20, 20)), "Well?")  # type: ignore[attr-defined]
     assert tokenizer().decode(built["input_ids"][0]).endswith("Question: Well? Short answer:")
 

@@ -50,10 +50,10 @@ def qwen():
 def test_one_look_answers_as_many_looks_do(family, attention, media):
     model, processor = BUILDERS[family](attention)
     reference = VLMJudge(model, processor=processor, mode="sequential")
-    assert reference.mediums == (("image",) if family == "idefics3" else ("image", "video"))
-    for medium in reference.mediums:
-        questions = IMAGE if medium == "image" else VIDEO
-        expected = reference.answer(media[medium], PROMPTS, questions)
+    assert reference.kinds == (("image",) if family == "idefics3" else ("image", "video"))
+    for kind in reference.kinds:
+        questions = IMAGE if kind == "image" else VIDEO
+        expected = reference.answer(media[kind], PROMPTS, questions)
         assert expected.shape == (2, len(questions))
         assert expected.std(axis=1).min() > 1e-3, (
             "the model does not tell questions apart: the test would prove nothing"
@@ -62,10 +62,10 @@ def test_one_look_answers_as_many_looks_do(family, attention, media):
         for mode in ("packed", "batched"):
             for batch_size in (1, 2):
                 judge = VLMJudge(model, processor=processor, mode=mode, batch_size=batch_size, max_packed_tokens=70)
-                got = judge.answer(media[medium], PROMPTS, questions)
-                np.testing.assert_allclose(got, expected, atol=1e-4, err_msg=f"{medium} {mode} {batch_size}")
+                got = judge.answer(media[kind], PROMPTS, questions)
+                np.testing.assert_allclose(got, expected, atol=1e-4, err_msg=f"{kind} {mode} {batch_size}")
         auto = VLMJudge(model, processor=processor)
-        np.testing.assert_allclose(auto.answer(media[medium], PROMPTS, questions), expected, atol=1e-4)
+        np.testing.assert_allclose(auto.answer(media[kind], PROMPTS, questions), expected, atol=1e-4)
         assert auto.mode == "packed"
 
 
