@@ -52,16 +52,10 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 def load_reward(judge: str, options: Sequence[str], checklist: str, questions: str, cache: Path | None):
     """The reward that a command's options describe."""
-    import yaml
-
     from reward import VisionReward, load_judge
+    from reward.settings import parse_setting
 
-    values = {}
-    for option in options:
-        key, equals, value = option.partition("=")
-        if not equals:
-            raise RewardError(f"--option {option!r} is not KEY=VALUE")
-        values[key] = yaml.safe_load(value)
+    values = dict(parse_setting(option, flag="--option", example="batch_size=4") for option in options)
     asked = questions if questions in ("all", "answerable") else [each.strip() for each in questions.split(",")]
     reward = VisionReward(load_judge(judge, **values), checklist, questions=asked, cache=cache)
     if questions == "answerable":

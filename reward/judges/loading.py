@@ -1,4 +1,4 @@
-"""What the judges that load a model from the hub share."""
+"""What is common to the judges that load a model from a folder or the hub."""
 
 import hashlib
 from typing import Any
@@ -6,18 +6,16 @@ from typing import Any
 import torch
 from transformers import BitsAndBytesConfig
 
-from reward.errors import JudgeError
-
 LOADING_ERRORS = (OSError, ValueError, ImportError, AttributeError, KeyError)  # what from_pretrained raises
-# How far log-odds of two ways of asking may lie apart before the faster one is distrusted. Rounding alone gives about
-# 1e-5 in float32 and up to a few tenths in bfloat16.
+# How far the log-odds of a fast mode may lie from those of "sequential" before it is distrusted. Rounding alone gives
+# about 1e-5 in float32 and up to a few tenths in bfloat16.
 TOLERANCE = {torch.float32: 0.01, torch.float64: 0.01, torch.bfloat16: 0.5, torch.float16: 0.5}
 
 
 def loading_options(device_map: Any, quantization: str | None, **others: Any) -> dict[str, Any]:
     """Keywords for from_pretrained. device_map None = the first GPU if there is one, else the CPU; quantization: bitsandbytes.
 
-    Others that are None are left out. Raises JudgeError for an unknown quantization.
+    Others that are None are left out.
     """
     options = {name: value for name, value in others.items() if value is not None}
     if device_map is None and torch.cuda.is_available():
@@ -30,8 +28,6 @@ def loading_options(device_map: Any, quantization: str | None, **others: Any) ->
         )
     elif quantization == "8bit":
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
-    elif quantization is not None:
-        raise JudgeError(f"quantization={quantization!r} is unknown; use '4bit', '8bit' or None")
     return options
 
 
@@ -42,9 +38,9 @@ def first_line(error: Exception) -> str:
 
 
 def weights_digest(model: Any) -> str:
-    """Digest over 256 values of every weight, spread evenly: tells tuned from untuned in a fraction of a full pass.
+    """Digest over 256 values of every weight, spread evenly: tells tuned from untuned weights without reading all.
 
-    Weights that are offloaded, and so not at hand, count by the place that the model was loaded from.
+    Of weights that are offloaded, and so not in memory, the place that the model was loaded from is taken.
     """
     sha = hashlib.sha256(str(model.dtype).encode())
     for name, value in model.state_dict().items():

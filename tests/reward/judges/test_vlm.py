@@ -1,7 +1,7 @@
 import copy
 import importlib.util
 import logging
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from PIL import Image
 
 from reward import Clip, JudgeError, Question, VisionReward, load_checklist, load_judge
 from reward.judges import vlm
+from reward.judges.options import VlmMode
 from reward.judges.packing import _block_mask, _lay_out, shared_length
 from reward.judges.vlm import VLMJudge
 from reward.judges.yes_no import answer_mass, p_yes, yes_no_tokens
@@ -59,14 +60,14 @@ def test_one_look_answers_as_many_looks_do(family, attention, media):
             "the model does not tell questions apart: the test would prove nothing"
         )
         assert abs(expected[0] - expected[1]).max() > 1e-3
-        for mode in ("packed", "batched"):
+        for mode in ("packed", "batched", "copied"):
             for batch_size in (1, 2):
                 judge = VLMJudge(model, processor=processor, mode=mode, batch_size=batch_size, max_packed_tokens=70)
                 got = judge.answer(media[kind], PROMPTS, questions)
                 np.testing.assert_allclose(got, expected, atol=1e-4, err_msg=f"{kind} {mode} {batch_size}")
         auto = VLMJudge(model, processor=processor)
         np.testing.assert_allclose(auto.answer(media[kind], PROMPTS, questions), expected, atol=1e-4)
-        assert auto.mode == "packed"
+        assert auto.used_mode == "packed"
 
 
 def test_the_picture_is_looked_at_once(qwen, media):
@@ -76,8 +77,12 @@ def test_the_picture_is_looked_at_once(qwen, media):
     language = model.get_decoder().register_forward_pre_hook(
         lambda _m, _a, kwargs: tokens.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
     )
+    judge = VLMJudge(model, processor=processor, mode="packed")
+    judge.answer(media["image"][1:], PROMPTS[1:], IMAGE[:2])  # compares the mode with "sequential", once
+    looks.clear()
+    tokens.clear()
     try:
-        VLMJudge(model, processor=processor, mode="packed").answer(media["image"][:1], PROMPTS[:1], IMAGE)
+        judge.answer(media["image"][:1], PROMPTS[:1], IMAGE)
         num_looks, num_tokens, prefix = len(looks), sum(tokens), tokens[0]
         looks.clear()
         tokens.clear()
@@ -151,7 +156,7 @@ def test_half_precision_stays_near(media):
     expected = VLMJudge(model, processor=processor, mode="sequential").answer(media["image"], PROMPTS, IMAGE)
     half = VLMJudge(model.to(torch.bfloat16), processor=processor)
     np.testing.assert_allclose(half.answer(media["image"], PROMPTS, IMAGE), expected, atol=0.05)
-    assert half.mode == "packed"
+    assert half.used_mode == "packed"
 
 
 def test_windowed_attention_is_asked_in_a_batch(media):
@@ -162,7 +167,7 @@ def test_windowed_attention_is_asked_in_a_batch(media):
     for batch_size in (1, 2):
         judge = VLMJudge(model, processor=processor, batch_size=batch_size)
         np.testing.assert_allclose(judge.answer(media["image"], PROMPTS, IMAGE), expected, atol=1e-4)
-        assert judge.mode == "batched"
+        assert judge.used_mode == "batched"
 
 
 def test_auto_distrusts_a_model_that_answers_otherwise(media, monkeypatch, caplog):
@@ -172,7 +177,7 @@ def test_auto_distrusts_a_model_that_answers_otherwise(media, monkeypatch, caplo
     monkeypatch.setattr(vlm, "packed_logits", lambda *a, **k: vlm.batched_logits(*a, **k).roll(1, dims=1))
     judge = VLMJudge(model, processor=processor)
     np.testing.assert_allclose(judge.answer(media["image"], PROMPTS, IMAGE), expected, atol=1e-4)
-    assert judge.mode == "batched"
+    assert judge.used_mode == "batched"
     original = vlm.prefill
 
     def forgetful(*arguments):
@@ -184,7 +189,7 @@ def test_auto_distrusts_a_model_that_answers_otherwise(media, monkeypatch, caplo
     judge = VLMJudge(model, processor=processor)
     with caplog.at_level(logging.WARNING):
         np.testing.assert_allclose(judge.answer(media["image"], PROMPTS, IMAGE), expected, atol=1e-4)
-    assert judge.mode == "sequential"
+    assert judge.used_mode == "sequential"
     assert "one by one" in caplog.text
 
 
@@ -210,10 +215,15 @@ def test_loads_from_a_folder_and_scores(qwen, media, tmp_path):
             load_judge("vlm", model=str(tmp_path / "judge"), quantization="4bit")
 
 
-def test_the_fingerprint_follows_weights_words_and_frames(qwen):
+def test_the_fingerprint_follows_weights_words_frames_and_mode(qwen, media):
     model, processor = qwen
     plain = VLMJudge(model, processor=processor).fingerprint
-    assert VLMJudge(model, processor=processor, mode="sequential").fingerprint == plain
+    modes = [VLMJudge(model, processor=processor, mode=mode).fingerprint for mode in get_args(VlmMode)]
+    assert modes[0] == plain
+    assert len(set(modes)) == len(modes)  # they differ by rounding
+    asked = VLMJudge(model, processor=processor)
+    asked.answer(media["image"][:1], PROMPTS[:1], IMAGE)
+    assert asked.fingerprint == plain  # though it is known now which mode is used
     assert VLMJudge(model, processor=processor, template="{question} Yes or no?").fingerprint != plain
     assert VLMJudge(model, processor=processor, num_frames=4).fingerprint != plain
     coarser = qwen2_5_vl("sdpa", max_pixels=28 * 28 * 4)[1]
@@ -234,17 +244,17 @@ def test_mistakes_are_named(qwen, media, tmp_path):
     model, processor = qwen
     with pytest.raises(JudgeError, match="its processor"):
         VLMJudge(model)
-    with pytest.raises(JudgeError, match="modes: auto"):
+    with pytest.raises(JudgeError, match=r"mode='fast' is not possible; use 'auto', 'packed'"):
         VLMJudge(model, processor=processor, mode="fast")  # type: ignore[arg-type]
-    with pytest.raises(JudgeError, match="no place for the question"):
+    with pytest.raises(JudgeError, match="no place for the question: put"):
         VLMJudge(model, processor=processor, template="Well?")
     with pytest.raises(JudgeError, match=r"nobody/nothing.*cannot be loaded"):
         load_judge("vlm", model="nobody/nothing")
-    with pytest.raises(JudgeError, match=r"needs the options \['model'\]"):
+    with pytest.raises(JudgeError, match="needs the option 'model'"):
         load_judge("vlm")
-    with pytest.raises(JudgeError, match=r"does not know the options \['modle'\]"):
+    with pytest.raises(JudgeError, match=r"no option 'modle'.*did you mean 'model'\?"):
         load_judge("vlm", modle="x")
-    with pytest.raises(JudgeError, match="quantization='2bit'"):
+    with pytest.raises(JudgeError, match="quantization='2bit' is not possible; use '4bit' or '8bit'"):
         load_judge("vlm", model="x", quantization="2bit")
     for option in ("batch_size", "num_frames", "max_packed_tokens"):
         none: dict[str, Any] = {option: 0}
