@@ -1,8 +1,8 @@
 """The measured judge: checklist questions answered by classical image measurements.
 
-No weights, CPU only, deterministic, about ten milliseconds a picture. It answers the questions in `RULES`
-(how far the answers can be trusted: `benchmarks/measured_judge.py`) and raises on all others: whether a face
-is beautiful, a scene realistic or a picture harmful cannot be measured so.
+It has no weights, runs on the CPU, is deterministic and takes about ten milliseconds a picture. It answers the
+questions in `RULES` (`benchmarks/measured_judge.py` measures how far the answers can be trusted) and raises on all
+others: no measurement tells whether a face is beautiful, a scene realistic or a picture harmful.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from reward.media import Media, Sampling
 
 @dataclass(frozen=True)
 class Condition:
-    """A measure beside its threshold: yes where it is at least (at most) that, as a logistic in the distance."""
+    """A measure and its threshold: p_yes is a logistic function of how far the measure is on the side of yes."""
 
     measure: str  # a function of reward.judges.measures
     at: Literal["least", "most"]
@@ -100,7 +100,7 @@ class MeasuredJudge:
             depiction.parse(prompt)
 
     def answer(self, media: Sequence[Media], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
-        """(N, Q) float64: see `Judge.answer`. A text counts only where `alignment` is asked."""
+        """(N, Q) float64: see `Judge.answer`. Prompts are read only if `alignment` is asked."""
         self.require(questions)
         rows = []
         for item, prompt in zip(media, prompts, strict=True):

@@ -22,8 +22,8 @@ class ModeChoice:
     """The modes of one judge, the fastest first and "sequential" last, and what is known of each.
 
     "sequential" is the reference: a whole pass for each question. Another mode is trusted once its log-odds of two
-    questions about one item lie within TOLERANCE of the reference. Which mode answers an item depends on the model and
-    the item alone, so that a run that was stopped goes on with the same answers.
+    questions about one item lie within TOLERANCE of the reference. Which mode answers a batch depends on the
+    model and that batch alone, not on what came before, so that a run that was stopped goes on with the same answers.
     """
 
     def __init__(self, requested: str, known: Sequence[str], *, name: str, dtype: torch.dtype):
@@ -76,7 +76,10 @@ class ModeChoice:
     def _note(self, mode: str, others: dict[str, str]) -> None:
         """Says once why a slower mode is used."""
         if mode != self.used and others:
-            reasons = "; ".join(f"mode {other!r} is not used: {why}" for other, why in others.items())
+            modes_by_reason: dict[str, list[str]] = {}
+            for other, why in others.items():
+                modes_by_reason.setdefault(why, []).append(repr(other))
+            reasons = "; ".join(f"not in mode {' or '.join(modes)}: {why}" for why, modes in modes_by_reason.items())
             level = logging.WARNING if mode == "sequential" or self.refused else logging.INFO
             slow = " (one by one, a whole pass each, which is slow)" if mode == "sequential" else ""
             logger.log(level, "%s: questions are asked in mode %r%s; %s", self.name, mode, slow, reasons)

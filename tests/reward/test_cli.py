@@ -106,7 +106,7 @@ def test_prompts_from_a_file(run, pictures):
         (["score", "x.png", "--checklist", "nowhere.yaml"], "nowhere.yaml"),
         (["score", "x.png", "--questions", "clarity_9"], "clarity_9"),
         (["score", "x.png", "--checklist", __file__], "is not YAML"),
-        (["score", "x.png", "--judge", "vlm"], r"needs the options ['model']"),
+        (["score", "x.png", "--judge", "vlm"], "needs the option 'model'"),
         (["score", "x.png", "--judge", "vlm", "-o", "model"], "'model' is not KEY=VALUE"),
         (["score", "x.png", "--judge", "cogvlm2", "-o", "model=x"], "trust_remote_code"),
         (["score", "x.png", "--checklist", "video"], "is about videos"),

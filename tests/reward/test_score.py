@@ -15,6 +15,7 @@ from reward import (
     ChecklistError,
     Clip,
     JudgeError,
+    JudgeUnavailableError,
     MediaError,
     RewardError,
     VisionReward,
@@ -187,6 +188,67 @@ def test_a_failed_item_is_recorded_and_the_others_scored(tmp_path):
     assert len(seen) == 5
     with pytest.raises(MediaError, match=r"item 1: .*bad\.png"):
         reward.score([good, tmp_path / "bad.png"], "a")
+
+
+class FailingJudge(RedJudge):
+    """Fails as a model may, on pictures with a blue pixel; runs out of memory on more pixels at a time than it can take."""
+
+    fingerprint = "failing"
+    batch_size = 4
+    room = 10**9  # pixels
+
+    def __init__(self):
+        self.batches: list[int] = []
+
+    def answer(self, media, prompts, questions):
+        self.batches.append(len(media))
+        pixels = [np.asarray(m) for m in media]
+        if sum(p.shape[0] * p.shape[1] for p in pixels) > self.room:
+            raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+        if any(p[..., 2].any() for p in pixels):
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied\n(3x4 and 5x6)")
+        return super().answer(media, prompts, questions)
+
+
+def test_an_error_that_the_judge_did_not_expect_is_recorded_too():
+    good, bad = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (255, 0, 9))
+    reward = VisionReward(FailingJudge(), "image", questions=["clarity_1"])
+    scores = reward.score([good, bad, good, good, good], "", on_error="record")
+    assert list(scores.failures) == [1]
+    assert scores.failures[1].startswith(
+        "the judge failed (RuntimeError: mat1 and mat2 shapes cannot be multiplied (3x4"
+    )
+    assert np.isfinite(scores.total[[0, 2, 3, 4]]).all()
+    with pytest.raises(JudgeError, match=r"item 1: the judge failed \(RuntimeError: mat1") as raised:
+        reward.score([good, bad], "")
+    causes = [raised.value.__cause__, getattr(raised.value.__cause__, "__cause__", None)]
+    assert any(type(cause) is RuntimeError for cause in causes)
+
+
+def test_a_batch_that_needs_too_much_memory_is_halved():
+    judge = FailingJudge()
+    judge.room = 2 * 64
+    small, large = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (16, 16), (255, 0, 0))
+    reward = VisionReward(judge, "image", questions=["clarity_1"])
+    assert np.isfinite(reward.score([small] * 4, "").total).all()
+    assert judge.batches == [4, 2, 2]
+    scores = reward.score([small, large, small], "", on_error="record")
+    assert list(scores.failures) == [1]
+    assert (
+        "ran out of memory on this item alone (tried to allocate 20 GiB); make the item smaller" in scores.failures[1]
+    )
+    assert np.isfinite(scores.total[[0, 2]]).all()
+    with pytest.raises(JudgeError, match="item 1: the judge ran out of memory"):
+        reward.score([small, large], "")
+
+
+def test_a_judge_that_is_gone_stops_everything():
+    class Gone(RedJudge):
+        def answer(self, media, prompts, questions):
+            raise JudgeUnavailableError("nobody answers; start the server")
+
+    with pytest.raises(JudgeUnavailableError, match=r"^nobody answers"):
+        VisionReward(Gone(), "image", questions=["clarity_1"]).score([Image.new("RGB", (8, 8))], "", on_error="record")
 
 
 def test_prompts_reach_the_judge_as_they_are():
