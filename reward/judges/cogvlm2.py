@@ -81,7 +81,7 @@ class CogVLM2Judge(AnswersAnything):
         self.kinds: tuple[Kind, ...] = (kind,)
         self.template_version = TEMPLATE_VERSION[kind]
         self.yes, self.no = yes_no_tokens(self.tokenizer)
-        self._modes = ModeChoice(mode, MODES, name=model, dtype=self.model.dtype)
+        self._modes = ModeChoice(mode, MODES, name=model, dtype=self.model.dtype, refused={})
 
     @property
     def used_mode(self) -> str | None:

@@ -1,7 +1,7 @@
 """Which fast way of asking questions a model allows: each is compared once with asking them one by one."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 import torch
@@ -26,12 +26,14 @@ class ModeChoice:
     model and that batch alone, not on what came before, so that a run that was stopped goes on with the same answers.
     """
 
-    def __init__(self, requested: str, known: Sequence[str], *, name: str, dtype: torch.dtype):
-        """requested: one of the known ones, or "auto". name: the model's, for messages."""
+    def __init__(
+        self, requested: str, known: Sequence[str], *, name: str, dtype: torch.dtype, refused: Mapping[str, str]
+    ):
+        """requested: one of the known ones, or "auto". name, dtype: the model's. refused: see the attribute."""
         self.requested, self.name, self.tolerance = requested, name, TOLERANCE[dtype]
         self.candidates = list(known) if requested == "auto" else [requested]
         self.trusted = {"sequential"}
-        self.refused: dict[str, str] = {}  # mode -> why it is never used
+        self.refused = dict(refused)  # mode -> why it is never used
         self.used: str | None = None  # by the last answer; None = nothing was asked yet
 
     def ask(self, sample: Callable[[str], Float[Tensor, " Q"]], whole: Callable[[str], Tensor]) -> Tensor:
@@ -57,14 +59,15 @@ class ModeChoice:
     def _compare(
         self, mode: str, sample: Callable[[str], Float[Tensor, " Q"]], reference: Callable[[], Float[Tensor, " Q"]]
     ) -> None:
-        expected = reference()  # outside of the attempt: what fails here is no fault of the mode
         try:
-            gap = float((sample(mode) - expected).abs().max())
+            found = sample(mode)
         except (MisfitError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # a model's code, which may come from anywhere, can fail in any way
+            reference()  # raises if the item or the model is at fault, and not the mode
             self.refused[mode] = f"it fails ({type(error).__name__}: {first_line(error)})"
             return
+        gap = float((found - reference()).abs().max())
         if gap <= self.tolerance:
             self.trusted.add(mode)
         else:  # NaN included

@@ -1,6 +1,6 @@
 """Many questions behind one prefix: the picture goes through the model once, whatever the number of questions.
 
-`prefill` runs the prefix (picture and opening words) and keeps what it leaves in the cache. Then one of
+The prefix (picture and opening words) runs once and what it leaves in the cache is kept. Then one of
 - `packed_logits`: all questions lie end to end in one row. A block mask lets each see the prefix and itself; positions
   restart behind the prefix for each. Needs attention that takes a mask of four axes, and a cache of keys and values
   that can be cut back: plain, or with windows that are longer than the prefix and the questions;
@@ -8,8 +8,8 @@
   and other attention, at the price of those copies;
 - `copied_logits`: each question in a pass of its own over a copy of the whole cache, without padding. Works with layers
   that keep a running state (linear attention, convolutions), which has to be continued token by token.
-All give each question the logits that it would have alone behind the prefix. They raise MisfitError, with the reason,
-if the model or the prefix does not allow them.
+All give each question the logits that it would have alone behind the prefix. `misfits` says which of them a model does
+not allow.
 """
 
 import copy
@@ -24,6 +24,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from reward.judges.loading import first_line
 from reward.judges.modes import MisfitError
 
 # N items, Q questions, P prefix tokens, S question tokens in one row
@@ -76,29 +77,50 @@ def _cached(model: Any, cache: DynamicCache) -> dict[str, Any]:
     return {name: cache, "use_cache": True}
 
 
-def packing_room(model: Any, prefix: Prefix) -> float:
-    """How many question tokens one packed pass behind the prefix can take; infinite without windowed layers."""
+def misfits(model: Any) -> dict[str, str]:
+    """Mode -> why the model does not allow it, as far as its configuration tells. Runs nothing."""
+    try:
+        layers = DynamicCache(config=model.config).layers
+    except Exception as error:  # a configuration may be of any kind, such as of an encoder and a decoder
+        why = f"transformers has no cache for it ({type(error).__name__}: {first_line(error)})"
+        return {"packed": why, "batched": why, "copied": why}
+    found = {}
+    running = [type(layer).__name__ for layer in layers if hasattr(layer, "conv_states")]
+    other = [type(each).__name__ for each in layers if type(each) not in (DynamicLayer, DynamicSlidingWindowLayer)]
     attention = model.config.get_text_config()._attn_implementation
-    if attention not in ("eager", "sdpa"):
-        raise MisfitError(f"its attention {attention!r} takes no mask of four axes; 'eager' and 'sdpa' do")
-    room = float("inf")
-    for layer in prefix.cache.layers:
-        if type(layer) is DynamicSlidingWindowLayer:
-            # Shorter than its window, a text is seen whole, and the cache drops nothing.
-            room = min(room, layer.sliding_window - 1 - prefix.mask.shape[1])
-        elif type(layer) is not DynamicLayer:
-            raise MisfitError(f"its cache ({type(layer).__name__}) holds more than keys and values")
-    return room
+    if other:
+        found["packed"] = f"its cache ({other[0]}) holds more than keys and values"
+    elif attention not in ("eager", "sdpa"):
+        found["packed"] = f"its attention {attention!r} takes no mask of four axes; 'eager' and 'sdpa' do"
+    if running:
+        found["batched"] = f"its cache ({running[0]}) holds a running state, which padding would change"
+    return found
 
 
-def packed_logits(model: Any, prefix: Prefix, suffixes: Suffixes, *, max_tokens: int) -> Float[Tensor, "N Q vocab"]:
-    """Logits at each question's end. At most max_tokens question tokens a pass (one question at least)."""
+def packing_room(model: Any, prefix_length: int) -> float:
+    """How many question tokens one packed pass can take behind a prefix; infinite without windowed layers.
+
+    Shorter than its window, a text is seen whole, and the cache drops nothing of it.
+    """
+    windows = [getattr(layer, "sliding_window", float("inf")) for layer in DynamicCache(config=model.config).layers]
+    return min(windows, default=float("inf")) - 1 - prefix_length
+
+
+def packed_logits(
+    model: Any, inputs: dict[str, Tensor], suffixes: Suffixes, *, max_tokens: int
+) -> Float[Tensor, "N Q vocab"]:
+    """Logits at each question's end. At most max_tokens question tokens a pass (one question at least).
+
+    inputs: of the prefix, as for `prefill`. Raises MisfitError if the model's attention windows are too short.
+    """
     lengths = [max(len(item[q]) for item in suffixes) for q in range(len(suffixes[0]))]
-    room = packing_room(model, prefix)
+    prefix_length = inputs["input_ids"].shape[1]
+    room = packing_room(model, prefix_length)
     if max(lengths) > room:
         raise MisfitError(
-            f"{prefix.mask.shape[1]} tokens of picture and words and {max(lengths)} of a question are more than its attention windows hold"
+            f"{prefix_length} tokens of picture and words and {max(lengths)} of a question are more than its attention windows hold"
         )
+    prefix = prefill(model, inputs)
     logits = []
     for first, last in _chunks(lengths, min(max_tokens, room)):
         slots = [[item[q] for item in suffixes] for q in range(first, last)]
@@ -119,11 +141,14 @@ def packed_logits(model: Any, prefix: Prefix, suffixes: Suffixes, *, max_tokens:
     return torch.cat(logits, dim=1)
 
 
-def batched_logits(model: Any, prefix: Prefix, suffixes: Suffixes, *, max_tokens: int) -> Float[Tensor, "N Q vocab"]:
-    """Logits at each question's end. At most max_tokens question tokens a pass (one question of each item at least)."""
-    for layer in prefix.cache.layers:
-        if hasattr(layer, "conv_states"):
-            raise MisfitError(f"its cache ({type(layer).__name__}) holds a running state, which padding would change")
+def batched_logits(
+    model: Any, inputs: dict[str, Tensor], suffixes: Suffixes, *, max_tokens: int
+) -> Float[Tensor, "N Q vocab"]:
+    """Logits at each question's end. At most max_tokens question tokens a pass (one question of each item at least).
+
+    inputs: of the prefix, as for `prefill`.
+    """
+    prefix = prefill(model, inputs)
     num_items, num_questions = len(suffixes), len(suffixes[0])
     longest = max(len(ids) for item in suffixes for ids in item)
     step = max(1, max_tokens // (longest * num_items))
@@ -155,8 +180,9 @@ def batched_logits(model: Any, prefix: Prefix, suffixes: Suffixes, *, max_tokens
     return torch.cat(logits, dim=1)
 
 
-def copied_logits(model: Any, prefix: Prefix, suffixes: Sequence[list[int]]) -> Float[Tensor, "Q vocab"]:
-    """Logits at each question's end, for the one item of the prefix."""
+def copied_logits(model: Any, inputs: dict[str, Tensor], suffixes: Sequence[list[int]]) -> Float[Tensor, "Q vocab"]:
+    """Logits at each question's end. inputs: of the prefix, as for `prefill`, of one item alone."""
+    prefix = prefill(model, inputs)
     device = prefix.mask.device
     logits = []
     for tokens in suffixes:

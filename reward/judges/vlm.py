@@ -23,7 +23,7 @@ from reward.judges import AnswersAnything
 from reward.judges.loading import LOADING_ERRORS, first_line, loading_options, weights_digest
 from reward.judges.modes import MisfitError, ModeChoice
 from reward.judges.options import TEMPLATE, Quantization, VlmMode, check_options
-from reward.judges.packing import Suffixes, batched_logits, copied_logits, packed_logits, prefill, shared_length
+from reward.judges.packing import Suffixes, batched_logits, copied_logits, misfits, packed_logits, shared_length
 from reward.judges.processing import chat_text, input_names, processor_tensors
 from reward.judges.yes_no import p_yes, yes_log_odds, yes_no_tokens
 from reward.media import Clip, Media, Sampling
@@ -100,7 +100,8 @@ class VLMJudge(AnswersAnything):
         self.kinds: tuple[Kind, ...] = ("image", "video") if takes_clips else ("image",)
         self.yes, self.no = yes_no_tokens(tokenizer)
         self._input_names = input_names(self.model)
-        self._modes = ModeChoice(mode, MODES, name=type(self.model).__name__, dtype=self.model.dtype)
+        name, dtype = type(self.model).__name__, self.model.dtype
+        self._modes = ModeChoice(mode, MODES, name=name, dtype=dtype, refused=misfits(self.model))
 
     @property
     def used_mode(self) -> str | None:
@@ -171,7 +172,7 @@ class VLMJudge(AnswersAnything):
             return torch.stack([ask(item, texts) for item, texts in zip(media, asked, strict=True)])
         inputs, suffixes = self._split(media, asked)
         logits_of = packed_logits if mode == "packed" else batched_logits
-        return logits_of(self.model, prefill(self.model, inputs), suffixes, max_tokens=self.max_packed_tokens)
+        return logits_of(self.model, inputs, suffixes, max_tokens=self.max_packed_tokens)
 
     def _one_by_one(self, item: Media, texts: Sequence[str]) -> Float[Tensor, "Q vocab"]:
         passes = (self.model(**self._inputs([item], [text]), logits_to_keep=1) for text in texts)
@@ -179,7 +180,7 @@ class VLMJudge(AnswersAnything):
 
     def _over_copies(self, item: Media, texts: Sequence[str]) -> Float[Tensor, "Q vocab"]:
         inputs, (suffixes,) = self._split([item], [texts])
-        return copied_logits(self.model, prefill(self.model, inputs), suffixes)
+        return copied_logits(self.model, inputs, suffixes)
 
     def _split(self, media: Sequence[Media], asked: Sequence[Sequence[str]]) -> tuple[dict[str, Tensor], Suffixes]:
         """The model's inputs for what all texts begin with, and the tokens with which each goes on.
