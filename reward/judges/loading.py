@@ -1,10 +1,17 @@
 """What is common to the judges that load a model from a folder or the hub."""
 
 import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, BitsAndBytesConfig
+from transformers.utils import find_adapter_config_file
+
+from reward.errors import JudgeError
+from reward.judges.options import CogVLM2Options, VlmOptions, check_options
 
 LOADING_ERRORS = (OSError, ValueError, ImportError, AttributeError, KeyError)  # what from_pretrained raises
 # How far the log-odds of a fast mode may lie from those of "sequential" before it is distrusted. Rounding alone gives
@@ -29,6 +36,29 @@ def loading_options(device_map: Any, quantization: str | None, **others: Any) ->
     elif quantization == "8bit":
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
     return options
+
+
+def count_parameters(name: str, options: Mapping[str, Any]) -> int:
+    """How many parameters a judge's model has, from its configuration; no weights are loaded, and no memory is used.
+
+    0 for the judges that load no model here. An adapter's own parameters do not count.
+    Raises JudgeError if an option is wrong, or if the configuration cannot be read, as without the hub.
+    """
+    checked = check_options(name, options)
+    if not isinstance(checked, (VlmOptions, CogVLM2Options)):
+        return 0
+    model, revision = checked.model, checked.revision
+    auto_class: Any = AutoModelForImageTextToText if isinstance(checked, VlmOptions) else AutoModelForCausalLM
+    trusted = {"trust_remote_code": checked.trust_remote_code}
+    try:
+        adapter = find_adapter_config_file(model, revision=revision)
+        if adapter is not None:
+            model, revision = json.loads(Path(adapter).read_text("utf-8"))["base_model_name_or_path"], None
+        config = AutoConfig.from_pretrained(model, revision=revision or "main", **trusted)
+        with torch.device("meta"):
+            return sum(each.numel() for each in auto_class.from_config(config, **trusted).parameters())
+    except (*LOADING_ERRORS, NotImplementedError, RuntimeError) as error:
+        raise JudgeError(f"the size of model={model!r} is unknown ({first_line(error)})") from error
 
 
 def first_line(error: Exception) -> str:

@@ -100,8 +100,9 @@ class VLMJudge(AnswersAnything):
         self.kinds: tuple[Kind, ...] = ("image", "video") if takes_clips else ("image",)
         self.yes, self.no = yes_no_tokens(tokenizer)
         self._input_names = input_names(self.model)
-        name, dtype = type(self.model).__name__, self.model.dtype
-        self._modes = ModeChoice(mode, MODES, name=name, dtype=dtype, refused=misfits(self.model))
+        self._modes = ModeChoice(
+            mode, MODES, name=type(self.model).__name__, dtype=self.model.dtype, refused=misfits(self.model)
+        )
 
     @property
     def used_mode(self) -> str | None:

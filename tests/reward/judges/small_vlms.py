@@ -359,10 +359,11 @@ def paligemma(attention: str) -> tuple[Any, Any]:
     images = SiglipImageProcessor(size={"height": 56, "width": 56})
     images.image_seq_length = 16
     processor = PaliGemmaProcessor(images, words, chat_template=chat_template("<image>", ""))
+    image_token: Any = words.convert_tokens_to_ids("<image>")
     config = PaliGemmaConfig(
         text_config=text_config(len(words), model_type="gemma", head_dim=16),
         vision_config=_siglip_vision(),
-        image_token_index=words.convert_tokens_to_ids("<image>"),
+        image_token_index=image_token,
         projection_dim=64,
         vocab_size=len(words),
         hidden_size=64,

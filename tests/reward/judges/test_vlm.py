@@ -49,9 +49,11 @@ def qwen():
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("family", BUILDERS)
 def test_one_look_answers_as_many_looks_do(family, attention, media):
+    """Takes seconds: every mode on every family, pictures and clips, alone and in a batch, in each kind of attention."""
     model, processor = BUILDERS[family](attention)
     reference = VLMJudge(model, processor=processor, mode="sequential")
     assert reference.kinds == (("image",) if family == "idefics3" else ("image", "video"))
+    cases: list[tuple[VlmMode, int]] = [("packed", 1), ("packed", 2), ("batched", 1), ("batched", 2), ("copied", 2)]
     for kind in reference.kinds:
         questions = IMAGE if kind == "image" else VIDEO
         expected = reference.answer(media[kind], PROMPTS, questions)
@@ -60,7 +62,7 @@ def test_one_look_answers_as_many_looks_do(family, attention, media):
             "the model does not tell questions apart: the test would prove nothing"
         )
         assert abs(expected[0] - expected[1]).max() > 1e-3
-        for mode, batch_size in (("packed", 1), ("packed", 2), ("batched", 1), ("batched", 2), ("copied", 2)):
+        for mode, batch_size in cases:
             judge = VLMJudge(model, processor=processor, mode=mode, batch_size=batch_size, max_packed_tokens=70)
             got = judge.answer(media[kind], PROMPTS, questions)
             np.testing.assert_allclose(got, expected, atol=1e-4, err_msg=f"{kind} {mode} {batch_size}")
@@ -173,18 +175,23 @@ def test_windowed_attention_is_asked_in_a_batch(media):
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("build", [qwen3_5, lfm2_vl])
 def test_running_states_are_copied_for_each_question(build, attention, media):
-    """Linear attention and convolutions keep a state in place of keys; padding would become a part of it."""
+    """Linear attention and convolutions keep a state in place of keys; padding would become a part of it.
+
+    Takes seconds: two families without their fast kernels.
+    """
     model, processor = build(attention)
     reference = VLMJudge(model, processor=processor, mode="sequential")
+    cases: list[tuple[VlmMode, int]] = [("copied", 1), ("auto", 2)]
+    refusals: list[tuple[VlmMode, str]] = [("packed", "more than keys"), ("batched", "a running state, which padding")]
     for kind in reference.kinds:
         questions = IMAGE if kind == "image" else VIDEO
         expected = reference.answer(media[kind], PROMPTS, questions)
         assert expected.std(axis=1).min() > 1e-3
-        for mode, batch_size in (("copied", 1), ("auto", 2)):
+        for mode, batch_size in cases:
             judge = VLMJudge(model, processor=processor, mode=mode, batch_size=batch_size)
             np.testing.assert_allclose(judge.answer(media[kind], PROMPTS, questions), expected, atol=1e-5)
             assert judge.used_mode == "copied"
-    for mode, why in (("packed", "more than keys and values"), ("batched", "a running state, which padding")):
+    for mode, why in refusals:
         judge = VLMJudge(model, processor=processor, mode=mode)
         with pytest.raises(JudgeError, match=rf"^mode='{mode}' does not fit \w+ForCond.*{why}.*; use mode='auto'$"):
             judge.answer(media["image"], PROMPTS, IMAGE)
@@ -216,7 +223,7 @@ def test_windows_longer_than_the_text_are_packed(window, mode, attention, media)
         np.testing.assert_allclose(judge.answer(media["image"], PROMPTS, IMAGE), expected, atol=1e-5)
     else:
         with pytest.raises(
-            JudgeError, match=r"mode='packed' does not fit Gemma3.*13 tokens of picture and words and 37"
+            JudgeError, match=r"mode='packed' does not fit Gemma3.*13 tokens of picture and words and 55"
         ):
             judge.answer(media["image"], PROMPTS, IMAGE)
 
