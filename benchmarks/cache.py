@@ -14,7 +14,7 @@ from PIL import Image
 
 from reward import Question, VisionReward
 from reward.judges.measured import MeasuredJudge
-from reward.media import Medial
+from reward.media import Media
 
 SIDE = 64
 
@@ -24,7 +24,7 @@ class Counting(MeasuredJudge):
 
     num_judged = 0
 
-    def answer(self, media: Sequence[Medial], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
+    def answer(self, media: Sequence[Media], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
         self.num_judged += len(media)
         return super().answer(media, prompts, questions)
 

@@ -48,7 +48,7 @@ WIDTH, NUM_HEADS = 128, 4
 def checklist() -> Checklist:
     questions = tuple(Question(id=name, text=text) for name, text in QUESTIONS.items())
     sub = SubDimension(name="drawn", dimension="drawn", questions=questions)
-    return Checklist(name="drawn", version=1, medium="image", subdimensions=(sub,))
+    return Checklist(name="drawn", version=1, kind="image", subdimensions=(sub,))
 
 
 def build_base(folder: Path, *, seed: int = 0) -> None:

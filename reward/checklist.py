@@ -22,7 +22,7 @@ from reward.errors import ChecklistError
 BUILT_IN = ("image", "video")
 OFFICIAL = ("official:image", "official:image-full", "official:video")
 PROMPT_FIELD = "{prompt}"
-Medium = Literal["image", "video"]
+Kind = Literal["image", "video"]
 
 
 class Question(BaseModel):
@@ -78,7 +78,7 @@ class Checklist(BaseModel):
 
     name: str
     version: int
-    medium: Medium
+    kind: Kind
     intercept: float = Field(default=0.0, allow_inf_nan=False)
     divisor: float = Field(
         default=1.0, gt=0.0, allow_inf_nan=False
@@ -136,9 +136,11 @@ class Checklist(BaseModel):
         """Names of the sub-dimensions that hold a question other than a gate, in order of first appearance."""
         return tuple(dict.fromkeys(s for s, q in zip(self._subdimension_of, self.questions, strict=True) if not q.gate))
 
-    def groups(self, grain: Literal["dimension", "subdimension", "question"]) -> tuple[tuple[str, ...], np.ndarray]:
-        """Names (K,) and membership (K, Q) of the groups at a grain; gates belong to none."""
-        match grain:
+    def groups(
+        self, granularity: Literal["dimension", "subdimension", "question"]
+    ) -> tuple[tuple[str, ...], np.ndarray]:
+        """Names (K,) and membership (K, Q) of the groups at a granularity; gates belong to none."""
+        match granularity:
             case "dimension":
                 names, of = self.dimensions, self._dimension_of
             case "subdimension":
@@ -146,7 +148,7 @@ class Checklist(BaseModel):
             case "question":
                 names, of = tuple(q.id for q in self.questions if not q.gate), self.question_ids
             case _:
-                raise ChecklistError(f"grain={grain!r} is unknown; use dimension, subdimension or question")
+                raise ChecklistError(f"granularity={granularity!r} is unknown; use dimension, subdimension or question")
         scored = np.array([not q.gate for q in self.questions])
         return names, np.array([[o == name for o in of] for name in names]) & scored
 
@@ -256,7 +258,7 @@ def load_checklist(name: str | Path) -> Checklist:
         reason = " ".join(str(error).split())
         raise ChecklistError(f"checklist {source} is not YAML: {reason}; mend the file") from error
     if not isinstance(fields, Mapping):
-        raise ChecklistError(f"checklist {source} holds no mapping; it needs name, version, medium and subdimensions")
+        raise ChecklistError(f"checklist {source} holds no mapping; it needs name, version, kind and subdimensions")
     return _validated(fields, source=source)
 
 

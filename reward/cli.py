@@ -52,16 +52,10 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 def load_reward(judge: str, options: Sequence[str], checklist: str, questions: str, cache: Path | None):
     """The reward that a command's options describe."""
-    import yaml
-
     from reward import VisionReward, load_judge
+    from reward.settings import parse_setting
 
-    values = {}
-    for option in options:
-        key, equals, value = option.partition("=")
-        if not equals:
-            raise RewardError(f"--option {option!r} is not KEY=VALUE")
-        values[key] = yaml.safe_load(value)
+    values = dict(parse_setting(option, flag="--option", example="batch_size=4") for option in options)
     asked = questions if questions in ("all", "answerable") else [each.strip() for each in questions.split(",")]
     reward = VisionReward(load_judge(judge, **values), checklist, questions=asked, cache=cache)
     if questions == "answerable":
@@ -272,8 +266,8 @@ def tune(
     from reward.preferences import read_annotations
 
     loaded = load_checklist(checklist)
-    taught = read_annotations(annotations, loaded.medium, root=root, checklist=loaded)
-    examined = read_annotations(heldout, loaded.medium, root=root, checklist=loaded) if heldout else []
+    taught = read_annotations(annotations, loaded.kind, root=root, checklist=loaded)
+    examined = read_annotations(heldout, loaded.kind, root=root, checklist=loaded) if heldout else []
     try:
         from reward.tune import TuneSettings
         from reward.tune import tune as tune_judge
@@ -369,7 +363,7 @@ def _judgements(path: Path, root: Path | None, checklist: str, reward: Any, as_j
     from reward.preferences import read_annotations
 
     whole = load_checklist(checklist)
-    annotations = read_annotations(path, whole.medium, root=root, checklist=whole)
+    annotations = read_annotations(path, whole.kind, root=root, checklist=whole)
     found, failures = judgements(reward, annotations, progress=sys.stderr.isatty())
     if as_json:
         typer.echo(json.dumps([asdict(each) for each in found], indent=1))

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, ImageOps
 
-from reward.checklist import Medium
+from reward.checklist import Kind
 from reward.errors import MediaError
 
 Layout = Literal["CHW", "HWC"]
@@ -36,7 +36,7 @@ class Clip:
         return (len(self.times_s) - 1) / span_s if span_s > 0 else 1.0
 
 
-Medial = Image.Image | Clip
+Media = Image.Image | Clip
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,12 @@ class Sampling:
     rate_hz: float | None = None  # frames a second from the start, cut at max_frames; None = spread evenly
 
 
-def read_media(
-    source: MediaLike, medium: Medium, *, layout: Layout = "CHW", sampling: Sampling, fps: float = 8.0
-) -> Medial:
+def read_media(source: MediaLike, kind: Kind, *, layout: Layout = "CHW", sampling: Sampling, fps: float = 8.0) -> Media:
     """A decoded picture or clip. `fps`: of clips that come as frames, which do not know their own.
 
-    Raises MediaError naming what is missing, unreadable, empty, not finite, out of range or of the wrong medium.
+    Raises MediaError naming what is missing, unreadable, empty, not finite, out of range or of the wrong kind.
     """
-    return read_image(source, layout) if medium == "image" else read_clip(source, layout, sampling=sampling, fps=fps)
+    return read_image(source, layout) if kind == "image" else read_clip(source, layout, sampling=sampling, fps=fps)
 
 
 def read_image(source: MediaLike, layout: Layout = "CHW") -> Image.Image:
@@ -230,7 +228,7 @@ def _pixels(source: MediaLike, layout: Layout, name: str, *, axes: int) -> np.nd
     return (array * 255).round().astype(np.uint8)
 
 
-def _name(source: MediaLike, medium: str) -> str:
+def _name(source: MediaLike, kind: str) -> str:
     if isinstance(source, (str, Path)):
-        return f"{medium} {str(source)!r}"
-    return f"{medium} given as {type(source).__module__.split('.')[0]}.{type(source).__name__}"
+        return f"{kind} {str(source)!r}"
+    return f"{kind} given as {type(source).__module__.split('.')[0]}.{type(source).__name__}"

@@ -64,7 +64,7 @@ def _image(name: str, folder: Path | None, *, lines: str, weights: str) -> Check
     return Checklist(
         name=name,
         version=1,
-        medium="image",
+        kind="image",
         intercept=coefficients["intercept"][0],
         subdimensions=tuple(_reworded(own, words, weight)),
     )
@@ -77,7 +77,7 @@ def _video(name: str, folder: Path | None) -> Checklist:
     words = {q.id: line for q, line in zip(own.questions, published, strict=True) if line in asked}
     weight = dict(zip(words, json.loads(_text(f"{VIDEO}/weight.json", folder)), strict=True))
     subdimensions = tuple(_reworded(own, words, weight))
-    return Checklist(name=name, version=1, medium="video", divisor=len(asked), subdimensions=subdimensions)
+    return Checklist(name=name, version=1, kind="video", divisor=len(asked), subdimensions=subdimensions)
 
 
 def _reworded(own: Checklist, words: dict[str, str], weight: dict[str, float]) -> Iterator[SubDimension]:
@@ -88,7 +88,7 @@ def _reworded(own: Checklist, words: dict[str, str], weight: dict[str, float]) -
                 text=words[q.id].replace("[[prompt]]", PROMPT_FIELD),
                 weight=weight.get(q.id, 0.0),
                 gate=q.gate,
-                gate_id="has_body" if own.medium == "image" and q.id in GATED_BY_BODY_TOO else q.gate_id,
+                gate_id="has_body" if own.kind == "image" and q.id in GATED_BY_BODY_TOO else q.gate_id,
                 continuous=q.continuous,
             )
             for q in sub.questions

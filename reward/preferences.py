@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from reward.checklist import Checklist, Medium, load_checklist
+from reward.checklist import Checklist, Kind, load_checklist
 from reward.errors import RewardError
 from reward.media import MediaLike
 
@@ -141,16 +141,16 @@ def _all_pairs(prompt: str, media: Sequence[MediaLike], better: Sequence[float])
 
 
 def read_annotations(
-    path: str | Path, medium: Medium, *, root: str | Path | None = None, checklist: Checklist | None = None
+    path: str | Path, kind: Kind, *, root: str | Path | None = None, checklist: Checklist | None = None
 ) -> list[Annotation]:
     """Checklist answers of a file in VisionRewardDB's layout, or this project's own.
 
     VisionRewardDB: image or video_path, prompt, and meta_result with meta_mask (0/1, one for each published question
     in order; masked ones are left out), or else `annotation`, levels by sub-dimension (see `answers_of_level`).
     Own: {"prompt", "media", "answers": {question id: true | false}}.
-    checklist: whose ids the answers take; None = the built-in one of the medium. Raises PreferenceError.
+    checklist: whose ids the answers take; None = the built-in one of the kind. Raises PreferenceError.
     """
-    checklist = checklist or load_checklist(medium)
+    checklist = checklist or load_checklist(kind)
     path = Path(path)
     folder = Path(root) if root else path.parent
     found = []
@@ -187,7 +187,7 @@ def _published_answers(row: Mapping[str, Any], checklist: Checklist) -> dict[str
         return {i: bool(result) for i, result, used in zip(published, results, mask, strict=True) if used}
     answers: dict[str, bool] = {}
     for sub in checklist.subdimensions:
-        if sub.name not in LEVELS[checklist.medium] or any(q.gate for q in sub.questions):
+        if sub.name not in LEVELS[checklist.kind] or any(q.gate for q in sub.questions):
             continue
         words = sub.name.replace("_", " ")
         level = row["annotation"].get(words, row["annotation"].get(ANNOTATED_AS.get(words)))
@@ -197,7 +197,7 @@ def _published_answers(row: Mapping[str, Any], checklist: Checklist) -> dict[str
         if gate is not None:
             answers[gate] = level != 0
         if gate is None or level != 0:
-            yes = answers_of_level(level, *LEVELS[checklist.medium][sub.name], absent=None if gate is None else 0)
+            yes = answers_of_level(level, *LEVELS[checklist.kind][sub.name], absent=None if gate is None else 0)
             if len(yes) == len(sub.questions):  # some have fewer published questions than steps
                 answers |= dict(zip((q.id for q in sub.questions), yes, strict=True))
     return answers
@@ -205,7 +205,7 @@ def _published_answers(row: Mapping[str, Any], checklist: Checklist) -> dict[str
 
 # Lowest and highest level of each sub-dimension (arXiv 2412.21059, annotation guidelines). Of body, face and hands, 0
 # is taken for "there is none": without it, the steps of each are one more than its published questions.
-LEVELS: dict[Medium, dict[str, tuple[int, int]]] = {
+LEVELS: dict[Kind, dict[str, tuple[int, int]]] = {
     "image": {
         "symmetry": (-1, 1), "object_pairing": (-1, 1), "main_object": (-1, 1), "color_brightness": (-1, 1),
         "color_aesthetic": (-1, 1), "richness": (-2, 2), "clarity": (-2, 2), "emotion": (-2, 2), "background": (-1, 2),

@@ -5,6 +5,7 @@ R_k = sum over the questions of group k of weight x answer; total = sum over all
 answer is no; a continuous question counts with its probability.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,9 +19,9 @@ from reward.cache import AnswerCache, answer_key
 from reward.checklist import PROMPT_FIELD, Checklist, Question, load_checklist
 from reward.errors import ChecklistError, JudgeError, JudgeUnavailableError, MediaError, RewardError
 from reward.judges import Judge, load_judge
-from reward.media import Layout, MediaBatch, Medial, MediaLike, digest, read_media
+from reward.media import Layout, Media, MediaBatch, MediaLike, digest, read_media
 
-Grain = Literal["dimension", "subdimension", "question"]
+Granularity = Literal["dimension", "subdimension", "question"]
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ class Scores:
         """(N, Q): what each answer adds to the total."""
         return self.answers * self.checklist.weights / self.checklist.divisor
 
-    def by(self, grain: Grain) -> np.ndarray:
-        """(N, K): the contributions summed within each group of a grain (dimension, subdimension, question)."""
-        _, members = self.checklist.groups(grain)
+    def by(self, granularity: Granularity) -> np.ndarray:
+        """(N, K): the contributions summed within each group of a granularity (dimension, subdimension, question)."""
+        _, members = self.checklist.groups(granularity)
         # No matrix product: BLAS adds up a row in another order at another place, and equal answers must score equal.
         contributions = self.contributions
         sums = [contributions[:, of].sum(axis=1) for of in members]
@@ -130,13 +131,13 @@ class VisionReward:
         cache: folder in which answers are kept (see `reward.cache`); None = nothing is kept.
 
         Raises ValueError (JudgeError, ChecklistError) on an unknown judge, checklist or question, and where
-        the judge cannot answer a question that was asked for, or cannot look at the checklist's medium.
+        the judge cannot answer a question that was asked for, or cannot look at the checklist's kind.
         """
         whole = checklist if isinstance(checklist, Checklist) else load_checklist(checklist)
         self.judge = load_judge(judge) if isinstance(judge, str) else judge
-        if whole.medium not in self.judge.mediums:
+        if whole.kind not in self.judge.kinds:
             raise JudgeError(
-                f"checklist {whole.name!r} is about {whole.medium}s; this judge takes {' and '.join(self.judge.mediums)}s only; use another judge"
+                f"checklist {whole.name!r} is about {whole.kind}s; this judge takes {' and '.join(self.judge.kinds)}s only; use another judge"
             )
         if questions == "all":
             self.checklist = whole
@@ -213,11 +214,11 @@ class VisionReward:
 
             size = self.judge.batch_size
             for start in range(0, len(waiting), size):
-                batch: dict[int, Medial] = {}
+                batch: dict[int, Media] = {}
                 for row in waiting[start : start + size]:
                     try:
                         batch[row] = read_media(
-                            media[row], self.checklist.medium, layout=layout, sampling=self.judge.sampling, fps=fps
+                            media[row], self.checklist.kind, layout=layout, sampling=self.judge.sampling, fps=fps
                         )
                     except MediaError as error:
                         fail(row, error)
@@ -273,14 +274,16 @@ class VisionReward:
         return reward_function
 
     def _key(self, content: str, prompt: str, judge: str) -> bytes:
-        medium = self.checklist.medium
-        words = f"{medium}:{self.checklist.questions_fingerprint}"
+        kind = self.checklist.kind
+        words = f"{kind}:{self.checklist.questions_fingerprint}"
         return answer_key(content, prompt, words, judge)
 
     def _judge(
-        self, batch: dict[int, Medial], prompts: Sequence[str], fail: Callable[[int, RewardError], None]
+        self, batch: dict[int, Media], prompts: Sequence[str], fail: Callable[[int, RewardError], None]
     ) -> list[tuple[int, np.ndarray]]:
-        """Rows with their answers. Where a batch cannot be answered, its items are tried one by one, to name the one."""
+        """Rows with their answers. A batch that fails is tried again one by one, to find the item; a batch that needs
+        too much memory, in halves.
+        """
         if not batch:
             return []
         rows = list(batch)
@@ -289,11 +292,15 @@ class VisionReward:
             return list(zip(rows, self.judge.answer([*batch.values()], texts, self.checklist.questions), strict=True))
         except JudgeUnavailableError:
             raise
-        except JudgeError as error:
-            if len(rows) > 1:
-                return [pair for row in rows for pair in self._judge({row: batch[row]}, prompts, fail)]
-            fail(rows[0], error)
-            return []
+        except Exception as error:  # a judge may be anybody's code, and so may the model's
+            if len(rows) == 1:
+                fail(rows[0], _judge_error(error))
+                return []
+            size = (len(rows) + 1) // 2 if _is_out_of_memory(error) else 1
+        # Not in the handler: while the error lives, so do the tensors of the failed pass.
+        _free_memory()
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        return [pair for part in parts for pair in self._judge({row: batch[row] for row in part}, prompts, fail)]
 
     def _contributions(
         self, differences: np.ndarray, answers: np.ndarray, against: np.ndarray | None
@@ -311,6 +318,33 @@ class VisionReward:
             for i in order
             if differences[i]
         )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")  # not imported here; without it there is no such error
+    return isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError))
+
+
+def _free_memory() -> None:
+    """Gives the GPU memory that PyTorch keeps for later back, as far as nothing uses it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _judge_error(error: Exception) -> RewardError:
+    """The error in one line, with the original as its cause."""
+    if isinstance(error, RewardError):
+        return error
+    said = " ".join(str(error).split())[:300] or "no message"
+    if _is_out_of_memory(error):
+        found = JudgeError(
+            f"the judge ran out of memory on this item alone ({said}); make the item smaller, or load the judge with less: a smaller num_frames or max_packed_tokens, a shorter dtype, or a quantization"
+        )
+    else:
+        found = JudgeError(f"the judge failed ({type(error).__name__}: {said}); replace the item or report the failure")
+    found.__cause__ = error
+    return found
 
 
 @contextmanager

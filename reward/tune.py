@@ -85,7 +85,7 @@ class AnswerCollator(DataCollatorForVisionLanguageModeling):
         asked = [self.words[e["question_id"]].ask(self.annotations[e["item"]].prompt) for e in examples]
         answers = [ANSWERS[e["answer"]] for e in examples]
         media = [self.annotations[e["item"]].media for e in examples]
-        if self.checklist.medium == "video":  # which TRL's collator does not know
+        if self.checklist.kind == "video":  # which TRL's collator does not know
             clips = [read_media(each, "video", sampling=self.judge.sampling) for each in media]
             texts = [
                 self.judge._text(clip, words) + answer
@@ -128,8 +128,8 @@ def tune(
     The judge's model carries the LoRA afterwards. Raises RewardError where no question has both a yes and a no.
     """
     settings = settings or TuneSettings()
-    if checklist.medium not in judge.mediums:
-        raise RewardError(f"checklist {checklist.name!r} is about {checklist.medium}s, which this model does not take")
+    if checklist.kind not in judge.kinds:
+        raise RewardError(f"checklist {checklist.name!r} is about {checklist.kind}s, which this model does not take")
     examples = balanced_examples(annotations, seed=settings.seed)
     if not examples:
         raise RewardError("no question was answered both yes and no; give more annotations")

@@ -1,23 +1,20 @@
 """Judges answer questions about pictures and clips. A judge raises on a question that it cannot answer; it never guesses."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from reward.checklist import Medium, Question
-from reward.errors import JudgeError
-from reward.media import Medial, Sampling
-
-JUDGES = ("measured", "vlm", "cogvlm2", "server")
+from reward.checklist import Kind, Question
+from reward.judges.options import check_options
+from reward.media import Media, Sampling
 
 
 class Judge(Protocol):
     """What every judge offers."""
 
     @property
-    def mediums(self) -> Sequence[Medium]:
+    def kinds(self) -> Sequence[Kind]:
         """What it can look at."""
         ...
 
@@ -48,7 +45,7 @@ class Judge(Protocol):
         """Raises JudgeError naming the first prompt that this judge cannot judge an item by."""
         ...
 
-    def answer(self, media: Sequence[Medial], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
+    def answer(self, media: Sequence[Media], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
         """(N, Q) float64: the probability of yes out of yes and no, for N pictures or clips and Q questions."""
         ...
 
@@ -66,26 +63,21 @@ class AnswersAnything:
         pass
 
 
-def at_least_one(**values: int) -> None:
-    """Raises JudgeError naming the first value that is below 1."""
-    for name, value in values.items():
-        if value < 1:
-            raise JudgeError(f"{name}={value} is below 1; give a count")
-
-
 def load_judge(name: str, **options: Any) -> Judge:
     """A judge by name: `measured`, `vlm`, `cogvlm2` or `server`; options are those of its class.
 
     >>> load_judge("vlm", model="Qwen/Qwen2.5-VL-3B-Instruct", dtype="bfloat16", device_map="auto")
     >>> load_judge("server", base_urls=["http://localhost:8000/v1"], model="Qwen/Qwen2.5-VL-7B-Instruct")
 
-    Raises JudgeError for an unknown judge or option, and where the judge cannot be had.
+    Raises JudgeError for an unknown judge, a wrong option (see `reward.judges.options`), and if the judge cannot be
+    loaded or reached.
     """
     return find_judge(name, options)(**options)
 
 
 def find_judge(name: str, options: Mapping[str, Any]) -> Callable[..., Judge]:
-    """The class of a judge. Loads no weights. Raises JudgeError for an unknown judge, or one that lacks an option."""
+    """The class of a judge, its options checked. Loads no weights. Raises JudgeError as `check_options` does."""
+    check_options(name, options)
     match name:  # each imports what only it needs
         case "measured":
             from reward.judges.measured import MeasuredJudge as Class
@@ -93,14 +85,6 @@ def find_judge(name: str, options: Mapping[str, Any]) -> Callable[..., Judge]:
             from reward.judges.vlm import VLMJudge as Class
         case "cogvlm2":
             from reward.judges.cogvlm2 import CogVLM2Judge as Class
-        case "server":
-            from reward.judges.server import ServerJudge as Class
         case _:
-            raise JudgeError(f"judge={name!r} is unknown; judges: {', '.join(JUDGES)}")
-    parameters = inspect.signature(Class).parameters
-    unknown = sorted(set(options) - set(parameters))
-    missing = sorted(n for n, p in parameters.items() if p.default is p.empty and n not in options)
-    if unknown or missing:
-        what = f"does not know the options {unknown}" if unknown else f"needs the options {missing}"
-        raise JudgeError(f"judge {name!r} {what}; its options: {', '.join(parameters) or 'none'}")
+            from reward.judges.server import ServerJudge as Class
     return Class

@@ -6,28 +6,29 @@ of yes and no, where that code compares one generated word with "yes" and takes 
 """
 
 import hashlib
-import logging
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from reward.checklist import Medium, Question
+from reward.checklist import Kind, Question
 from reward.errors import JudgeError
 from reward.judges import AnswersAnything
-from reward.judges.loading import LOADING_ERRORS, TOLERANCE, first_line, loading_options, weights_digest
+from reward.judges.loading import LOADING_ERRORS, first_line, loading_options, weights_digest
+from reward.judges.modes import ModeChoice
+from reward.judges.options import CogVLM2Mode, Quantization, check_options
 from reward.judges.packing import shared_length
 from reward.judges.yes_no import p_yes, yes_log_odds, yes_no_tokens
-from reward.media import Clip, Medial, Sampling
+from reward.media import Clip, Media, Sampling
 
-Mode = Literal["auto", "shared", "sequential"]
+MODES = ("shared", "sequential")  # the fastest first
 TEMPLATE_VERSION = {"video": "chat", "image": "vqa"}
-
-logger = logging.getLogger(__name__)
 
 
 class CogVLM2Judge(AnswersAnything):
@@ -40,28 +41,28 @@ class CogVLM2Judge(AnswersAnything):
         self,
         model: str = "THUDM/VisionReward-Video",
         *,
-        medium: Medium = "video",
+        kind: Kind = "video",
         trust_remote_code: bool = False,
-        mode: Mode = "auto",
+        mode: CogVLM2Mode = "auto",
         dtype: str = "bfloat16",
         device_map: Any = None,
-        quantization: Literal["4bit", "8bit"] | None = None,
+        quantization: Quantization | None = None,
         revision: str | None = None,
     ):
-        """trust_remote_code: must be True, after you have read the code: it comes from the checkpoint and is run.
+        """trust_remote_code: must be True, after you have read the code: it comes with the checkpoint and is run.
 
-        medium: what the checkpoint looks at. mode: "sequential" = a whole pass for each question; "shared" = one pass
-        over frames and opening words, then short ones over its keys and values; "auto" = shared if that says the same
-        of the first item. device_map: None = the first GPU if there is one, else the CPU.
-        Raises JudgeError where the code is not trusted or the model cannot be loaded.
+        mode: how the questions are asked behind one clip.
+            "shared": one pass over the frames and the opening words, then a short one for each question over its keys
+            and values;
+            "sequential": a whole pass for each question. The reference, and the slower one;
+            "auto": "shared", if it says the same of an item as "sequential".
+        The other options: see `reward.judges.options.CogVLM2Options`.
+        Raises JudgeError if an option is not possible, the code is not trusted or the model cannot be loaded.
         """
-        if not trust_remote_code:
-            raise JudgeError(
-                f"{model} runs code that comes with it; read its *.py files, then say trust_remote_code=True (in a recipe: judge.options.trust_remote_code)"
-            )
-        if mode not in get_args(Mode):
-            raise JudgeError(f"mode={mode!r} is unknown; modes: {', '.join(get_args(Mode))}")
-        options = loading_options(device_map, quantization, dtype=dtype, revision=revision)
+        settings = {"device_map": device_map, "quantization": quantization, "dtype": dtype, "revision": revision}
+        trusted = {"trust_remote_code": trust_remote_code}
+        check_options("cogvlm2", {"model": model, "kind": kind, "mode": mode, **settings, **trusted})
+        options = loading_options(**settings)
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(
                 model, revision=revision or "main", trust_remote_code=True
@@ -76,41 +77,53 @@ class CogVLM2Judge(AnswersAnything):
                 f"model={model!r} has no build_conversation_input_ids and so is no CogVLM2; use the vlm judge"
             )
         self.name = model
-        self.mode: Mode = mode
-        self.mediums: tuple[Medium, ...] = (medium,)
-        self.template_version = TEMPLATE_VERSION[medium]
+        self.mode: CogVLM2Mode = mode
+        self.kinds: tuple[Kind, ...] = (kind,)
+        self.template_version = TEMPLATE_VERSION[kind]
         self.yes, self.no = yes_no_tokens(self.tokenizer)
+        self._modes = ModeChoice(mode, MODES, name=model, dtype=self.model.dtype, refused={})
+
+    @property
+    def used_mode(self) -> str | None:
+        """The mode of the last answer; None = nothing was asked yet."""
+        return self._modes.used
 
     @property
     def fingerprint(self) -> str:
-        """Digest over the name, the loaded revision, the arithmetic and a sample of every weight."""
+        """Digest over the name, the loaded revision, the frames, the mode as requested and a sample of every weight."""
         revision = getattr(self.model.config, "_commit_hash", None)
-        parts = f"{self.name}{revision}{self.sampling}{weights_digest(self.model)}"
+        parts = f"{self.name}{revision}{self.sampling}{self.mode}{weights_digest(self.model)}"
         sha = hashlib.sha256(parts.encode())
         return f"cogvlm2:{sha.hexdigest()[:16]}"
 
-    def answer(self, media: Sequence[Medial], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
+    def answer(self, media: Sequence[Media], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
         """(N, Q) float64: see `Judge.answer`."""
         rows = []
         for item, prompt in zip(media, prompts, strict=True):
             queries = self._queries(prompt, questions)
-            if self.mode == "auto":
-                self.mode = self._try_shared(item, [queries[0], queries[-1]])
-            logits = self._logits(item, queries, self.mode)
+            ends = [queries[0], queries[-1]]
+            logits = self._modes.ask(partial(self._log_odds, item, ends), partial(self._logits, item, queries))
             rows.append(p_yes(logits, self.yes, self.no, [q.id for q in questions]).double().cpu().numpy())
         return np.array(rows).reshape(len(media), len(questions))
 
     def _queries(self, prompt: str, questions: Sequence[Question]) -> list[str]:
         """As published: inference-video.py reads its questions with their line ends, and the last one has none."""
         texts = [question.ask(prompt) for question in questions]
-        return [text + "\n" for text in texts[:-1]] + texts[-1:] if self.mediums == ("video",) else texts
+        return [text + "\n" for text in texts[:-1]] + texts[-1:] if self.kinds == ("video",) else texts
+
+    def _log_odds(self, item: Media, queries: Sequence[str], mode: str) -> Float[Tensor, " Q"]:
+        return yes_log_odds(self._logits(item, queries, mode), self.yes, self.no)
 
     @torch.inference_mode()
-    def _logits(self, item: Medial, queries: Sequence[str], mode: Mode) -> Tensor:
-        """(Q, vocab): for the token behind each query."""
+    def _logits(self, item: Media, queries: Sequence[str], mode: str) -> Float[Tensor, "Q vocab"]:
+        """For the token behind each query."""
         built = [self._build(item, query) for query in queries]
         if mode == "sequential":
             return torch.stack([self.model(**inputs).logits[0, -1] for inputs in built])
+        return self._shared_logits(built)
+
+    def _shared_logits(self, built: Sequence[dict[str, Any]]) -> Float[Tensor, "Q vocab"]:
+        """What all inputs begin with goes through the model once, the frames included."""
         ids = [torch.stack([inputs["input_ids"][0], inputs["token_type_ids"][0]], dim=1).tolist() for inputs in built]
         shared = shared_length(ids)
         prefix = {name: value[:, :shared] if name != "images" else value for name, value in built[0].items()}
@@ -134,12 +147,12 @@ class CogVLM2Judge(AnswersAnything):
                 past_key_values=past,
                 use_cache=True,
             )
-            if hasattr(past, "crop"):  # tuples of old are left as they are; a cache object has grown
+            if hasattr(past, "crop"):  # a cache object has grown by the question; older code's tuples have not
                 past.crop(-suffix.shape[1])
             logits.append(output.logits[0, -1])
         return torch.stack(logits)
 
-    def _build(self, item: Medial, query: str) -> dict[str, Any]:
+    def _build(self, item: Media, query: str) -> dict[str, Any]:
         looks = item if isinstance(item, Image.Image) else _frames(item)
         built = self.model.build_conversation_input_ids(
             tokenizer=self.tokenizer, query=query, images=[looks], history=[], template_version=self.template_version
@@ -150,23 +163,7 @@ class CogVLM2Judge(AnswersAnything):
         }
         return inputs | {"images": [[image.to(device, self.model.dtype) for image in built["images"]]]}
 
-    def _try_shared(self, item: Medial, queries: Sequence[str]) -> Mode:
-        reference = yes_log_odds(self._logits(item, queries, "sequential"), self.yes, self.no)
-        try:
-            gap = float(
-                (yes_log_odds(self._logits(item, queries, "shared"), self.yes, self.no) - reference).abs().max()
-            )
-        except torch.OutOfMemoryError:
-            raise
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            logger.warning("%s cannot share its look at a clip (%s); questions are asked one by one", self.name, error)
-            return "sequential"
-        if gap <= TOLERANCE[self.model.dtype]:
-            return "shared"
-        logger.warning("%s answers otherwise behind a shared look; questions are asked one by one", self.name)
-        return "sequential"
 
-
-def _frames(clip: Clip) -> Tensor:
-    """(C, F, H, W) uint8, as the published code makes them of what decord reads."""
+def _frames(clip: Clip) -> UInt8[Tensor, "C F H W"]:
+    """As the published code has them from decord."""
     return torch.from_numpy(clip.frames).permute(3, 0, 1, 2)

@@ -2,7 +2,7 @@
 
 Classical detection for a stated vocabulary (`COLOURS`, `SHAPES`, counts to three, plain backgrounds, four
 places, four positions); any other text raises. The picture is split into background and foreground by
-comparing each row with what stands at its two ends (CIE76 colour difference); foreground pixels of the
+comparing each row with the colours at its two ends (CIE76 colour difference); foreground pixels of the
 named colour form connected components; each component is compared with templates of the shapes by
 intersection over union after normalising position and size.
 """
@@ -44,7 +44,7 @@ _POSITION = re.compile(rf"(?:on|at) the ({'|'.join(POSITIONS)})")
 
 @dataclass(frozen=True)
 class Claim:
-    """So many objects of a colour and shape."""
+    """A number of objects of one colour and shape."""
 
     count: int
     colour: str
@@ -64,7 +64,7 @@ class Claims:
 def parse(prompt: str) -> Claims:
     """A text such as "two red circles and a blue star in a meadow" -> its claims.
 
-    Raises JudgeError where any word is left over: the judge does not guess what it may mean.
+    Raises JudgeError if a word is left over: the judge does not guess what it may mean.
     """
     rest = " ".join(re.sub(r"[,.]", " ", prompt.lower()).split())
     place, position = _PLACE.search(rest), None
@@ -85,7 +85,7 @@ def parse(prompt: str) -> Claims:
 
 
 def depicts(pixels: np.ndarray, prompt: str) -> float:
-    """How far the picture (H, W, 3) in [0, 1] bears the text out, in [0, 1]; at least 0.5 iff every claim more or less holds.
+    """How far the picture (H, W, 3) in [0, 1] shows what the text says, in [0, 1]; at least 0.5 iff every claim holds, more or less.
 
     The mean of the weakest claim (the conjunction of fuzzy logic, Zadeh 1965) and of the average claim, so
     that one false claim is a no and partial truth still counts for something.
@@ -112,7 +112,7 @@ def _hsv(pixels: np.ndarray) -> np.ndarray:
 
 
 def is_colour(hsv: np.ndarray, name: str) -> np.ndarray:
-    """Which pixels (..., 3; hue in degrees) bear a basic colour's name. Shade, gloom and haze leave hue alone."""
+    """Which pixels (..., 3; hue in degrees) have a basic colour. Shade, darkness and haze do not change the hue."""
     hue, saturation, value = np.moveaxis(hsv, -1, 0)
     if name == "white":
         return (saturation < 0.2) & (value > 0.5)
@@ -131,7 +131,7 @@ def _row_ends(pixels: np.ndarray) -> np.ndarray:
 
 
 def _foreground(pixels: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """(H, W) bool: pixels unlike what stands at both ends of their row."""
+    """(H, W) bool: pixels unlike the colours at both ends of their row."""
     lab = color.rgb2lab(np.clip(pixels, 0, 1))
     difference = np.linalg.norm(lab[None] - color.rgb2lab(background)[:, :, None], axis=-1).min(axis=0)
     # 2.3 is one just noticeable difference (Mahy 1994); a third of the largest contrast leaves haze and shadow out.

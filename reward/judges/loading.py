@@ -1,23 +1,28 @@
-"""What the judges that load a model from the hub share."""
+"""What is common to the judges that load a model from a folder or the hub."""
 
 import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, BitsAndBytesConfig
+from transformers.utils import find_adapter_config_file
 
 from reward.errors import JudgeError
+from reward.judges.options import CogVLM2Options, VlmOptions, check_options
 
 LOADING_ERRORS = (OSError, ValueError, ImportError, AttributeError, KeyError)  # what from_pretrained raises
-# How far log-odds of two ways of asking may lie apart before the faster one is distrusted. Rounding alone gives about
-# 1e-5 in float32 and up to a few tenths in bfloat16.
+# How far the log-odds of a fast mode may lie from those of "sequential" before it is distrusted. Rounding alone gives
+# about 1e-5 in float32 and up to a few tenths in bfloat16.
 TOLERANCE = {torch.float32: 0.01, torch.float64: 0.01, torch.bfloat16: 0.5, torch.float16: 0.5}
 
 
 def loading_options(device_map: Any, quantization: str | None, **others: Any) -> dict[str, Any]:
     """Keywords for from_pretrained. device_map None = the first GPU if there is one, else the CPU; quantization: bitsandbytes.
 
-    Others that are None are left out. Raises JudgeError for an unknown quantization.
+    Others that are None are left out.
     """
     options = {name: value for name, value in others.items() if value is not None}
     if device_map is None and torch.cuda.is_available():
@@ -30,9 +35,30 @@ def loading_options(device_map: Any, quantization: str | None, **others: Any) ->
         )
     elif quantization == "8bit":
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
-    elif quantization is not None:
-        raise JudgeError(f"quantization={quantization!r} is unknown; use '4bit', '8bit' or None")
     return options
+
+
+def count_parameters(name: str, options: Mapping[str, Any]) -> int:
+    """How many parameters a judge's model has, from its configuration; no weights are loaded, and no memory is used.
+
+    0 for the judges that load no model here. An adapter's own parameters do not count.
+    Raises JudgeError if an option is wrong, or if the configuration cannot be read, as without the hub.
+    """
+    checked = check_options(name, options)
+    if not isinstance(checked, (VlmOptions, CogVLM2Options)):
+        return 0
+    model, revision = checked.model, checked.revision
+    auto_class: Any = AutoModelForImageTextToText if isinstance(checked, VlmOptions) else AutoModelForCausalLM
+    trusted = {"trust_remote_code": checked.trust_remote_code}
+    try:
+        adapter = find_adapter_config_file(model, revision=revision)
+        if adapter is not None:
+            model, revision = json.loads(Path(adapter).read_text("utf-8"))["base_model_name_or_path"], None
+        config = AutoConfig.from_pretrained(model, revision=revision or "main", **trusted)
+        with torch.device("meta"):
+            return sum(each.numel() for each in auto_class.from_config(config, **trusted).parameters())
+    except (*LOADING_ERRORS, NotImplementedError, RuntimeError) as error:
+        raise JudgeError(f"the size of model={model!r} is unknown ({first_line(error)})") from error
 
 
 def first_line(error: Exception) -> str:
@@ -42,9 +68,9 @@ def first_line(error: Exception) -> str:
 
 
 def weights_digest(model: Any) -> str:
-    """Digest over 256 values of every weight, spread evenly: tells tuned from untuned in a fraction of a full pass.
+    """Digest over 256 values of every weight, spread evenly: tells tuned from untuned weights without reading all.
 
-    Weights that are offloaded, and so not at hand, count by the place that the model was loaded from.
+    Of weights that are offloaded, and so not in memory, the place that the model was loaded from is taken.
     """
     sha = hashlib.sha256(str(model.dtype).encode())
     for name, value in model.state_dict().items():

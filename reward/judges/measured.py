@@ -1,8 +1,8 @@
 """The measured judge: checklist questions answered by classical image measurements.
 
-No weights, CPU only, deterministic, about ten milliseconds a picture. It answers the questions in `RULES`
-(how far the answers can be trusted: `benchmarks/measured_judge.py`) and raises on all others: whether a face
-is beautiful, a scene realistic or a picture harmful cannot be measured so.
+It has no weights, runs on the CPU, is deterministic and takes about ten milliseconds a picture. It answers the
+questions in `RULES` (`benchmarks/measured_judge.py` measures how far the answers can be trusted) and raises on all
+others: no measurement tells whether a face is beautiful, a scene realistic or a picture harmful.
 """
 
 import hashlib
@@ -14,15 +14,15 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from reward.checklist import Medium, Question
+from reward.checklist import Kind, Question
 from reward.errors import JudgeError
 from reward.judges import depiction, measures
-from reward.media import Medial, Sampling
+from reward.media import Media, Sampling
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A measure beside its threshold: yes where it is at least (at most) that, as a logistic in the distance."""
+    """A measure and its threshold: p_yes is a logistic function of how far the measure is on the side of yes."""
 
     measure: str  # a function of reward.judges.measures
     at: Literal["least", "most"]
@@ -75,7 +75,7 @@ ALIGNMENT = "alignment"
 class MeasuredJudge:
     """Answers `RULES` and alignment (see `reward.judges.depiction`); raises JudgeError on anything else."""
 
-    mediums: tuple[Medium, ...] = ("image",)
+    kinds: tuple[Kind, ...] = ("image",)
     sampling = Sampling(max_frames=1)
     batch_size = 1
 
@@ -99,8 +99,8 @@ class MeasuredJudge:
         for prompt in prompts:
             depiction.parse(prompt)
 
-    def answer(self, media: Sequence[Medial], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
-        """(N, Q) float64: see `Judge.answer`. A text counts only where `alignment` is asked."""
+    def answer(self, media: Sequence[Media], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
+        """(N, Q) float64: see `Judge.answer`. Prompts are read only if `alignment` is asked."""
         self.require(questions)
         rows = []
         for item, prompt in zip(media, prompts, strict=True):

@@ -31,7 +31,7 @@ def blur_sigma(pixels: np.ndarray) -> float:
 
     Blurring an edge of width s again by s0 divides its gradient by R = sqrt((s^2 + s0^2) / s^2), hence
     s = s0 / sqrt(R^2 - 1) (Zhuo and Sim, Defocus map estimation from a single image, Pattern Recognition 2011,
-    eq. 5). The median over the steepest edges; infinite where there is no edge.
+    eq. 5). The median over the steepest edges; infinite if there is no edge.
     """
     luminance = ndimage.median_filter(lightness(pixels), size=3, mode="nearest")  # grain is no edge
     reblur = 1.5
@@ -52,7 +52,7 @@ def brightest_value(pixels: np.ndarray) -> float:
     """How bright the brighter parts are: the 90th percentile of HSV value, in [0, 1].
 
     Value as the light of a picture: Datta et al., Studying aesthetics in photographic images, ECCV 2006 (f1);
-    a percentile, because a black background is no gloom.
+    a percentile, because a black background does not make a picture dark.
     """
     return float(np.percentile(pixels.max(axis=-1), 90))
 
@@ -98,7 +98,7 @@ def noise_sigma(pixels: np.ndarray) -> float:
 
 
 def block_pitch(pixels: np.ndarray) -> float:
-    """Side in pixels of the blocks that the picture is made of; 1 where it is made of none.
+    """Side in pixels of the blocks that the picture is made of; 1 if there are none.
 
     The largest pitch on whose grid lies most of the change between neighbouring pixels, along both axes. Steps on
     block borders against steps inside: Wang, Sheikh and Bovik, No-reference perceptual quality assessment of
@@ -120,12 +120,12 @@ def block_pitch(pixels: np.ndarray) -> float:
 
 
 def roughness(pixels: np.ndarray) -> float:
-    """Grain and blocks on one scale: 0 none, about 1 where they are the first thing one sees, more beyond."""
+    """Grain and blocks on one scale: 0 = none, about 1 = they are the first thing that one sees; it has no upper end."""
     return max(noise_sigma(pixels) / 0.1, (block_pitch(pixels) - 1) / 6)
 
 
 def fine_detail(pixels: np.ndarray) -> float:
-    """Energy of structure one to two pixels wide, in units of L*, on the half of the picture that has most.
+    """Energy of structure one to two pixels wide, in units of L*, on the half of the picture that has the most.
 
     A band of the Laplacian pyramid (Burt and Adelson, The Laplacian pyramid as a compact image code, 1983).
     """
@@ -162,7 +162,7 @@ def subject_prominence(pixels: np.ndarray) -> float:
     frame = np.ones(saliency.shape, bool)
     frame[1:-1, 1:-1] = False
     on_frame = ndimage.sum_labels(frame, labels, index) / frame.sum()
-    cut = np.clip(1 - on_frame / 0.08, 0, 1)  # a subject cut by the frame is a subject half seen
+    cut = np.clip(1 - on_frame / 0.08, 0, 1)  # a subject cut by the frame is only half seen
     return float(np.max(np.sqrt(np.minimum(area, 0.25)) * np.minimum(contrast, 0.6) * cut) / 0.3)
 
 

@@ -1,14 +1,19 @@
 """Many questions behind one prefix: the picture goes through the model once, whatever the number of questions.
 
-`prefill` runs the prefix (picture and opening words) and keeps its keys and values. Then either
+The prefix (picture and opening words) runs once and what it leaves in the cache is kept. Then one of
 - `packed_logits`: all questions lie end to end in one row. A block mask lets each see the prefix and itself; positions
-  restart behind the prefix for each. Needs attention that takes a mask of four axes and a cache that can be cut back;
+  restart behind the prefix for each. Needs attention that takes a mask of four axes, and a cache of keys and values
+  that can be cut back: plain, or with windows that are longer than the prefix and the questions;
 - `batched_logits`: each question is a row of its own over a copy of the prefix's keys and values. Works with windowed
-  and other attention, at the price of those copies.
-Both give each question the logits that it would have alone behind the prefix.
+  and other attention, at the price of those copies;
+- `copied_logits`: each question in a pass of its own over a copy of the whole cache, without padding. Works with layers
+  that keep a running state (linear attention, convolutions), which has to be continued token by token.
+All give each question the logits that it would have alone behind the prefix. `misfits` says which of them a model does
+not allow.
 """
 
 import copy
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +22,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from reward.judges.loading import first_line
+from reward.judges.modes import MisfitError
+
+# N items, Q questions, P prefix tokens, S question tokens in one row
 Suffixes = Sequence[Sequence[list[int]]]  # [item][question] -> token ids, at least one
 
 
@@ -32,7 +41,7 @@ class Prefix:
 
 
 def shared_length(rows: Sequence[list]) -> int:
-    """How many entries all rows begin with in common; at least one is left to each row."""
+    """How many entries all rows begin with in common; at least one entry of each row is left over."""
     first, last = min(rows), max(rows)  # lists compare item by item: the two that differ soonest
     shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     return min(shared, min(len(row) for row in rows) - 1)
@@ -52,7 +61,7 @@ def prefill(model: Any, inputs: dict[str, Tensor]) -> Prefix:
     cache = DynamicCache(config=model.config)
     hook = model.get_decoder().register_forward_pre_hook(note_positions, with_kwargs=True)
     try:
-        model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        model(**inputs, **_cached(model, cache), logits_to_keep=1)
     finally:
         hook.remove()
     # Read from the language model's own call: M-RoPE gives a picture fewer positions than it has tokens. It counts on
@@ -62,17 +71,58 @@ def prefill(model: Any, inputs: dict[str, Tensor]) -> Prefix:
     return Prefix(cache, mask, (last + 1).expand(len(mask)).to(mask.device))
 
 
-def can_pack(model: Any, prefix: Prefix) -> bool:
-    """Whether every layer keeps plain keys and values and its attention takes a mask of four axes."""
-    plain = all(type(layer) is DynamicLayer for layer in prefix.cache.layers)
-    return plain and model.config.get_text_config()._attn_implementation in ("eager", "sdpa")
+def _cached(model: Any, cache: DynamicCache) -> dict[str, Any]:
+    """The keywords that hand a model its cache. transformers 5.24 renamed past_key_values."""
+    name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+    return {name: cache, "use_cache": True}
 
 
-def packed_logits(model: Any, prefix: Prefix, suffixes: Suffixes, *, max_tokens: int) -> Float[Tensor, "N Q vocab"]:
-    """Logits at each question's end. At most max_tokens question tokens a pass (one question at least)."""
+def misfits(model: Any) -> dict[str, str]:
+    """Mode -> why the model does not allow it, as far as its configuration tells. Runs nothing."""
+    try:
+        layers = DynamicCache(config=model.config).layers
+    except Exception as error:  # a configuration may be of any kind, such as of an encoder and a decoder
+        why = f"transformers has no cache for it ({type(error).__name__}: {first_line(error)})"
+        return {"packed": why, "batched": why, "copied": why}
+    found = {}
+    running = [type(layer).__name__ for layer in layers if hasattr(layer, "conv_states")]
+    other = [type(each).__name__ for each in layers if type(each) not in (DynamicLayer, DynamicSlidingWindowLayer)]
+    attention = model.config.get_text_config()._attn_implementation
+    if other:
+        found["packed"] = f"its cache ({other[0]}) holds more than keys and values"
+    elif attention not in ("eager", "sdpa"):
+        found["packed"] = f"its attention {attention!r} takes no mask of four axes; 'eager' and 'sdpa' do"
+    if running:
+        found["batched"] = f"its cache ({running[0]}) holds a running state, which padding would change"
+    return found
+
+
+def packing_room(model: Any, prefix_length: int) -> float:
+    """How many question tokens one packed pass can take behind a prefix; infinite without windowed layers.
+
+    Shorter than its window, a text is seen whole, and the cache drops nothing of it.
+    """
+    windows = [getattr(layer, "sliding_window", float("inf")) for layer in DynamicCache(config=model.config).layers]
+    return min(windows, default=float("inf")) - 1 - prefix_length
+
+
+def packed_logits(
+    model: Any, inputs: dict[str, Tensor], suffixes: Suffixes, *, max_tokens: int
+) -> Float[Tensor, "N Q vocab"]:
+    """Logits at each question's end. At most max_tokens question tokens a pass (one question at least).
+
+    inputs: of the prefix, as for `prefill`. Raises MisfitError if the model's attention windows are too short.
+    """
     lengths = [max(len(item[q]) for item in suffixes) for q in range(len(suffixes[0]))]
+    prefix_length = inputs["input_ids"].shape[1]
+    room = packing_room(model, prefix_length)
+    if max(lengths) > room:
+        raise MisfitError(
+            f"{prefix_length} tokens of picture and words and {max(lengths)} of a question are more than its attention windows hold"
+        )
+    prefix = prefill(model, inputs)
     logits = []
-    for first, last in _chunks(lengths, max_tokens):
+    for first, last in _chunks(lengths, min(max_tokens, room)):
         slots = [[item[q] for item in suffixes] for q in range(first, last)]
         ids, real, slot, offset = _lay_out(slots, lengths[first:last], device=prefix.mask.device)
         ends = torch.tensor(lengths[first:last], device=ids.device).cumsum(0) - 1
@@ -83,8 +133,7 @@ def packed_logits(model: Any, prefix: Prefix, suffixes: Suffixes, *, max_tokens:
             input_ids=ids,
             attention_mask=mask[:, None],
             position_ids=prefix.next_position[:, None] + offset,
-            past_key_values=prefix.cache,
-            use_cache=True,
+            **_cached(model, prefix.cache),
             logits_to_keep=ends,
         )
         prefix.cache.crop(-ids.shape[1])
@@ -92,8 +141,14 @@ def packed_logits(model: Any, prefix: Prefix, suffixes: Suffixes, *, max_tokens:
     return torch.cat(logits, dim=1)
 
 
-def batched_logits(model: Any, prefix: Prefix, suffixes: Suffixes, *, max_tokens: int) -> Float[Tensor, "N Q vocab"]:
-    """Logits at each question's end. At most max_tokens question tokens a pass (one question of each item at least)."""
+def batched_logits(
+    model: Any, inputs: dict[str, Tensor], suffixes: Suffixes, *, max_tokens: int
+) -> Float[Tensor, "N Q vocab"]:
+    """Logits at each question's end. At most max_tokens question tokens a pass (one question of each item at least).
+
+    inputs: of the prefix, as for `prefill`.
+    """
+    prefix = prefill(model, inputs)
     num_items, num_questions = len(suffixes), len(suffixes[0])
     longest = max(len(ids) for item in suffixes for ids in item)
     step = max(1, max_tokens // (longest * num_items))
@@ -116,8 +171,7 @@ def batched_logits(model: Any, prefix: Prefix, suffixes: Suffixes, *, max_tokens
             input_ids=ids,
             attention_mask=torch.cat([prefix.mask.repeat_interleave(count, 0), real], dim=1).long(),
             position_ids=prefix.next_position.repeat_interleave(count)[:, None] + offset,
-            past_key_values=cache,
-            use_cache=True,
+            **_cached(model, cache),
             logits_to_keep=kept,
         )
         row = torch.arange(len(rows), device=device)
@@ -126,7 +180,25 @@ def batched_logits(model: Any, prefix: Prefix, suffixes: Suffixes, *, max_tokens
     return torch.cat(logits, dim=1)
 
 
-def _chunks(lengths: Sequence[int], max_tokens: int) -> Iterator[tuple[int, int]]:
+def copied_logits(model: Any, inputs: dict[str, Tensor], suffixes: Sequence[list[int]]) -> Float[Tensor, "Q vocab"]:
+    """Logits at each question's end. inputs: of the prefix, as for `prefill`, of one item alone."""
+    prefix = prefill(model, inputs)
+    device = prefix.mask.device
+    logits = []
+    for tokens in suffixes:
+        ids = torch.tensor([tokens], device=device)
+        output = model(
+            input_ids=ids,
+            attention_mask=torch.cat([prefix.mask, torch.ones_like(ids, dtype=torch.bool)], dim=1).long(),
+            position_ids=prefix.next_position[:, None] + torch.arange(len(tokens), device=device),
+            **_cached(model, copy.deepcopy(prefix.cache)),
+            logits_to_keep=1,
+        )
+        logits.append(output.logits[0, -1])
+    return torch.stack(logits)
+
+
+def _chunks(lengths: Sequence[int], max_tokens: float) -> Iterator[tuple[int, int]]:
     first, total = 0, 0
     for i, length in enumerate(lengths):
         if total and total + length > max_tokens:

@@ -1,8 +1,8 @@
-"""The server judge: an OpenAI-compatible endpoint (vLLM, SGLang …) asked for the logprobs of its first answer token.
+"""The server judge: an OpenAI-compatible endpoint (vLLM, SGLang …) gives the logprobs of its first answer token.
 
-How scoring grows past one machine. The picture comes first in every request and the question last, so that a server
-that caches prefixes computes the picture once. vLLM is asked for the logprobs of the yes and no tokens by id; other
-servers for their likeliest tokens. A clip is sent as its frames.
+This is how scoring grows past one machine. The picture comes first in every request and the question last, so that a
+server that caches prefixes computes the picture once. vLLM is asked for the logprobs of the yes and no tokens by id;
+other servers are asked for their likeliest tokens. A clip is sent as its frames.
 """
 
 import base64
@@ -20,16 +20,16 @@ import numpy as np
 import openai
 from PIL import Image
 
-from reward.checklist import Medium, Question
+from reward.checklist import Kind, Question
 from reward.errors import JudgeError, JudgeUnavailableError
-from reward.judges import AnswersAnything, at_least_one
-from reward.media import Medial, Sampling
+from reward.judges import AnswersAnything
+from reward.judges.options import TEMPLATE, check_options
+from reward.media import Media, Sampling
 
-TEMPLATE = "{question} Answer yes or no."
 SPELLINGS = {word: [space + case for space in ("", " ") for case in (word, word.capitalize(), word.upper())] for word in ("yes", "no")}  # fmt: skip
 TOP_LOGPROBS = 20  # the most that the protocol allows
 MIN_MASS = 1e-3  # as reward.judges.yes_no
-REST_S = 60.0  # how long an endpoint that did not answer is left alone while others do
+REST_S = 60.0  # how long an endpoint that did not answer is not asked again, if others answer
 MAX_ERROR = 0.01  # of p_yes, where only one of yes and no is among the likeliest tokens
 
 
@@ -42,14 +42,14 @@ class Endpoint:
 
     url: str
     client: openai.OpenAI
-    yes_ids: tuple[int, ...]  # of the tokens it can be asked about by id; empty = it knows no such question
+    yes_ids: tuple[int, ...]  # of the tokens it can be asked about by id; empty = it cannot be asked by id
     no_ids: tuple[int, ...]
 
 
 class ServerJudge(AnswersAnything):
     """Asks one or several endpoints that serve the same model."""
 
-    mediums: tuple[Medium, ...] = ("image", "video")
+    kinds: tuple[Kind, ...] = ("image", "video")
 
     def __init__(
         self,
@@ -64,19 +64,17 @@ class ServerJudge(AnswersAnything):
         num_frames: int = 8,
         batch_size: int = 16,
     ):
-        """base_urls: such as http://localhost:8000/v1. model: as the server names it; None = the only one it serves.
+        """Options: see `reward.judges.options.ServerOptions`.
 
-        concurrency: requests under way at a time, over all endpoints. max_retries: after 429, 5xx and timeouts, with
-        growing pauses (or those that the server asks for); then the other endpoints are tried.
-        api_key: None = $OPENAI_API_KEY where set. num_frames: of a clip, spread evenly.
-        Raises JudgeUnavailableError where no endpoint can be reached, JudgeError where one is of no use.
+        A request is tried again after growing pauses (or those that the server asks for); then the other endpoints are
+        tried. Raises JudgeUnavailableError if no endpoint can be reached, JudgeError if an option is not possible or an
+        endpoint does not serve the model.
         """
-        if "{question}" not in template:
-            raise JudgeError(f"template={template!r} has no place for the question; put {{question}} into it")
+        counts = {"concurrency": concurrency, "num_frames": num_frames, "batch_size": batch_size}
+        patience = {"timeout_s": timeout_s, "max_retries": max_retries}
+        names = {"base_urls": base_urls, "model": model, "api_key": api_key, "template": template}
+        check_options("server", {**names, **counts, **patience})
         urls = [base_urls] if isinstance(base_urls, str) else list(base_urls)
-        if not urls:
-            raise JudgeError("base_urls is empty; give at least one, such as http://localhost:8000/v1")
-        at_least_one(concurrency=concurrency, num_frames=num_frames, batch_size=batch_size)
         self.template, self.concurrency, self.batch_size = template, concurrency, batch_size
         self.sampling = Sampling(max_frames=num_frames)
         clients = [
@@ -117,11 +115,11 @@ class ServerJudge(AnswersAnything):
 
     @property
     def fingerprint(self) -> str:
-        """The model's name as served, the template and the frames: what stands behind the name, no client can see."""
+        """The model's name as served, the template and the frames. A client cannot see which weights the name stands for."""
         return f"server:{self.model}:{self.template}:{self.sampling.max_frames}"
 
-    def answer(self, media: Sequence[Medial], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
-        """(N, Q) float64: see `Judge.answer`. An item's questions go to one endpoint, which then knows its prefix."""
+    def answer(self, media: Sequence[Media], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
+        """(N, Q) float64: see `Judge.answer`. All questions about an item go to one endpoint, which then has its prefix cached."""
         contents = [_content(item) for item in media]
         p_yes = np.empty((len(media), len(questions)))
 
@@ -130,7 +128,7 @@ class ServerJudge(AnswersAnything):
             p_yes[row, column] = self._ask([*contents[row], {"type": "text", "text": words}], first=row)
 
         with ThreadPoolExecutor(self.concurrency) as pool:
-            # The first question alone, so that the others find its prefix in the server's cache.
+            # The first question goes alone, so that the others find the prefix in the server's cache.
             for columns in (range(1), range(1, len(questions))):
                 tasks = [pool.submit(ask, row, column) for row in range(len(media)) for column in columns]
                 try:
@@ -142,7 +140,7 @@ class ServerJudge(AnswersAnything):
         return p_yes
 
     def _ask(self, content: list[dict[str, Any]], *, first: int) -> float:
-        """From the item's own endpoint, or where that does not answer from another; it then rests for a while."""
+        """From the item's own endpoint, or from another if that does not answer; it is then left alone for REST_S."""
         turn = [self.endpoints[(first + i) % len(self.endpoints)] for i in range(len(self.endpoints))]
         turn.sort(key=lambda endpoint: self._rests_until_s.get(endpoint.url, 0.0) > time.monotonic())
         failure: JudgeUnavailableError | None = None
@@ -175,7 +173,7 @@ def _models(client: openai.OpenAI) -> list[str]:
 
 
 def _asking(client: openai.OpenAI, request) -> Any:
-    """A request's result, or a JudgeError that says whose fault it is."""
+    """A request's result. Raises JudgeUnavailableError if the endpoint is at fault, JudgeError if the request is."""
     try:
         return request()
     except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
@@ -185,7 +183,7 @@ def _asking(client: openai.OpenAI, request) -> Any:
     except openai.AuthenticationError as error:
         raise JudgeUnavailableError(f"{client.base_url} refuses the key ({_said(error)}); give api_key=") from error
     except openai.APIStatusError as error:
-        raise JudgeError(f"{client.base_url} refuses the request ({_said(error)}); change what it names") from error
+        raise JudgeError(f"{client.base_url} refuses the request ({_said(error)}); correct what it names") from error
 
 
 def _said(error: openai.APIError) -> str:
@@ -193,10 +191,10 @@ def _said(error: openai.APIError) -> str:
 
 
 def _examine(client: openai.OpenAI, model: str) -> Endpoint:
-    """Finds out how an endpoint is to be asked: by token ids where it can (vLLM), else for its likeliest tokens.
+    """Finds out how to ask an endpoint: by token ids if it can be (vLLM), else for its likeliest tokens.
 
-    Ids come from the server's own tokenizer (POST /tokenize at the root). Whether they are honoured is seen from an
-    answer: a server that does not know the field passes over it in silence.
+    Ids come from the server's own tokenizer (POST /tokenize at the root). Only an answer shows whether the server
+    honours them: one that does not know the field ignores it silently.
     """
     url = str(client.base_url).rstrip("/")
     ids: dict[str, tuple[int, ...]] = {"yes": (), "no": ()}
@@ -229,7 +227,7 @@ def _examine(client: openai.OpenAI, model: str) -> Endpoint:
 def _request(endpoint: Endpoint, model: str, content: list[dict[str, Any]]) -> Any:
     extra: dict[str, Any] = {}
     if endpoint.yes_ids:
-        # By id in every request, never in some: vLLM 0.32 mixes up a batch in which only some ask so.
+        # By id in every request, never in some only: vLLM 0.32 mixes up a batch of both kinds.
         extra = {"logprob_token_ids": [*endpoint.yes_ids, *endpoint.no_ids], "return_tokens_as_token_ids": True}
     message: Any = {"role": "user", "content": content}
     return endpoint.client.chat.completions.create(
@@ -249,7 +247,9 @@ def _p_yes(endpoint: Endpoint, model: str, content: list[dict[str, Any]]) -> flo
         try:
             logprobs = _logprobs_by_id(answer, endpoint)
         except KeyError as error:
-            raise JudgeError(f"{endpoint.url} left out the logprob of {error}, for which it was asked") from error
+            raise JudgeError(
+                f"{endpoint.url} left out the logprob of token {error}, for which it was asked; use a vLLM that honours logprob_token_ids"
+            ) from error
         yes = sum(math.exp(logprobs[i]) for i in endpoint.yes_ids)
         no = sum(math.exp(logprobs[i]) for i in endpoint.no_ids)
     else:
@@ -271,13 +271,13 @@ def _first_token(answer: Any, endpoint: Endpoint) -> Any:
 
 
 def _logprobs_by_id(answer: Any, endpoint: Endpoint) -> dict[int, float]:
-    """Raises KeyError where an id that was asked for is not there."""
+    """Token id -> logprob. Raises KeyError if the answer lacks an id that was asked for."""
     entries = {entry.token: entry.logprob for entry in _first_token(answer, endpoint).top_logprobs}
     return {i: entries[f"token_id:{i}"] for i in (*endpoint.yes_ids, *endpoint.no_ids)}
 
 
 def _likeliest(answer: Any, endpoint: Endpoint) -> tuple[float, float]:
-    """P(yes) and P(no) out of the likeliest tokens. Raises JudgeError where they do not settle p_yes."""
+    """P(yes) and P(no) out of the likeliest tokens. Raises JudgeError if p_yes cannot be known from them."""
     first = _first_token(answer, endpoint)
     mass = {"yes": 0.0, "no": 0.0}
     for entry in first.top_logprobs:
@@ -298,7 +298,7 @@ def _likeliest(answer: Any, endpoint: Endpoint) -> tuple[float, float]:
     return mass["yes"], mass["no"]
 
 
-def _content(item: Medial) -> list[dict[str, Any]]:
+def _content(item: Media) -> list[dict[str, Any]]:
     images = [item] if isinstance(item, Image.Image) else [Image.fromarray(frame) for frame in item.frames]
     return [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in images]
 

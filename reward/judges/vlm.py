@@ -6,30 +6,29 @@ question: no text is generated. Text alignment is answered likewise (VQAScore, a
 
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from jaxtyping import Float
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
-from transformers.video_utils import VideoMetadata
 
-from reward.checklist import Medium, Question
+from reward.checklist import Kind, Question
 from reward.errors import JudgeError
-from reward.judges import AnswersAnything, at_least_one
-from reward.judges.loading import LOADING_ERRORS, TOLERANCE, first_line, loading_options, weights_digest
-from reward.judges.packing import Suffixes, batched_logits, can_pack, packed_logits, prefill, shared_length
+from reward.judges import AnswersAnything
+from reward.judges.loading import LOADING_ERRORS, first_line, loading_options, weights_digest
+from reward.judges.modes import MisfitError, ModeChoice
+from reward.judges.options import TEMPLATE, Quantization, VlmMode, check_options
+from reward.judges.packing import Suffixes, batched_logits, copied_logits, misfits, packed_logits, shared_length
+from reward.judges.processing import chat_text, input_names, processor_tensors
 from reward.judges.yes_no import p_yes, yes_log_odds, yes_no_tokens
-from reward.media import Clip, Medial, Sampling
+from reward.media import Clip, Media, Sampling
 
-Mode = Literal["auto", "packed", "batched", "sequential"]
-TEMPLATE = "{question} Answer yes or no."
-
-logger = logging.getLogger(__name__)
+MODES = ("packed", "batched", "copied", "sequential")  # the fastest first
 
 
 class VLMJudge(AnswersAnything):
@@ -40,70 +39,82 @@ class VLMJudge(AnswersAnything):
         model: str | os.PathLike | torch.nn.Module,
         *,
         processor: Any = None,
-        mode: Mode = "auto",
+        mode: VlmMode = "auto",
         template: str = TEMPLATE,
         batch_size: int = 1,
         max_packed_tokens: int = 1024,
         num_frames: int = 16,
         dtype: str | torch.dtype = "auto",
         device_map: Any = None,
-        quantization: Literal["4bit", "8bit"] | None = None,
+        quantization: Quantization | None = None,
         attn_implementation: str | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
     ):
         """A hub id, a folder (of a model, or of an adapter made by `reward tune`), or a loaded model and its processor.
 
-        mode: "packed" (all questions in one pass), "batched" (a row each over shared keys and values), "sequential"
-        (a whole pass each; the reference), "auto" = the first of these that, on the first item, agrees with the last.
-        template: what is asked, "{question}" standing for the question.
-        max_packed_tokens: question tokens in one pass; bounds memory. num_frames: frames of a clip, spread evenly.
-        device_map: as in transformers; None = the first GPU if there is one, else the CPU.
-        quantization: bitsandbytes; None = none. trust_remote_code: runs code that comes with the model.
-        Raises JudgeError where the model cannot be loaded or an option is not possible.
+        mode: how the questions are asked behind one picture.
+            "packed": all of them end to end in one pass;
+            "batched": each a row of a batch over copies of the picture's keys and values;
+            "copied": each in a pass of its own over a copy of what the picture left in the model's cache;
+            "sequential": each in a whole pass, the picture included. The reference, and the slowest;
+            "auto": the first of these that fits the model and says the same of an item as "sequential".
+        The other options: see `reward.judges.options.VlmOptions`.
+        Raises JudgeError if an option is not possible or the model cannot be loaded.
         """
-        if mode not in get_args(Mode):
-            raise JudgeError(f"mode={mode!r} is unknown; modes: {', '.join(get_args(Mode))}")
-        if "{question}" not in template:
-            raise JudgeError(f"template={template!r} has no place for the question; put {{question}} into it")
-        at_least_one(batch_size=batch_size, max_packed_tokens=max_packed_tokens, num_frames=num_frames)
-        if not isinstance(model, (str, os.PathLike)):
-            if processor is None:
-                raise JudgeError("a loaded model needs its processor: VLMJudge(model, processor=…)")
-            whole: Any = model  # of a PEFT model, the network that the adapter has been put into
-            self.model = (whole.get_base_model() if hasattr(whole, "get_base_model") else whole).eval()
-            self.processor = processor
-        else:
-            options = loading_options(
-                device_map, quantization, dtype=dtype, attn_implementation=attn_implementation, revision=revision
-            )
-            try:
-                self.processor = processor or AutoProcessor.from_pretrained(
-                    model, revision=revision or "main", trust_remote_code=trust_remote_code
-                )
-                loaded = AutoModelForImageTextToText.from_pretrained(
-                    model, trust_remote_code=trust_remote_code, **options
-                )
-            except LOADING_ERRORS as error:
-                raise JudgeError(
-                    f"model={str(model)!r} cannot be loaded ({first_line(error)}); give a folder or hub id of a vision-language model of transformers"
-                ) from error
-            self.model = loaded.eval()
+        loaded = not isinstance(model, (str, os.PathLike))
+        settings = {"attn_implementation": attn_implementation, "revision": revision}
+        check_options(
+            "vlm",
+            {
+                "model": type(model).__name__ if loaded else model,
+                "mode": mode,
+                "template": template,
+                "batch_size": batch_size,
+                "max_packed_tokens": max_packed_tokens,
+                "num_frames": num_frames,
+                "dtype": str(dtype).removeprefix("torch."),
+                "device_map": device_map,
+                "quantization": quantization,
+                "trust_remote_code": trust_remote_code,
+                **settings,
+            },
+        )
+        if not loaded:
+            options = loading_options(device_map, quantization, dtype=dtype, **settings)
+            model, processor = _load(model, processor, trust_remote_code, options)
+        elif processor is None:
+            raise JudgeError("a loaded model needs its processor: VLMJudge(model, processor=…)")
+        whole: Any = model  # of a PEFT model, the network that the adapter has been put into
+        self.model: Any = (whole.get_base_model() if hasattr(whole, "get_base_model") else whole).eval()
+        self.processor = processor
         tokenizer = self.processor.tokenizer
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        self.mode: Mode = mode
+        self.mode = mode
         self.template = template
         self.batch_size = batch_size
         self.max_packed_tokens = max_packed_tokens
         self.sampling = Sampling(max_frames=num_frames)
         takes_clips = getattr(self.processor, "video_processor", None) is not None
-        self.mediums: tuple[Medium, ...] = ("image", "video") if takes_clips else ("image",)
+        self.kinds: tuple[Kind, ...] = ("image", "video") if takes_clips else ("image",)
         self.yes, self.no = yes_no_tokens(tokenizer)
+        self._input_names = input_names(self.model)
+        self._modes = ModeChoice(
+            mode, MODES, name=type(self.model).__name__, dtype=self.model.dtype, refused=misfits(self.model)
+        )
+
+    @property
+    def used_mode(self) -> str | None:
+        """The mode of the last answer; None = nothing was asked yet."""
+        return self._modes.used
 
     @property
     def fingerprint(self) -> str:
-        """Digest over configuration, processors, vocabulary, templates, frames and a sample of every weight."""
+        """Digest over configuration, processors, vocabulary, templates, frames, mode and a sample of every weight.
+
+        The mode counts as it was requested, "auto" included: modes differ by rounding.
+        """
         config = self.model.config.to_diff_dict()
         for volatile in ("_name_or_path", "architectures", "transformers_version", "dtype"):
             config.pop(volatile, None)
@@ -116,32 +127,33 @@ class VLMJudge(AnswersAnything):
             words,
             self.template,
             self.sampling,
+            self.mode,
         )
         sha = hashlib.sha256(repr(parts).encode() + weights_digest(self.model).encode())
         return f"vlm:{sha.hexdigest()[:16]}"
 
     def require_prompts(self, prompts: Sequence[str]) -> None:
-        """Raises JudgeError for a prompt that holds one of the model's control tokens, such as a picture's place."""
+        """Raises JudgeError for a prompt that holds one of the model's control tokens, such as the one for a picture."""
         control = set(self.processor.tokenizer.all_special_tokens) | set(self.processor.tokenizer.added_tokens_encoder)
         for prompt in prompts:
             held = sorted(token for token in control if token.strip() and token in prompt)
             if held:
                 raise JudgeError(f"prompt {prompt!r} holds the model's control token {held[0]!r}; reword it")
 
-    def answer(self, media: Sequence[Medial], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
+    def answer(self, media: Sequence[Media], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
         """(N, Q) float64: see `Judge.answer`."""
         self.require_prompts(prompts)
         p = np.empty((len(media), len(questions)))
         for rows in self._batches(media):
             batch = [media[row] for row in rows]
             asked = [[self._text(media[row], question.ask(prompts[row])) for question in questions] for row in rows]
-            if self.mode == "auto":
-                self.mode = self._try_modes(batch[0], [asked[0][0], asked[0][-1]])
-            logits = self._logits(batch, asked, self.mode)
+            logits = self._modes.ask(
+                partial(self._log_odds_of_one, batch[0], asked[0]), partial(self._logits, batch, asked)
+            )
             p[rows] = p_yes(logits, self.yes, self.no, [q.id for q in questions]).double().cpu().numpy()
         return p
 
-    def _batches(self, media: Sequence[Medial]) -> Iterator[list[int]]:
+    def _batches(self, media: Sequence[Media]) -> Iterator[list[int]]:
         """Rows that can be looked at together: processors cannot be given clips of different lengths at once."""
         rows_of: dict[Any, list[int]] = {}
         for row, item in enumerate(media):
@@ -149,129 +161,69 @@ class VLMJudge(AnswersAnything):
         for rows in rows_of.values():
             yield from (rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size))
 
+    def _log_odds_of_one(self, item: Media, texts: Sequence[str], mode: str) -> Float[Tensor, "2"]:
+        """Of the first and the last text."""
+        return yes_log_odds(self._logits([item], [[texts[0], texts[-1]]], mode)[0], self.yes, self.no)
+
     @torch.inference_mode()
-    def _logits(self, media: Sequence[Medial], asked: Sequence[Sequence[str]], mode: Mode) -> Tensor:
-        """(N, Q, vocab): for the token behind each text, one text for each item and question."""
-        if mode == "sequential":
-            rows = []
-            for item, texts in zip(media, asked, strict=True):
-                rows.append(
-                    [self.model(**self._inputs([item], [text]), logits_to_keep=1).logits[0, -1] for text in texts]
-                )
-            return torch.stack([torch.stack(row) for row in rows])
+    def _logits(self, media: Sequence[Media], asked: Sequence[Sequence[str]], mode: str) -> Float[Tensor, "N Q vocab"]:
+        """For the token behind each text, one text for each item and question."""
+        if mode in ("sequential", "copied"):
+            ask = self._one_by_one if mode == "sequential" else self._over_copies
+            return torch.stack([ask(item, texts) for item, texts in zip(media, asked, strict=True)])
         inputs, suffixes = self._split(media, asked)
-        prefix = prefill(self.model, inputs)
-        if mode == "packed":
-            return packed_logits(self.model, prefix, suffixes, max_tokens=self.max_packed_tokens)
-        return batched_logits(self.model, prefix, suffixes, max_tokens=self.max_packed_tokens)
+        logits_of = packed_logits if mode == "packed" else batched_logits
+        return logits_of(self.model, inputs, suffixes, max_tokens=self.max_packed_tokens)
 
-    def _split(self, media: Sequence[Medial], asked: Sequence[Sequence[str]]) -> tuple[dict[str, Tensor], Suffixes]:
-        """The processor's inputs for what all texts begin with, and the tokens with which each goes on.
+    def _one_by_one(self, item: Media, texts: Sequence[str]) -> Float[Tensor, "Q vocab"]:
+        passes = (self.model(**self._inputs([item], [text]), logits_to_keep=1) for text in texts)
+        return torch.stack([output.logits[0, -1] for output in passes])
 
-        Texts are tokenised whole and cut where they first differ, so that the tokens are those of the sequential way.
+    def _over_copies(self, item: Media, texts: Sequence[str]) -> Float[Tensor, "Q vocab"]:
+        inputs, (suffixes,) = self._split([item], [texts])
+        return copied_logits(self.model, inputs, suffixes)
+
+    def _split(self, media: Sequence[Media], asked: Sequence[Sequence[str]]) -> tuple[dict[str, Tensor], Suffixes]:
+        """The model's inputs for what all texts begin with, and the tokens with which each goes on.
+
+        Texts are turned into tokens whole and cut where they first differ, so that the tokens are those of "sequential".
         """
         tokenizer = self.processor.tokenizer
         ids = [[tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts] for texts in asked]
         shared = shared_length([tokens for row in ids for tokens in row])
         suffixes = [[tokens[shared:] for tokens in row] for row in ids]
-        # Each row carries a question of its own; all rows must end alike to be cut at one place.
+        # Every row carries the same question, so that all rows end alike and can be cut at one place.
         probe, probe_suffix = asked[0][0], suffixes[0][0]
         inputs = self._inputs(media, [probe] * len(media))
         length, cut = inputs["input_ids"].shape[1], len(probe_suffix)
         if inputs["input_ids"][:, length - cut :].tolist() != [probe_suffix] * len(media):
-            raise NotImplementedError("the processor's tokens around the picture depend on the question")
+            raise MisfitError("its processor puts tokens of its own around the question")
         return {
             name: value[:, : length - cut] if value.ndim == 2 and value.shape == inputs["input_ids"].shape else value
             for name, value in inputs.items()
         }, suffixes
 
-    def _inputs(self, media: Sequence[Medial], texts: Sequence[str]) -> dict[str, Any]:
-        pictures: dict[str, Any]
-        if isinstance(media[0], Image.Image):
-            pictures = {"images": [[item] for item in media]}
-        else:
-            least = getattr(self.processor.video_processor, "temporal_patch_size", None) or 1
-            clips = [_at_least(item, least) for item in media if isinstance(item, Clip)]
-            pictures = {
-                "videos": [[clip.frames] for clip in clips],
-                "video_metadata": [[_metadata(clip)] for clip in clips],
-                "do_sample_frames": False,
-            }
-        starts_itself = self.processor.tokenizer.bos_token is not None and texts[0].startswith(
-            self.processor.tokenizer.bos_token
-        )
-        try:
-            inputs = self.processor(
-                text=list(texts),
-                **pictures,
-                return_tensors="pt",
-                padding=True,
-                padding_side="left",
-                add_special_tokens=not starts_itself,
-            )
-        except (IndexError, TypeError, ValueError) as error:
-            raise JudgeError(
-                f"{type(self.processor).__name__} does not take the item ({first_line(error)}); change its size or length"
-            ) from error
-        # Some processors hand back what the model does not take, such as the sampled frames' metadata.
-        tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+    def _inputs(self, media: Sequence[Media], texts: Sequence[str]) -> dict[str, Tensor]:
+        """What the model is given for N items and their texts, on its device and in its dtype."""
         return {
             name: value.to(self.model.device, self.model.dtype if value.is_floating_point() else None)
-            for name, value in tensors.items()
+            for name, value in processor_tensors(self.processor, media, texts).items()
+            if name in self._input_names
         }
 
-    def _text(self, item: Medial, question: str) -> str:
-        kind = "image" if isinstance(item, Image.Image) else "video"
-        words = self.template.replace("{question}", question)
-        message = {"role": "user", "content": [{"type": kind}, {"type": "text", "text": words}]}
-        try:
-            return self.processor.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
-        except (TypeError, ValueError) as error:
-            raise JudgeError(
-                f"{type(self.processor).__name__} cannot put a question ({first_line(error)}); use a model with a chat template"
-            ) from error
+    def _text(self, item: Media, question: str) -> str:
+        return chat_text(self.processor, item, self.template.replace("{question}", question))
 
-    def _try_modes(self, item: Medial, texts: Sequence[str]) -> Mode:
-        """The fastest mode that says of one item what the sequential one says."""
-        reference = yes_log_odds(self._logits([item], [texts], "sequential"), self.yes, self.no)
-        for mode in ("packed", "batched"):
-            try:
-                if mode == "packed":
-                    with torch.inference_mode():
-                        if not can_pack(self.model, prefill(self.model, self._split([item], [texts])[0])):
-                            continue
-                gap = (yes_log_odds(self._logits([item], [texts], mode), self.yes, self.no) - reference).abs().max()
-            except torch.OutOfMemoryError:
-                raise
-            except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-                logger.info("mode %s does not work with %s: %s", mode, type(self.model).__name__, error)
-                continue
-            if gap <= TOLERANCE[self.model.dtype]:
-                return mode
-            logger.info("mode %s of %s differs from sequential by %.3g", mode, type(self.model).__name__, gap)
-        logger.warning(
-            "%s gives other answers behind a shared prefix; its questions are asked one by one, which is slow",
-            type(self.model).__name__,
+
+def _load(model: Any, processor: Any, trust_remote_code: bool, options: dict[str, Any]) -> tuple[Any, Any]:
+    """(model, processor) from a folder or the hub."""
+    try:
+        processor = processor or AutoProcessor.from_pretrained(
+            model, revision=options.get("revision", "main"), trust_remote_code=trust_remote_code
         )
-        return "sequential"
-
-
-def _at_least(clip: Clip, count: int) -> Clip:
-    """A clip of fewer frames than a processor takes at a time goes on with its last one."""
-    missing = count - len(clip.frames)
-    if missing <= 0:
-        return clip
-    later_s = clip.times_s[-1] + np.arange(1, missing + 1) / clip.fps
-    return Clip(np.concatenate([clip.frames, clip.frames[-1:].repeat(missing, 0)]), np.append(clip.times_s, later_s))
-
-
-def _metadata(clip: Clip) -> VideoMetadata:
-    count, height, width = clip.frames.shape[:3]
-    return VideoMetadata(
-        total_num_frames=count,
-        fps=clip.fps,
-        width=width,
-        height=height,
-        duration=count / clip.fps,
-        frames_indices=list(range(count)),
-    )
+        loaded = AutoModelForImageTextToText.from_pretrained(model, trust_remote_code=trust_remote_code, **options)
+    except LOADING_ERRORS as error:
+        raise JudgeError(
+            f"model={str(model)!r} cannot be loaded ({first_line(error)}); give a folder or hub id of a vision-language model of transformers"
+        ) from error
+    return loaded, processor

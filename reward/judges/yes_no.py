@@ -1,4 +1,4 @@
-"""Yes and no as tokens: a tokenizer knows each in several spellings ("Yes", "yes", " yes", "YES")."""
+"""Yes and no as tokens: a tokenizer has several spellings of each ("Yes", "yes", " yes", "YES")."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,13 +9,13 @@ from torch import Tensor
 
 from reward.errors import JudgeError
 
-MIN_MASS = 1e-3  # below this a model is not answering the question, and its p_yes would be noise
+MIN_MASS = 1e-3  # of yes and no together; below this a model is not answering the question, and p_yes would be noise
 
 
 def yes_no_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Ids of all tokens that spell yes, and no, whatever their case and leading space.
+    """Ids of all tokens that spell yes, and of all that spell no, in any case and with or without a leading space.
 
-    Raises JudgeError where a vocabulary has no such token for either.
+    Raises JudgeError if the vocabulary has no token for one of the words.
     """
     found: dict[str, list[int]] = {"yes": [], "no": []}
     special = set(tokenizer.all_special_ids)
@@ -33,7 +33,7 @@ def yes_no_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 
 def yes_log_odds(logits: Float[Tensor, "*batch vocab"], yes: list[int], no: list[int]) -> Float[Tensor, "*batch"]:
-    """Log P(yes) - log P(no) for the token that comes next, over all spellings, in float32."""
+    """Log P(yes) - log P(no) of the next token, over all spellings, in float32."""
     logits = logits.float()
     return logits[..., yes].logsumexp(-1) - logits[..., no].logsumexp(-1)
 
@@ -47,10 +47,10 @@ def answer_mass(logits: Float[Tensor, "*batch vocab"], yes: list[int], no: list[
 def p_yes(
     logits: Float[Tensor, "*batch vocab"], yes: list[int], no: list[int], question_ids: Sequence[str]
 ) -> Float[Tensor, "*batch"]:
-    """P(yes) / (P(yes) + P(no)). question_ids: of the last axis before the vocabulary.
+    """P(yes) / (P(yes) + P(no)), in [0, 1]. question_ids: of the last axis before the vocabulary.
 
-    VQAScore (arXiv 2404.01291) takes P(yes) out of the whole vocabulary; leaving other words out makes answers of
-    models with different habits comparable. Raises JudgeError where yes and no together are less likely than MIN_MASS.
+    VQAScore (arXiv 2404.01291) takes P(yes) out of the whole vocabulary. Without the other words, the answers of models
+    with different habits can be compared. Raises JudgeError if P(yes) + P(no) is below MIN_MASS.
     """
     mass = answer_mass(logits, yes, no).flatten()
     if not bool((mass >= MIN_MASS).all()):  # NaN included

@@ -10,7 +10,7 @@ from reward.media import Sampling
 class CountingJudge(AnswersAnything):
     """Says yes in proportion to a picture's red, and counts what it is asked."""
 
-    mediums = ("image",)
+    kinds = ("image",)
     sampling = Sampling(max_frames=1)
     fingerprint = "counting"
     batch_size = 4

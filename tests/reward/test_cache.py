@@ -45,7 +45,7 @@ def test_the_prompt_counts_even_where_no_question_names_it(tmp_path):
     """A judge may go by the prompt all the same, as the measured one does for its alignment."""
     question = Question(id="alignment", text="Does it show what was asked for?", continuous=True)
     sub = SubDimension(name="s", dimension="d", questions=(question,))
-    checklist = Checklist(name="own", version=1, medium="image", subdimensions=(sub,))
+    checklist = Checklist(name="own", version=1, kind="image", subdimensions=(sub,))
     picture = Image.new("RGB", (64, 64), "white")
     ImageDraw.Draw(picture).ellipse((16, 16, 48, 48), fill=(200, 20, 20))
     reward = VisionReward("measured", checklist, cache=tmp_path)

@@ -44,8 +44,8 @@ def test_image_has_the_published_weights_but_not_the_published_words():
 
 def test_groups_cover_every_scored_question_once_at_each_grain():
     checklist = load_checklist("image")
-    for grain in ("dimension", "subdimension", "question"):
-        names, members = checklist.groups(grain)
+    for granularity in ("dimension", "subdimension", "question"):
+        names, members = checklist.groups(granularity)
         assert members.shape == (len(names), len(checklist.questions))
         np.testing.assert_array_equal(members.sum(axis=0), [not q.gate for q in checklist])
 
@@ -81,7 +81,7 @@ def test_a_bad_checklist_is_refused_by_name(tmp_path, change, message):
     fields = {
         "name": "own",
         "version": 1,
-        "medium": "image",
+        "kind": "image",
         "subdimensions": [{"name": "s", "dimension": "d", "questions": [{"id": "q", "text": "Well?", **change}]}],
     }
     file = tmp_path / "own.yaml"

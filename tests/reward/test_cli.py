@@ -106,7 +106,7 @@ def test_prompts_from_a_file(run, pictures):
         (["score", "x.png", "--checklist", "nowhere.yaml"], "nowhere.yaml"),
         (["score", "x.png", "--questions", "clarity_9"], "clarity_9"),
         (["score", "x.png", "--checklist", __file__], "is not YAML"),
-        (["score", "x.png", "--judge", "vlm"], r"needs the options ['model']"),
+        (["score", "x.png", "--judge", "vlm"], "needs the option 'model'"),
         (["score", "x.png", "--judge", "vlm", "-o", "model"], "'model' is not KEY=VALUE"),
         (["score", "x.png", "--judge", "cogvlm2", "-o", "model=x"], "trust_remote_code"),
         (["score", "x.png", "--checklist", "video"], "is about videos"),
@@ -177,7 +177,7 @@ def test_a_judge_against_people_s_answers(run, pictures):
 
 def test_people_s_answers_to_a_checklist_of_one_s_own(run, pictures):
     (pictures / "own.yaml").write_text(
-        "{name: own, version: 1, medium: image, subdimensions: [{name: s, dimension: d, questions: ["
+        "{name: own, version: 1, kind: image, subdimensions: [{name: s, dimension: d, questions: ["
         "{id: color_brightness_1, text: 'Bright?', weight: 1}, {id: mine, text: 'Mine?', weight: 1}]}]}"
     )
     rows = [

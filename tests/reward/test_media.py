@@ -112,7 +112,7 @@ def test_sampling_is_in_order_and_within_bounds(num_frames, fps, max_frames, rat
 
 
 @pytest.mark.parametrize(
-    ("source", "medium", "message"),
+    ("source", "kind", "message"),
     [
         (np.zeros((3, 0, 5), np.uint8), "image", "no pixel"),
         (np.zeros((5, 4, 3), np.uint8), "image", r"expected \(C, H, W\).*layout='HWC'"),
@@ -135,9 +135,9 @@ def test_sampling_is_in_order_and_within_bounds(num_frames, fps, max_frames, rat
         ("absent.mp4", "video", "'absent.mp4' does not exist"),
     ],
 )
-def test_what_cannot_be_read_is_named(source, medium, message):
+def test_what_cannot_be_read_is_named(source, kind, message):
     with pytest.raises(MediaError, match=message):
-        read_media(source, medium, sampling=EVERY)
+        read_media(source, kind, sampling=EVERY)
 
 
 def test_a_file_without_frames_is_named(tmp_path):

@@ -182,11 +182,11 @@ def test_levels_become_ordered_answers(tmp_path):
     assert [answers[f"letters_{k}"] for k in (1, 2, 3)] == [False] * 3
 
 
-@pytest.mark.parametrize("medium", ["image", "video"])
-def test_levels_name_sub_dimensions(medium):
-    checklist = load_checklist(medium)
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_levels_name_sub_dimensions(kind):
+    checklist = load_checklist(kind)
     scored = {sub.name for sub in checklist.subdimensions if not any(q.gate or q.continuous for q in sub.questions)}
-    assert set(LEVELS[medium]) == scored
+    assert set(LEVELS[kind]) == scored
 
 
 @given(st.integers(-5, 0), st.integers(1, 5), st.data())

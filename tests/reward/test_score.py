@@ -15,6 +15,7 @@ from reward import (
     ChecklistError,
     Clip,
     JudgeError,
+    JudgeUnavailableError,
     MediaError,
     RewardError,
     VisionReward,
@@ -44,8 +45,8 @@ def test_by_hand():
 @given(p_yes_rows)
 def test_every_grain_adds_up_to_the_total(p_yes):
     scores = score_answers(p_yes, CHECKLIST)
-    for grain in ("dimension", "subdimension", "question"):
-        np.testing.assert_allclose(scores.by(grain).sum(axis=1), scores.total, atol=1e-12)
+    for granularity in ("dimension", "subdimension", "question"):
+        np.testing.assert_allclose(scores.by(granularity).sum(axis=1), scores.total, atol=1e-12)
 
 
 @given(p_yes_rows, st.integers(0, Q - 1))
@@ -110,7 +111,7 @@ def test_importing_reward_leaves_the_heavy_libraries_out():
 class RedJudge(AnswersAnything):
     """P(yes) is a picture's, or a clip's mean, red."""
 
-    mediums = ("image", "video")
+    kinds = ("image", "video")
     sampling = Sampling(max_frames=4)
     fingerprint = "red"
     batch_size = 2
@@ -189,6 +190,67 @@ def test_a_failed_item_is_recorded_and_the_others_scored(tmp_path):
         reward.score([good, tmp_path / "bad.png"], "a")
 
 
+class FailingJudge(RedJudge):
+    """Fails as a model may, on pictures with a blue pixel; runs out of memory on more pixels at a time than it can take."""
+
+    fingerprint = "failing"
+    batch_size = 4
+    room = 10**9  # pixels
+
+    def __init__(self):
+        self.batches: list[int] = []
+
+    def answer(self, media, prompts, questions):
+        self.batches.append(len(media))
+        pixels = [np.asarray(m) for m in media]
+        if sum(p.shape[0] * p.shape[1] for p in pixels) > self.room:
+            raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+        if any(p[..., 2].any() for p in pixels):
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied\n(3x4 and 5x6)")
+        return super().answer(media, prompts, questions)
+
+
+def test_an_error_that_the_judge_did_not_expect_is_recorded_too():
+    good, bad = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (255, 0, 9))
+    reward = VisionReward(FailingJudge(), "image", questions=["clarity_1"])
+    scores = reward.score([good, bad, good, good, good], "", on_error="record")
+    assert list(scores.failures) == [1]
+    assert scores.failures[1].startswith(
+        "the judge failed (RuntimeError: mat1 and mat2 shapes cannot be multiplied (3x4"
+    )
+    assert np.isfinite(scores.total[[0, 2, 3, 4]]).all()
+    with pytest.raises(JudgeError, match=r"item 1: the judge failed \(RuntimeError: mat1") as raised:
+        reward.score([good, bad], "")
+    causes = [raised.value.__cause__, getattr(raised.value.__cause__, "__cause__", None)]
+    assert any(type(cause) is RuntimeError for cause in causes)
+
+
+def test_a_batch_that_needs_too_much_memory_is_halved():
+    judge = FailingJudge()
+    judge.room = 2 * 64
+    small, large = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (16, 16), (255, 0, 0))
+    reward = VisionReward(judge, "image", questions=["clarity_1"])
+    assert np.isfinite(reward.score([small] * 4, "").total).all()
+    assert judge.batches == [4, 2, 2]
+    scores = reward.score([small, large, small], "", on_error="record")
+    assert list(scores.failures) == [1]
+    assert (
+        "ran out of memory on this item alone (tried to allocate 20 GiB); make the item smaller" in scores.failures[1]
+    )
+    assert np.isfinite(scores.total[[0, 2]]).all()
+    with pytest.raises(JudgeError, match="item 1: the judge ran out of memory"):
+        reward.score([small, large], "")
+
+
+def test_a_judge_that_is_gone_stops_everything():
+    class Gone(RedJudge):
+        def answer(self, media, prompts, questions):
+            raise JudgeUnavailableError("nobody answers; start the server")
+
+    with pytest.raises(JudgeUnavailableError, match=r"^nobody answers"):
+        VisionReward(Gone(), "image", questions=["clarity_1"]).score([Image.new("RGB", (8, 8))], "", on_error="record")
+
+
 def test_prompts_reach_the_judge_as_they_are():
     class Echo(RedJudge):
         def answer(self, media, prompts, questions):
@@ -228,7 +290,7 @@ def test_a_checklist_and_a_judge_must_fit():
         VisionReward(RedJudge(), "image", questions=["sharpness_9"])
     with pytest.raises(ValueError, match="2 items but 1 prompts"):
         VisionReward(RedJudge(), "image").score([None, None], ["a"])
-    with pytest.raises(ChecklistError, match="grain='dimenson'"):
+    with pytest.raises(ChecklistError, match="granularity='dimenson'"):
         VisionReward(RedJudge(), "image").score([Image.new("RGB", (8, 8))], "a").by("dimenson")  # type: ignore[arg-type]
 
 
@@ -239,7 +301,10 @@ def test_equal_answers_score_equal_wherever_they_stand(count, seed):
     p_yes = rng.random((count + 3, Q))
     p_yes[[0, (count + 3) // 2, -1]] = p_yes[0]
     scores = score_answers(p_yes, CHECKLIST)
-    for values in (scores.total, *(scores.by(grain) for grain in ("dimension", "subdimension", "question"))):
+    for values in (
+        scores.total,
+        *(scores.by(granularity) for granularity in ("dimension", "subdimension", "question")),
+    ):
         np.testing.assert_array_equal(values[0], values[(count + 3) // 2])
         np.testing.assert_array_equal(values[0], values[-1])
     np.testing.assert_array_equal(scores.total[0], score_answers(p_yes[:1], CHECKLIST).total[0])

@@ -19,14 +19,14 @@ from tests.reward.judges.small_vlms import BUILDERS
 FAMILIES = ["qwen2_5_vl", "qwen3_vl", "smolvlm", "internvl", "llava_onevision"]
 
 
-def annotations(count: int = 12, medium: str = "image") -> list[Annotation]:
+def annotations(count: int = 12, kind: str = "image") -> list[Annotation]:
     rng = np.random.default_rng(0)
     made = []
     for i in range(count):
         light = i % 2 == 0
         pixels = rng.integers(150 if light else 0, 256 if light else 100, (4, 56, 56, 3), dtype=np.uint8)
-        media = Image.fromarray(pixels[0]) if medium == "image" else pixels.transpose(0, 3, 1, 2)
-        ids = ("color_brightness_1", "clarity_1") if medium == "image" else ("color_1", "clear_1")
+        media = Image.fromarray(pixels[0]) if kind == "image" else pixels.transpose(0, 3, 1, 2)
+        ids = ("color_brightness_1", "clarity_1") if kind == "image" else ("color_1", "clear_1")
         made.append(Annotation(f"prompt {i}", media, {ids[0]: light, ids[1]: i % 3 == 0}, str(i)))
     return made
 
@@ -44,13 +44,13 @@ def test_each_question_is_balanced(answers, seed):
     assert balanced_examples(given_answers, seed=seed) == kept
 
 
-@pytest.mark.parametrize("medium", ["image", "video"])
+@pytest.mark.parametrize("kind", ["image", "video"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_taught_is_what_is_asked(family, medium):
+def test_what_is_taught_is_what_is_asked(family, kind):
     """The collator's words are the judge's own, then the answer; the loss is on that token alone."""
     model, processor = BUILDERS[family]("sdpa")
-    judge, checklist = VLMJudge(model, processor=processor), load_checklist(medium)
-    items = annotations(4, medium)
+    judge, checklist = VLMJudge(model, processor=processor), load_checklist(kind)
+    items = annotations(4, kind)
     examples = balanced_examples(items, seed=0)[:3]
     batch = AnswerCollator(judge, items, checklist).torch_call([vars(example).copy() for example in examples])
     question = {q.id: q for q in checklist}
@@ -62,7 +62,7 @@ def test_what_is_taught_is_what_is_asked(family, medium):
         item = items[example.item]
         from reward.media import read_media
 
-        media = read_media(item.media, checklist.medium, sampling=judge.sampling)
+        media = read_media(item.media, checklist.kind, sampling=judge.sampling)
         text = judge._text(media, question[example.question_id].ask(item.prompt))
         assert ids.tolist() == judge._inputs([media], [text])["input_ids"][0].tolist()
     assert torch.isfinite(model(**batch).loss)
@@ -77,7 +77,7 @@ def test_a_judge_learns_and_is_found_again_in_its_folder(tmp_path):
     checklist = Checklist(
         name="one",
         version=1,
-        medium="image",
+        kind="image",
         subdimensions=(SubDimension(name="s", dimension="d", questions=(light,)),),
     )
     items = [

@@ -18,7 +18,7 @@ def small_checklist(num_questions: int = 6) -> Checklist:
         Question(id=f"q{i}", text="?", gate_id="has_body" if i == 0 else None) for i in range(num_questions - 2)
     ]
     sub = SubDimension(name="all", dimension="all", questions=tuple(questions))
-    return Checklist(name="small", version=1, medium="image", subdimensions=(sub,))
+    return Checklist(name="small", version=1, kind="image", subdimensions=(sub,))
 
 
 def planted(num_pairs: int, *, ties: float = 0.0, seed: int = 0) -> tuple:

@@ -13,6 +13,7 @@ SPECIAL = [
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
     "<image>", "<video>", "<img>", "</img>", "<IMG_CONTEXT>", "<fake_token_around_image>", "<global-img>",
     "<end_of_utterance>", *(f"<row_{r}_col_{c}>" for r in range(1, 5) for c in range(1, 5)),
+    "<start_of_image>", "<end_of_image>", "<|image_start|>", "<|image_end|>", "<|img_thumbnail|>",
 ]  # fmt: skip
 
 
@@ -96,13 +97,7 @@ def qwen2_5_vl(
 
 
 def qwen3_vl(attention: str) -> tuple[Any, Any]:
-    from transformers import (
-        Qwen2VLImageProcessor,
-        Qwen3VLConfig,
-        Qwen3VLForConditionalGeneration,
-        Qwen3VLProcessor,
-        Qwen3VLVideoProcessor,
-    )
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
     words = tokenizer()
     ids = dict(zip(SPECIAL, range(len(SPECIAL)), strict=True))
@@ -124,14 +119,78 @@ def qwen3_vl(attention: str) -> tuple[Any, Any]:
         image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
     )  # fmt: skip
+    return _built(Qwen3VLForConditionalGeneration, config, attention), _qwen3_processor(words)
+
+
+def _qwen3_processor(words: PreTrainedTokenizerFast) -> Any:
+    from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
+
+    size = {"shortest_edge": 32 * 32, "longest_edge": 32 * 32 * 40}
     pad = "<|vision_start|>{}<|vision_end|>"
-    processor = Qwen3VLProcessor(
-        Qwen2VLImageProcessor(patch_size=16, size={"shortest_edge": 32 * 32, "longest_edge": 32 * 32 * 40}),
+    return Qwen3VLProcessor(
+        Qwen2VLImageProcessor(patch_size=16, size=size),
         words,
-        Qwen3VLVideoProcessor(size={"shortest_edge": 32 * 32, "longest_edge": 32 * 32 * 40}, cap_pixels_per_frame=True),
+        Qwen3VLVideoProcessor(size=size, cap_pixels_per_frame=True),
         chat_template=chat_template(pad.format("<|image_pad|>"), pad.format("<|video_pad|>")),
     )
-    return _built(Qwen3VLForConditionalGeneration, config, attention), processor
+
+
+def qwen3_5(attention: str) -> tuple[Any, Any]:
+    """Linear attention in all layers but the last."""
+    from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
+
+    words = tokenizer()
+    ids = dict(zip(SPECIAL, range(len(SPECIAL)), strict=True))
+    config = Qwen3_5Config(
+        text_config=text_config(
+            len(words),
+            head_dim=32,
+            layer_types=["linear_attention", "linear_attention", "full_attention"],
+            linear_key_head_dim=16,
+            linear_value_head_dim=16,
+            linear_num_key_heads=2,
+            linear_num_value_heads=4,
+            rope_parameters={
+                "rope_type": "default",
+                "mrope_section": [2, 1, 1],
+                "rope_theta": 10000.0,
+                "mrope_interleaved": True,
+                "partial_rotary_factor": 0.25,
+            },
+        ),
+        vision_config={
+            "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "patch_size": 16, "out_hidden_size": 64,
+            "num_position_embeddings": 64,
+        },
+        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
+    )  # fmt: skip
+    return _built(Qwen3_5ForConditionalGeneration, config, attention), _qwen3_processor(words)
+
+
+def lfm2_vl(attention: str) -> tuple[Any, Any]:
+    """Short convolutions in all layers but the last."""
+    from transformers import Lfm2VlConfig, Lfm2VlForConditionalGeneration, Lfm2VlImageProcessor, Lfm2VlProcessor
+
+    words = tokenizer()
+    config = Lfm2VlConfig(
+        text_config=text_config(
+            len(words), model_type="lfm2", layer_types=["conv", "conv", "full_attention"], block_auto_adjust_ff_dim=False
+        ),
+        vision_config={
+            "model_type": "siglip2_vision_model", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "patch_size": 14, "num_patches": 64, "vision_use_head": False,
+        },
+        image_token_id=SPECIAL.index("<image>"), projector_hidden_size=48,
+    )  # fmt: skip
+    processor = Lfm2VlProcessor(
+        Lfm2VlImageProcessor(
+            encoder_patch_size=14, tile_size=112, min_image_tokens=4, max_image_tokens=16, do_image_splitting=False
+        ),
+        words,
+        chat_template=chat_template("<image>", ""),
+    )
+    return _built(Lfm2VlForConditionalGeneration, config, attention), processor
 
 
 IDEFICS_SIZES: dict[str, Any] = {"size": {"longest_edge": 112}, "max_image_size": {"longest_edge": 56}}
@@ -250,6 +309,69 @@ def llava_onevision(attention: str) -> tuple[Any, Any]:
     return _built(LlavaOnevisionForConditionalGeneration, config, attention), processor
 
 
+def _siglip_vision() -> dict[str, Any]:
+    return {
+        "model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "image_size": 56, "patch_size": 14, "vision_use_head": False,
+    }  # fmt: skip
+
+
+def gemma3(attention: str, *, window: int = 4096) -> tuple[Any, Any]:
+    """Windowed attention in all layers but the last."""
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3ImageProcessor, Gemma3Processor
+
+    image = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image>"}
+    words = tokenizer(**image)
+    config = Gemma3Config(
+        text_config=text_config(
+            len(words),
+            head_dim=16,
+            query_pre_attn_scalar=16,
+            sliding_window=window,
+            layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+        ),
+        vision_config=_siglip_vision(),
+        mm_tokens_per_image=4,
+        boi_token_index=SPECIAL.index("<start_of_image>"),
+        eoi_token_index=SPECIAL.index("<end_of_image>"),
+        image_token_index=SPECIAL.index("<image>"),
+    )
+    processor = Gemma3Processor(
+        Gemma3ImageProcessor(size={"height": 56, "width": 56}),
+        words,
+        image_seq_length=4,
+        chat_template=chat_template("<start_of_image>", ""),
+    )
+    return _built(Gemma3ForConditionalGeneration, config, attention), processor
+
+
+def paligemma(attention: str) -> tuple[Any, Any]:
+    """Its prefix, picture and words, sees all of itself: nothing can be shared between questions."""
+    from transformers import (
+        PaliGemmaConfig,
+        PaliGemmaForConditionalGeneration,
+        PaliGemmaProcessor,
+        SiglipImageProcessor,
+    )
+
+    words = tokenizer()
+    words.add_special_tokens({"bos_token": "<|im_start|>"})
+    images = SiglipImageProcessor(size={"height": 56, "width": 56})
+    images.image_seq_length = 16
+    processor = PaliGemmaProcessor(images, words, chat_template=chat_template("<image>", ""))
+    image_token: Any = words.convert_tokens_to_ids("<image>")
+    config = PaliGemmaConfig(
+        text_config=text_config(len(words), model_type="gemma", head_dim=16),
+        vision_config=_siglip_vision(),
+        image_token_index=image_token,
+        projection_dim=64,
+        vocab_size=len(words),
+        hidden_size=64,
+    )
+    return _built(PaliGemmaForConditionalGeneration, config, attention), processor
+
+
+# Models whose questions can be packed; the others are named where they are tested.
 BUILDERS = {f.__name__: f for f in (qwen2_5_vl, qwen3_vl, smolvlm, idefics3, internvl, llava_onevision)}
 
 

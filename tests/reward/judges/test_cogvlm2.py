@@ -60,7 +60,7 @@ def load_sampling():
 
 
 def test_code_that_comes_with_weights_is_run_only_when_asked(folder):
-    with pytest.raises(JudgeError, match="trust_remote_code=True"):
+    with pytest.raises(JudgeError, match="trust_remote_code=False is not possible"):
         load_judge("cogvlm2", model=folder)
 
 
@@ -70,15 +70,26 @@ def test_a_shared_look_answers_as_many_do(folder, clips):
     assert expected.std(axis=1).min() > 1e-3
     assert abs(expected[0] - expected[1]).max() > 1e-3
     judge = load_judge("cogvlm2", mode="shared", **options)
+    judge.answer(clips[1:], PROMPTS[1:], VIDEO[:2])  # compares the mode with "sequential", once
     looks = type(judge.model).num_looks  # type: ignore[attr-defined]
     np.testing.assert_allclose(judge.answer(clips, PROMPTS, VIDEO), expected, atol=1e-4)
     assert type(judge.model).num_looks == looks + 2  # type: ignore[attr-defined]
     auto = load_judge("cogvlm2", **options)
     np.testing.assert_allclose(auto.answer(clips, PROMPTS, VIDEO), expected, atol=1e-4)
-    assert auto.mode == "shared"  # type: ignore[attr-defined]
+    assert auto.used_mode == "shared"  # type: ignore[attr-defined]
 
 
-def test_what_cannot_be_shared_is_asked_one_by_one(folder, clips, monkeypatch):
+def test_the_mode_counts_for_the_fingerprint_as_requested(folder, clips):
+    options = {"model": folder, "trust_remote_code": True, "dtype": "float32"}
+    modes = {load_judge("cogvlm2", mode=mode, **options).fingerprint for mode in ("auto", "shared", "sequential")}
+    assert len(modes) == 3
+    judge = load_judge("cogvlm2", **options)
+    before = judge.fingerprint
+    judge.answer(clips[:1], PROMPTS[:1], VIDEO)
+    assert judge.fingerprint == before
+
+
+def test_what_cannot_be_shared_is_asked_one_by_one(folder, clips, monkeypatch, caplog):
     options = {"model": folder, "trust_remote_code": True, "dtype": "float32"}
     judge = load_judge("cogvlm2", **options)
     expected = load_judge("cogvlm2", mode="sequential", **options).answer(clips, PROMPTS, VIDEO)
@@ -89,7 +100,11 @@ def test_what_cannot_be_shared_is_asked_one_by_one(folder, clips, monkeypatch):
 
     monkeypatch.setattr(type(judge.model), "forward", forgets)  # type: ignore[attr-defined]
     np.testing.assert_allclose(judge.answer(clips, PROMPTS, VIDEO), expected, atol=1e-4)
-    assert judge.mode == "sequential"  # type: ignore[attr-defined]
+    assert judge.used_mode == "sequential"  # type: ignore[attr-defined]
+    assert "mode 'sequential' (one by one" in caplog.text
+    assert "not in mode 'shared': " in caplog.text
+    with pytest.raises(JudgeError, match=r"mode='shared' does not fit .*checkpoint: .*; use mode='auto'"):
+        load_judge("cogvlm2", mode="shared", **options).answer(clips, PROMPTS, VIDEO)
 
 
 def test_queries_are_those_of_the_published_code(folder, clips):
@@ -100,7 +115,7 @@ def test_queries_are_those_of_the_published_code(folder, clips):
     words = tokenizer().decode(built["input_ids"][0, -20:])
     assert words.endswith("Question: Well? Answer:")
     assert built["images"][0][0].shape[0] == 6  # five seconds: 0, 1, 2, 3, 4 and 5 (the last frame)
-    image = load_judge("cogvlm2", model=folder, medium="image", trust_remote_code=True, dtype="float32")
+    image = load_judge("cogvlm2", model=folder, kind="image", trust_remote_code=True, dtype="float32")
     built = image._build(Image.new("RGB", (20, 20)), "Well?")  # type: ignore[attr-defined]
     assert tokenizer().decode(built["input_ids"][0]).endswith("Question: Well? Short answer:")
 

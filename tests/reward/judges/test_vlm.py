@@ -1,7 +1,8 @@
 import copy
 import importlib.util
 import logging
-from typing import Any
+import re
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from reward import Clip, JudgeError, Question, VisionReward, load_checklist, load_judge
-from reward.judges import vlm
+from reward.judges.options import VlmMode
 from reward.judges.packing import _block_mask, _lay_out, shared_length
 from reward.judges.vlm import VLMJudge
 from reward.judges.yes_no import answer_mass, p_yes, yes_no_tokens
-from tests.reward.judges.small_vlms import BUILDERS, qwen2_5_vl, tokenizer
+from tests.reward.judges.small_vlms import BUILDERS, gemma3, lfm2_vl, paligemma, qwen2_5_vl, qwen3_5, tokenizer
 
 PROMPTS = ["a red cat", 'two "dogs" {x} [[prompt]] in {prompt}']
 IMAGE = load_checklist("image").questions[:10]
@@ -48,25 +49,27 @@ def qwen():
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("family", BUILDERS)
 def test_one_look_answers_as_many_looks_do(family, attention, media):
+    """Takes seconds: every mode on every family, pictures and clips, alone and in a batch, in each kind of attention."""
     model, processor = BUILDERS[family](attention)
     reference = VLMJudge(model, processor=processor, mode="sequential")
-    assert reference.mediums == (("image",) if family == "idefics3" else ("image", "video"))
-    for medium in reference.mediums:
-        questions = IMAGE if medium == "image" else VIDEO
-        expected = reference.answer(media[medium], PROMPTS, questions)
+    assert reference.kinds == (("image",) if family == "idefics3" else ("image", "video"))
+    cases: list[tuple[VlmMode, int]] = [("packed", 1), ("packed", 2), ("batched", 1), ("batched", 2), ("copied", 2)]
+    for kind in reference.kinds:
+        questions = IMAGE if kind == "image" else VIDEO
+        expected = reference.answer(media[kind], PROMPTS, questions)
         assert expected.shape == (2, len(questions))
         assert expected.std(axis=1).min() > 1e-3, (
             "the model does not tell questions apart: the test would prove nothing"
         )
         assert abs(expected[0] - expected[1]).max() > 1e-3
-        for mode in ("packed", "batched"):
-            for batch_size in (1, 2):
-                judge = VLMJudge(model, processor=processor, mode=mode, batch_size=batch_size, max_packed_tokens=70)
-                got = judge.answer(media[medium], PROMPTS, questions)
-                np.testing.assert_allclose(got, expected, atol=1e-4, err_msg=f"{medium} {mode} {batch_size}")
+        for mode, batch_size in cases:
+            judge = VLMJudge(model, processor=processor, mode=mode, batch_size=batch_size, max_packed_tokens=70)
+            got = judge.answer(media[kind], PROMPTS, questions)
+            np.testing.assert_allclose(got, expected, atol=1e-4, err_msg=f"{kind} {mode} {batch_size}")
+            assert judge.used_mode == mode
         auto = VLMJudge(model, processor=processor)
-        np.testing.assert_allclose(auto.answer(media[medium], PROMPTS, questions), expected, atol=1e-4)
-        assert auto.mode == "packed"
+        np.testing.assert_allclose(auto.answer(media[kind], PROMPTS, questions), expected, atol=1e-4)
+        assert auto.used_mode == "packed"
 
 
 def test_the_picture_is_looked_at_once(qwen, media):
@@ -76,8 +79,12 @@ def test_the_picture_is_looked_at_once(qwen, media):
     language = model.get_decoder().register_forward_pre_hook(
         lambda _m, _a, kwargs: tokens.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
     )
+    judge = VLMJudge(model, processor=processor, mode="packed")
+    judge.answer(media["image"][1:], PROMPTS[1:], IMAGE[:2])  # compares the mode with "sequential", once
+    looks.clear()
+    tokens.clear()
     try:
-        VLMJudge(model, processor=processor, mode="packed").answer(media["image"][:1], PROMPTS[:1], IMAGE)
+        judge.answer(media["image"][:1], PROMPTS[:1], IMAGE)
         num_looks, num_tokens, prefix = len(looks), sum(tokens), tokens[0]
         looks.clear()
         tokens.clear()
@@ -151,7 +158,7 @@ def test_half_precision_stays_near(media):
     expected = VLMJudge(model, processor=processor, mode="sequential").answer(media["image"], PROMPTS, IMAGE)
     half = VLMJudge(model.to(torch.bfloat16), processor=processor)
     np.testing.assert_allclose(half.answer(media["image"], PROMPTS, IMAGE), expected, atol=0.05)
-    assert half.mode == "packed"
+    assert half.used_mode == "packed"
 
 
 def test_windowed_attention_is_asked_in_a_batch(media):
@@ -162,30 +169,162 @@ def test_windowed_attention_is_asked_in_a_batch(media):
     for batch_size in (1, 2):
         judge = VLMJudge(model, processor=processor, batch_size=batch_size)
         np.testing.assert_allclose(judge.answer(media["image"], PROMPTS, IMAGE), expected, atol=1e-4)
-        assert judge.mode == "batched"
+        assert judge.used_mode == "batched"
 
 
-def test_auto_distrusts_a_model_that_answers_otherwise(media, monkeypatch, caplog):
-    """A prefix that sees what follows it, as in a prefix-LM, may not be shared."""
-    model, processor = BUILDERS["qwen2_5_vl"]("sdpa")
-    expected = VLMJudge(model, processor=processor, mode="sequential").answer(media["image"], PROMPTS, IMAGE)
-    monkeypatch.setattr(vlm, "packed_logits", lambda *a, **k: vlm.batched_logits(*a, **k).roll(1, dims=1))
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("build", [qwen3_5, lfm2_vl])
+def test_running_states_are_copied_for_each_question(build, attention, media):
+    """Linear attention and convolutions keep a state in place of keys; padding would become a part of it.
+
+    Takes seconds: two families without their fast kernels.
+    """
+    model, processor = build(attention)
+    reference = VLMJudge(model, processor=processor, mode="sequential")
+    cases: list[tuple[VlmMode, int]] = [("copied", 1), ("auto", 2)]
+    refusals: list[tuple[VlmMode, str]] = [("packed", "more than keys"), ("batched", "a running state, which padding")]
+    for kind in reference.kinds:
+        questions = IMAGE if kind == "image" else VIDEO
+        expected = reference.answer(media[kind], PROMPTS, questions)
+        assert expected.std(axis=1).min() > 1e-3
+        for mode, batch_size in cases:
+            judge = VLMJudge(model, processor=processor, mode=mode, batch_size=batch_size)
+            np.testing.assert_allclose(judge.answer(media[kind], PROMPTS, questions), expected, atol=1e-5)
+            assert judge.used_mode == "copied"
+    for mode, why in refusals:
+        judge = VLMJudge(model, processor=processor, mode=mode)
+        with pytest.raises(JudgeError, match=rf"^mode='{mode}' does not fit \w+ForCond.*{why}.*; use mode='auto'$"):
+            judge.answer(media["image"], PROMPTS, IMAGE)
+
+
+def test_a_picture_goes_through_linear_attention_once(media):
+    model, processor = qwen3_5("sdpa")
+    looks = []
     judge = VLMJudge(model, processor=processor)
-    np.testing.assert_allclose(judge.answer(media["image"], PROMPTS, IMAGE), expected, atol=1e-4)
-    assert judge.mode == "batched"
-    original = vlm.prefill
+    judge.answer(media["image"][1:], PROMPTS[1:], IMAGE[:2])
+    with model.base_model.visual.register_forward_pre_hook(lambda *_: looks.append(1)):
+        judge.answer(media["image"][:1], PROMPTS[:1], IMAGE)
+    assert len(looks) == 1
 
-    def forgetful(*arguments):
-        prefix = original(*arguments)
-        prefix.next_position = prefix.next_position * 0
-        return prefix
 
-    monkeypatch.setattr(vlm, "prefill", forgetful)
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize(("window", "mode"), [(4096, "packed"), (69, "packed"), (68, "batched")])
+def test_windows_longer_than_the_text_are_packed(window, mode, attention, media):
+    """13 tokens of picture and opening words, and up to 55 of a question: 69 hold the longest question alone."""
+    model, processor = gemma3(attention, window=window)
+    expected = VLMJudge(model, processor=processor, mode="sequential").answer(media["image"], PROMPTS, IMAGE)
+    assert expected.std(axis=1).min() > 1e-3
+    for batch_size in (1, 2):
+        judge = VLMJudge(model, processor=processor, batch_size=batch_size)
+        np.testing.assert_allclose(judge.answer(media["image"], PROMPTS, IMAGE), expected, atol=1e-5)
+        assert judge.used_mode == mode
+    judge = VLMJudge(model, processor=processor, mode="packed")
+    if mode == "packed":
+        np.testing.assert_allclose(judge.answer(media["image"], PROMPTS, IMAGE), expected, atol=1e-5)
+    else:
+        with pytest.raises(
+            JudgeError, match=r"mode='packed' does not fit Gemma3.*13 tokens of picture and words and 55"
+        ):
+            judge.answer(media["image"], PROMPTS, IMAGE)
+
+
+def test_what_came_before_does_not_change_the_mode():
+    """A run that was stopped goes on with other items first; its answers must be the same to the last bit."""
+    window = {"use_sliding_window": True, "sliding_window": 100, "max_window_layers": 1}
+    model, processor = qwen2_5_vl("sdpa", text=window, max_pixels=28 * 28 * 200)
+    rng = np.random.default_rng(0)
+    small, large = (Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)) for side in (84, 336))
+    expected = VLMJudge(model, processor=processor, mode="sequential").answer([small, large], PROMPTS, IMAGE)
+    forwards, backwards = (VLMJudge(model, processor=processor) for _ in range(2))
+    rows = {}
+    for judge, order in ((forwards, (0, 1)), (backwards, (1, 0))):
+        modes = {}
+        for row in order:
+            rows[judge, row] = judge.answer([[small, large][row]], [PROMPTS[row]], IMAGE)
+            modes[row] = judge.used_mode
+        assert modes == {0: "packed", 1: "batched"}
+    for row in (0, 1):
+        np.testing.assert_array_equal(rows[forwards, row], rows[backwards, row])
+        np.testing.assert_allclose(rows[forwards, row][0], expected[row], atol=1e-4)
+    with pytest.raises(JudgeError, match=r"mode='packed' does not fit"):
+        VLMJudge(model, processor=processor, mode="packed").answer([small, large], PROMPTS, IMAGE)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_prefix_that_sees_the_question_is_not_shared(attention, media, caplog):
+    """PaliGemma's picture and words see each other; its processor also returns labels, which no question has."""
+    model, processor = paligemma(attention)
+    with caplog.at_level(logging.WARNING):
+        judge = VLMJudge(model, processor=processor, batch_size=2)
+        answers = judge.answer(media["image"], PROMPTS, IMAGE)
+    assert judge.used_mode == "sequential"
+    assert (
+        "'sequential' (one by one, a whole pass each, which is slow); not in mode 'packed' or 'batched' or 'copied': its processor puts tokens"
+        in caplog.text
+    )
+    assert answers.std(axis=1).min() > 1e-3
+    text = judge._text(media["image"][1], IMAGE[3].ask(PROMPTS[1]))
+    inputs = processor(text=[text], images=[media["image"][1]], return_tensors="pt", add_special_tokens=False)
+    assert "labels" in inputs
+    with torch.inference_mode():
+        logits = model(**{name: value for name, value in inputs.items() if name != "labels"}).logits[0, -1]
+    assert answers[1, 3] == pytest.approx(p_yes(logits[None], judge.yes, judge.no, ["q"]).item(), abs=1e-6)
+    for mode in ("packed", "batched", "copied"):
+        with pytest.raises(JudgeError, match=rf"^mode='{mode}' does not fit PaliGemma.*; use mode='auto'$"):
+            VLMJudge(model, processor=processor, mode=mode).answer(media["image"], PROMPTS, IMAGE)
+
+
+@pytest.fixture
+def spoil(qwen):
+    """`spoil(when, how)`: the language model's passes behind a cache are changed by `how` if `when(mask)`."""
+    decoder, handles = qwen[0].get_decoder(), []
+
+    def attach(when, how):
+        def hook(_module, arguments, named):
+            cache = named.get("cache") or named.get("past_key_values")
+            if cache is not None and cache.get_seq_length() and when(named["attention_mask"]):
+                named = how(named)
+            return arguments, named
+
+        handles.append(decoder.register_forward_pre_hook(hook, with_kwargs=True))
+
+    yield attach
+    for handle in handles:
+        handle.remove()
+
+
+def forget_positions(named: dict) -> dict:
+    return named | {"position_ids": named["position_ids"] * 0}
+
+
+def fail(named: dict) -> dict:
+    raise RuntimeError("the kernel takes no such mask\nsee the log")
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        (forget_positions, "its log-odds of yes are [0-9.]+ away from those of questions asked one by one"),
+        (fail, r"it fails \(RuntimeError: the kernel takes no such mask\)"),
+    ],
+)
+def test_a_mode_that_does_not_fit_is_not_used(qwen, media, spoil, caplog, how, why):
+    model, processor = qwen
+    expected = VLMJudge(model, processor=processor, mode="sequential").answer(media["image"], PROMPTS, IMAGE)
+    spoil(lambda mask: mask.ndim == 4, how)
     judge = VLMJudge(model, processor=processor)
     with caplog.at_level(logging.WARNING):
         np.testing.assert_allclose(judge.answer(media["image"], PROMPTS, IMAGE), expected, atol=1e-4)
-    assert judge.mode == "sequential"
-    assert "one by one" in caplog.text
+    assert judge.used_mode == "batched"
+    assert re.search(f"Qwen2_5.*: questions are asked in mode 'batched'; not in mode 'packed': {why}", caplog.text)
+    with pytest.raises(JudgeError, match=f"^mode='packed' does not fit Qwen2_5.*: {why}.*; use mode='auto'$"):
+        VLMJudge(model, processor=processor, mode="packed").answer(media["image"], PROMPTS, IMAGE)
+    spoil(lambda mask: mask.ndim == 2, how)
+    judge = VLMJudge(model, processor=processor)
+    with caplog.at_level(logging.WARNING):
+        np.testing.assert_allclose(judge.answer(media["image"], PROMPTS, IMAGE), expected, atol=1e-4)
+    assert judge.used_mode == "sequential"
+    assert "one by one, a whole pass each, which is slow" in caplog.text
 
 
 def test_loads_from_a_folder_and_scores(qwen, media, tmp_path):
@@ -210,10 +349,15 @@ def test_loads_from_a_folder_and_scores(qwen, media, tmp_path):
             load_judge("vlm", model=str(tmp_path / "judge"), quantization="4bit")
 
 
-def test_the_fingerprint_follows_weights_words_and_frames(qwen):
+def test_the_fingerprint_follows_weights_words_frames_and_mode(qwen, media):
     model, processor = qwen
     plain = VLMJudge(model, processor=processor).fingerprint
-    assert VLMJudge(model, processor=processor, mode="sequential").fingerprint == plain
+    modes = [VLMJudge(model, processor=processor, mode=mode).fingerprint for mode in get_args(VlmMode)]
+    assert modes[0] == plain
+    assert len(set(modes)) == len(modes)  # they differ by rounding
+    asked = VLMJudge(model, processor=processor)
+    asked.answer(media["image"][:1], PROMPTS[:1], IMAGE)
+    assert asked.fingerprint == plain  # though it is known now which mode is used
     assert VLMJudge(model, processor=processor, template="{question} Yes or no?").fingerprint != plain
     assert VLMJudge(model, processor=processor, num_frames=4).fingerprint != plain
     coarser = qwen2_5_vl("sdpa", max_pixels=28 * 28 * 4)[1]
@@ -234,17 +378,17 @@ def test_mistakes_are_named(qwen, media, tmp_path):
     model, processor = qwen
     with pytest.raises(JudgeError, match="its processor"):
         VLMJudge(model)
-    with pytest.raises(JudgeError, match="modes: auto"):
+    with pytest.raises(JudgeError, match=r"mode='fast' is not possible; use 'auto', 'packed'"):
         VLMJudge(model, processor=processor, mode="fast")  # type: ignore[arg-type]
-    with pytest.raises(JudgeError, match="no place for the question"):
+    with pytest.raises(JudgeError, match="no place for the question: put"):
         VLMJudge(model, processor=processor, template="Well?")
     with pytest.raises(JudgeError, match=r"nobody/nothing.*cannot be loaded"):
         load_judge("vlm", model="nobody/nothing")
-    with pytest.raises(JudgeError, match=r"needs the options \['model'\]"):
+    with pytest.raises(JudgeError, match="needs the option 'model'"):
         load_judge("vlm")
-    with pytest.raises(JudgeError, match=r"does not know the options \['modle'\]"):
+    with pytest.raises(JudgeError, match=r"no option 'modle'.*did you mean 'model'\?"):
         load_judge("vlm", modle="x")
-    with pytest.raises(JudgeError, match="quantization='2bit'"):
+    with pytest.raises(JudgeError, match="quantization='2bit' is not possible; use '4bit' or '8bit'"):
         load_judge("vlm", model="x", quantization="2bit")
     for option in ("batch_size", "num_frames", "max_packed_tokens"):
         none: dict[str, Any] = {option: 0}
