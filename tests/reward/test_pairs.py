@@ -45,7 +45,7 @@ def test_agreement_and_weights_from_judged_pairs():
     assert found["total"].accuracy.value == 1.0  # redder is better, and alignment is a number
     assert found["alignment"].accuracy.value == 1.0
     assert found["quality (as people judged it)"].accuracy.value == 0.0  # people said the contrary of quality
-    fitted = fit_on_pairs(pairs, num_bootstrap=5)
+    fitted = fit_on_pairs(pairs)
     assert fitted.weights[0] > 0
     assert fitted.cv_accuracy == 1.0
 
