@@ -177,7 +177,8 @@ def _firth(
     x: Float[np.ndarray, "P R"], preferred: Float[np.ndarray, " P"]
 ) -> tuple[Float[np.ndarray, " R"], Float[np.ndarray, " P"], Float[np.ndarray, "R R"]]:
     """Firth's estimate (Biometrika 80, 1993), its probabilities, and the inverse of the information. It is finite
-    even if the pairs can be told apart perfectly, where maximum likelihood is not. x must be of full rank."""
+    even if the pairs can be told apart perfectly, where maximum likelihood is not. x must be of full rank.
+    """
     w = np.zeros(x.shape[1])
     for _ in range(MAX_NEWTON_STEPS):
         p = expit(x @ w)
