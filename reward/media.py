@@ -22,6 +22,8 @@ from reward.checklist import Kind
 from reward.errors import MediaError
 
 Layout = Literal["CHW", "HWC"]
+PICTURE_SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+CLIP_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 MediaLike = Any  # see the module's docstring; torch is not imported for its type alone
 MediaBatch = Any  # a sequence of MediaLike, or one array or tensor of them with a batch axis in front
 
@@ -49,6 +51,20 @@ class Sampling:
 
     max_frames: int
     rate_hz: float | None = None  # frames a second from the start, cut at max_frames; None = spread evenly
+
+
+def files_in(folder: str | Path, kind: Kind) -> list[Path]:
+    """The pictures or clips that lie in a folder, by their suffix and sorted by name; not those in folders below it.
+
+    Raises MediaError if there are none.
+    """
+    suffixes = PICTURE_SUFFIXES if kind == "image" else CLIP_SUFFIXES
+    found = [file for file in Path(folder).iterdir() if file.suffix.lower() in suffixes and file.is_file()]
+    found = sorted(file for file in found if not file.name.startswith("."))
+    if not found:
+        named = "picture" if kind == "image" else "clip"
+        raise MediaError(f"folder {str(folder)!r} holds no {named} ({' '.join(suffixes)}); give another, or name files")
+    return found
 
 
 def read_media(source: MediaLike, kind: Kind, *, layout: Layout = "CHW", sampling: Sampling, fps: float = 8.0) -> Media:

@@ -71,7 +71,7 @@ class Scores:
         # Not a matrix product: BLAS adds up a row in another order at another place; equal answers must score equal.
         contributions = self.contributions
         sums = [contributions[:, of].sum(axis=1) for of in members]
-        return np.stack(sums, axis=1)
+        return np.stack(sums, axis=1) if sums else np.zeros((len(contributions), 0))  # none: only gates are asked
 
 
 def score_answers(p_yes: Float[np.ndarray, "N Q"], checklist: Checklist) -> Scores:

@@ -2,7 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
@@ -94,6 +94,7 @@ def test_threads_share_one_folder(tmp_path):
         np.testing.assert_array_equal(found[key], row)
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.text(), st.text(), st.text(), st.text()), unique=True, min_size=2, max_size=6))
 def test_keys_tell_parts_apart(parts):
     assert len({answer_key(*each) for each in parts}) == len(parts)
