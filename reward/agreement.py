@@ -12,6 +12,7 @@ Shapes: P pairs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -64,16 +65,16 @@ def tie_threshold(margins: Float[np.ndarray, " P"], preferred: Float[np.ndarray,
 def agreement(
     name: str,
     margins: Float[np.ndarray, " P"],
-    preferred: Float[np.ndarray, " P"],
-    groups: Sequence[str],
+    preferred: Float[np.ndarray, " _P"],
+    groups: Sequence[Any],
     *,
     num_bootstrap: int = 1000,
     seed: int = 0,
 ) -> Agreement:
     """Agreement of margins (score of a less score of b) with preferences (1 = a, 0 = b, 1/2 = tie).
 
-    groups: pairs of one group (a prompt) stay together in the halves and in resamples. Raises RewardError for margins
-    that are not finite, other preferences, groups without a name, different lengths, and fewer than two groups.
+    groups: texts; pairs of one group (a prompt) stay together in the halves and in resamples. Raises RewardError for margins
+    that are not finite, other preferences, groups that are not texts, different lengths, and fewer than two groups.
     """
     margins, preferred = np.asarray(margins, np.float64), np.asarray(preferred, np.float64)
     _check(name, margins, preferred, groups)
@@ -104,7 +105,7 @@ def agreement(
     )
 
 
-def _check(name: str, margins: np.ndarray, preferred: np.ndarray, groups: Sequence[str]) -> None:
+def _check(name: str, margins: np.ndarray, preferred: np.ndarray, groups: Sequence[Any]) -> None:
     if not len(margins) == len(preferred) == len(groups):
         raise RewardError(
             f"{name}: {len(margins)} margins, {len(preferred)} preferences and {len(groups)} groups; give one of each for a pair"

@@ -1,7 +1,7 @@
 """Answers kept on disk: what was judged once is not judged again.
 
-One SQLite file. A row is found by what the answers depend on, and only that: the item's content, the prompt where a
-question asks about it, the questions' words, the judge. So new weights cost no judging; a new wording does.
+One SQLite file. A row is found by what the answers depend on, and nothing else: the item's content, its
+prompt, the questions' words, the judge. So new weights cost no judging; new words do.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Mistakes that a user can mend: each message is one line that names the item and the remedy."""
+"""Errors that a user can put right: each message is one line that names the item and the remedy."""
 
 
 class RewardError(ValueError):

@@ -30,7 +30,7 @@ MediaBatch = Any  # a sequence of MediaLike, or one array or tensor of them with
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames taken from a clip, in order. One made by hand is checked where it is read: see `read_clip`."""
+    """Frames taken from a clip, in order. One made by hand is checked when it is read: see `read_clip`."""
 
     frames: np.ndarray  # (F, H, W, 3) uint8
     times_s: np.ndarray  # (F,) float64, not falling: when each is shown

@@ -1,10 +1,11 @@
 """From answers to scores: weighted, by dimension, readable.
 
 R_k = sum over the questions of group k of weight x answer; total = sum over all + intercept
-(arXiv 2412.21059, section 2.3), either divided by the checklist's divisor. Answers are +1 yes, -1 no, 0 where a gate's
+(arXiv 2412.21059, section 2.3), both divided by the checklist's divisor. Answers are +1 yes, -1 no, 0 if their gate's
 answer is no; a continuous question counts with its probability.
 
-Shapes: N items, Q questions, D dimensions, S sub-dimensions, K groups of a granularity.
+Shapes: N items, Q questions, D dimensions, S sub-dimensions, K groups of a granularity. An axis with an underscore (_Q)
+comes from the caller: the function checks it and says what is wrong.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +31,7 @@ Fail = Callable[[int, RewardError], None]  # records that a row has no score, or
 
 @dataclass(frozen=True)
 class Scores:
-    """What the judge said of N items, and what it comes to. A failed item's row is NaN throughout."""
+    """What the judge answered about N items, and their scores. The row of an item that failed is NaN throughout."""
 
     checklist: Checklist
     p_yes: Float[np.ndarray, "N Q"]  # in [0, 1]
@@ -74,7 +75,7 @@ class Scores:
         return np.stack(sums, axis=1) if sums else np.zeros((len(contributions), 0))  # none: only gates are asked
 
 
-def score_answers(p_yes: Float[np.ndarray, "N Q"], checklist: Checklist) -> Scores:
+def score_answers(p_yes: Float[np.ndarray, "N _Q"], checklist: Checklist) -> Scores:
     """Probabilities in [0, 1] -> Scores. Raises ValueError for a wrong shape, a NaN or a value outside."""
     p_yes = np.asarray(p_yes, dtype=np.float64)
     if p_yes.ndim != 2 or p_yes.shape[1] != len(checklist.questions):
@@ -261,7 +262,7 @@ class VisionReward:
         """`f(images, prompts, metadata) -> (scores, info)`, the convention of ddpo-pytorch and flow_grpo.
 
         images: a tensor (N, C, H, W) in [0, 1] or uint8, a NumPy array (N, H, W, C), or a list of PIL images; clips
-        have a frame axis behind the first. scores: (N,) float32, NaN where an item failed and on_error="record".
+        have a frame axis behind the first. scores: (N,) float32, NaN for an item that failed with on_error="record".
         info: (N,) float32 for each dimension by name. Metadata, which these trainers pass along, is not looked at.
         """
 
@@ -274,7 +275,7 @@ class VisionReward:
         return reward_function
 
     def _checked_keys(
-        self, media: Sequence[MediaLike], prompts: Sequence[Any], fail: Fail, *, layout: Layout, fps: float
+        self, media: MediaBatch, prompts: Sequence[Any], fail: Fail, *, layout: Layout, fps: float
     ) -> dict[int, bytes]:
         """The cache's key of each row (empty without a cache); rows whose prompt or file will not do fail."""
         keys: dict[int, bytes] = {}
@@ -295,7 +296,7 @@ class VisionReward:
         return keys
 
     def _read(
-        self, rows: Sequence[int], media: Sequence[MediaLike], fail: Fail, *, layout: Layout, fps: float
+        self, rows: Sequence[int], media: MediaBatch, fail: Fail, *, layout: Layout, fps: float
     ) -> dict[int, Media]:
         """Row -> what the judge looks at; rows that cannot be read fail."""
         batch: dict[int, Media] = {}

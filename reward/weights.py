@@ -3,7 +3,8 @@
 P(a preferred to b) = sigmoid(w . (answers_a - answers_b)), w >= 0: logistic regression on the difference of a pair's
 answers, without intercept (arXiv 2412.21059, section 2.3). A tie counts as half a preference each way.
 
-Shapes: P pairs, Q questions, R <= Q directions in which the pairs differ at all.
+Shapes: P pairs, Q questions, R <= Q directions in which the pairs differ at all, G groups. An axis with an underscore
+(_Q) comes from the caller: the function checks it and says what is wrong.
 """
 
 from collections.abc import Sequence
@@ -84,8 +85,8 @@ def fit(
 
 def fit_weights(
     checklist: Checklist,
-    answers_a: Float[np.ndarray, "P Q"],
-    answers_b: Float[np.ndarray, "P Q"],
+    answers_a: Float[np.ndarray, "_P _Q"],
+    answers_b: Float[np.ndarray, "_P _Q"],
     preferred: Float[np.ndarray, " P"],
     *,
     groups: Sequence[str] | None = None,

@@ -142,7 +142,7 @@ def one_line(result: tuple[int, str, str], message: str) -> None:
         (b"", "is not a mapping"),
         (b"{name: own, version: 1, kind: image}", "subdimensions: Field required"),
         (b"{name: own, version: one, kind: sound, subdimensions: 5}", "version"),
-        (b"{1: 2}", "Keys should be strings"),
+        (b"{1: 2}", "name: Field required"),
         (None, "Is a directory"),
     ],
 )

@@ -50,7 +50,7 @@ def test_agreement_and_weights_from_judged_pairs():
     assert fitted.cv_accuracy == 1.0
 
 
-def test_a_dimension_that_the_checklist_has_not_is_said():
+def test_a_dimension_that_is_not_in_the_checklist_is_named():
     items = reds(2)
     preferences = [Preference(p, items[0], items[1], 1.0, p, {"qualty": 1.0}) for p in ("p", "q")]
     pairs = judge_pairs(VisionReward(CountingJudge(), "image"), preferences)
