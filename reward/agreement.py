@@ -73,8 +73,8 @@ def agreement(
 ) -> Agreement:
     """Agreement of margins (score of a less score of b) with preferences (1 = a, 0 = b, 1/2 = tie).
 
-    groups: texts; pairs of one group (a prompt) stay together in the halves and in resamples. Raises RewardError for margins
-    that are not finite, other preferences, groups that are not texts, different lengths, and fewer than two groups.
+    groups: texts; pairs of one group (a prompt) stay together in the halves and in resamples. Raises RewardError for
+    margins that are not finite, other preferences, groups that are not texts, different lengths, and fewer than two groups.
     """
     margins, preferred = np.asarray(margins, np.float64), np.asarray(preferred, np.float64)
     _check(name, margins, preferred, groups)

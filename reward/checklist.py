@@ -138,7 +138,7 @@ class Checklist(BaseModel):
         return tuple(dict.fromkeys(s for s, q in zip(self._subdimension_of, self.questions, strict=True) if not q.gate))
 
     def groups(
-        self, granularity: Literal["dimension", "subdimension", "question"]
+        self, granularity: Literal["dimension", "subdimension", "question"] | str
     ) -> tuple[tuple[str, ...], Bool[np.ndarray, "K Q"]]:
         """Names of the groups at a granularity, and which questions are in each; gates are in none."""
         match granularity:

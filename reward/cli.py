@@ -97,8 +97,8 @@ def _version(show_version: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+        bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = None,
 ) -> None:
     pass
 
@@ -407,14 +407,15 @@ def _read_prompts(path: Path, *, needs_prompts: bool) -> tuple[list[Path], list[
             row = json.loads(line)
             if not isinstance(row, dict):
                 raise ValueError(f"{row!r} is not an object")
-            file, text = row.get("file"), row.get("prompt", None if needs_prompts else "")
-            for name, value in (("file", file), ("prompt", text)):
-                if not isinstance(value, str):
-                    raise ValueError(f"{name} is {value!r}" if name in row else f"has no field {name!r}")
+            if not needs_prompts:
+                row.setdefault("prompt", "")
+            for name in ("file", "prompt"):
+                if not isinstance(row.get(name), str):
+                    raise ValueError(f"{name} is {row[name]!r}" if name in row else f"has no field {name!r}")
         except ValueError as error:
             raise RewardError(f'{path}, line {number}: {error}; each line is {{"file": …, "prompt": …}}') from error
-        media.append(path.parent / file)
-        texts.append(text)
+        media.append(path.parent / row["file"])
+        texts.append(row["prompt"])
     if not media:
         raise RewardError(f'--prompts {path} is empty; give a line of {{"file": …, "prompt": …}} for each item')
     return media, texts

@@ -137,7 +137,9 @@ PREFERENCE_FORMATS: dict[str, Callable[[Mapping[str, Any], Path], Iterator[Prefe
 }
 
 
-def _all_pairs(prompt: str, media: Sequence[MediaLike], better: Sequence[float]) -> Iterator[Preference]:
+def _all_pairs(
+    prompt: str, media: Sequence[MediaLike], better: Sequence[float] | Sequence[int]
+) -> Iterator[Preference]:
     for i, j in combinations(range(len(media)), 2):
         preferred = 0.5 if better[i] == better[j] else float(better[i] > better[j])
         yield Preference(prompt, media[i], media[j], preferred, prompt)

@@ -66,7 +66,7 @@ class Scores:
         """What each answer adds to the total."""
         return self.answers * self.checklist.weights / self.checklist.divisor
 
-    def by(self, granularity: Granularity) -> Float[np.ndarray, "N K"]:
+    def by(self, granularity: Granularity | str) -> Float[np.ndarray, "N K"]:
         """The contributions summed within each group of a granularity (dimension, subdimension, question)."""
         _, members = self.checklist.groups(granularity)
         # Not a matrix product: BLAS adds up a row in another order at another place; equal answers must score equal.
@@ -172,17 +172,18 @@ class VisionReward:
     def score(
         self,
         media: MediaBatch,
-        prompts: str | Sequence[str],
+        prompts: str | Sequence[Any],
         *,
         layout: Layout = "CHW",
         fps: float = 8.0,
-        on_error: Literal["raise", "record"] = "raise",
+        on_error: Literal["raise", "record"] | str = "raise",
         on_item: Callable[[], object] | None = None,
         progress: bool = False,
     ) -> Scores:
         """N pictures or clips and their prompts (one for all, or one each) -> Scores of N rows.
 
         media: files, PIL images (lists of them as clips), arrays or tensors; `layout` and range: see `reward.media`.
+        prompts: texts; anything else fails as its item does.
         fps: frames a second of clips that come as frames. on_item is called after each item. progress: shown on standard
         error (see `reward.progress`).
         Raises MediaError or JudgeError naming the item; with on_error="record" that row is NaN, its reason in

@@ -48,7 +48,7 @@ def fit(
     preferred: Float[np.ndarray, " P"],
     *,
     l2: float = 0.0,
-    method: Method = "exact",
+    method: Method | str = "exact",
     scale: Float[np.ndarray, " Q"] | None = None,
 ) -> Float[np.ndarray, " Q"]:
     """Differences of answers and preferences (1 = first, 0 = second, 1/2 = tie) -> weights >= 0.
@@ -91,7 +91,7 @@ def fit_weights(
     *,
     groups: Sequence[str] | None = None,
     l2: float | None = None,
-    method: Method = "exact",
+    method: Method | str = "exact",
     num_folds: int = 5,
     name: str | None = None,
 ) -> FittedWeights:
@@ -182,15 +182,19 @@ def _firth(
     """
     w = np.zeros(x.shape[1])
     for _ in range(MAX_NEWTON_STEPS):
-        p = expit(x @ w)
-        variance = p * (1 - p)
-        covariance = np.linalg.inv(x.T @ (x * variance[:, None]))
-        leverage = variance * ((x @ covariance) * x).sum(axis=1)
+        p, covariance = _fisher(x, w)
+        leverage = p * (1 - p) * ((x @ covariance) * x).sum(axis=1)
         step = covariance @ (x.T @ (preferred - p + leverage * (0.5 - p)))
         w = w + step / max(1.0, abs(step).max(initial=0.0))  # at most 1 at a time: far steps overshoot
         if abs(step).max(initial=0.0) < 1e-8:
             break
-    return w, p, covariance
+    return w, *_fisher(x, w)
+
+
+def _fisher(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(P,) probabilities, and the (R, R) inverse of the information."""
+    p = expit(x @ w)
+    return p, np.linalg.inv(x.T @ (x * (p * (1 - p))[:, None]))
 
 
 def _rows_of(group: np.ndarray) -> list[np.ndarray]:
@@ -229,7 +233,7 @@ def _log_loss(z: np.ndarray, preferred: np.ndarray) -> float:
     return float(-(preferred * log_expit(z) + (1 - preferred) * log_expit(-z)).mean())
 
 
-def _cross_validated(x, preferred, group, l2: float, method: Method, scale, num_folds: int) -> np.ndarray:
+def _cross_validated(x, preferred, group, l2: float, method: Method | str, scale, num_folds: int) -> np.ndarray:
     """(P,) w . difference of each pair, by a fit that saw nothing of its group."""
     z = np.empty(len(x))
     for seen, unseen in GroupKFold(num_folds).split(x, groups=group):

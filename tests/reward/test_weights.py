@@ -125,7 +125,7 @@ def test_the_intervals_hold_the_true_weights():
     from benchmarks.weights_coverage import coverage
 
     for num_pairs in (300, 1000):
-        found = coverage("image", num_pairs, 3, num_trials=40, seed=7)
+        found = coverage("image", num_pairs, 3, num_trials=30, seed=7)
         assert min(found.of_all, found.of_zero, found.of_small, found.of_large) >= 0.93
     assert found.median_width < 0.4  # not by being wide: weights go up to 3
 
