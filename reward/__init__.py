@@ -1,12 +1,13 @@
 """Readable scores for pictures and clips: a judge answers a checklist, learnt weights add the answers up."""
 
 from reward.checklist import Checklist, Question, load_checklist, save_checklist
-from reward.errors import ChecklistError, JudgeError, JudgeUnavailableError, MediaError, RewardError
+from reward.errors import CacheError, ChecklistError, JudgeError, JudgeUnavailableError, MediaError, RewardError
 from reward.judges import Judge, load_judge
 from reward.media import Clip
 from reward.score import Comparison, Contribution, Scores, VisionReward, score_answers
 
 __all__ = [
+    "CacheError",
     "Checklist",
     "ChecklistError",
     "Clip",

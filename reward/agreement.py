@@ -4,13 +4,18 @@
   of the reward counts as wrong.
 - tau (with ties; Deutsch et al., arXiv 2305.14324, "acc_eq with tie calibration"): the share of all pairs, ties
   included, on which reward and people say the same of first, second and tie. The reward calls a tie where its margin is
-  at most a threshold, which is chosen on one half of the groups and tried on the other.
+  at most a threshold. The groups are split into two halves; each half is judged with the threshold that fits the other
+  half best, so that all pairs count and none had a say in its own threshold.
+
+Shapes: P pairs.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from reward.errors import RewardError
 
@@ -29,20 +34,20 @@ class Interval:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of one number, a total or a dimension's score, with people."""
+    """How far one number, a total or a dimension's score, agrees with people."""
 
     name: str
     num_pairs: int
     num_ties: int  # of people
     accuracy: Interval
     tau: Interval
-    threshold: float  # of the margin, for tau
+    threshold: float  # the margin up to which a tie is called best, over all pairs; tau itself uses those of the halves
 
 
-def tie_threshold(margins: np.ndarray, preferred: np.ndarray) -> float:
-    """The threshold eps >= 0 for which calling |margin| <= eps a tie agrees best with people; the least of such.
+def tie_threshold(margins: Float[np.ndarray, " P"], preferred: Float[np.ndarray, " P"]) -> float:
+    """The least threshold eps >= 0 for which calling |margin| <= eps a tie agrees best with people.
 
-    margins: (P,) score of a less score of b. preferred: (P,) 1 = a, 0 = b, 1/2 = tie.
+    margins: score of a less score of b. preferred: 1 = a, 0 = b, 1/2 = tie.
     """
     size = np.abs(margins)
     order = np.argsort(size, kind="stable")
@@ -59,45 +64,61 @@ def tie_threshold(margins: np.ndarray, preferred: np.ndarray) -> float:
 
 def agreement(
     name: str,
-    margins: np.ndarray,
-    preferred: np.ndarray,
-    groups: Sequence[str],
+    margins: Float[np.ndarray, " P"],
+    preferred: Float[np.ndarray, " _P"],
+    groups: Sequence[Any],
     *,
     num_bootstrap: int = 1000,
     seed: int = 0,
 ) -> Agreement:
-    """Agreement of (P,) margins (score of a less score of b) with (P,) preferences (1 = a, 0 = b, 1/2 = tie).
+    """Agreement of margins (score of a less score of b) with preferences (1 = a, 0 = b, 1/2 = tie).
 
-    groups: pairs of one group (a prompt) stay together in the split and in resamples. Raises RewardError for margins
-    that are not finite, and for fewer than two groups.
+    groups: texts; pairs of one group (a prompt) stay together in the halves and in resamples. Raises RewardError for
+    margins that are not finite, other preferences, groups that are not texts, different lengths, and fewer than two groups.
     """
     margins, preferred = np.asarray(margins, np.float64), np.asarray(preferred, np.float64)
-    if not np.isfinite(margins).all():
-        raise RewardError(
-            f"{name}: pair {int(np.flatnonzero(~np.isfinite(margins))[0])} has no finite margin; leave it out"
-        )
+    _check(name, margins, preferred, groups)
     group = np.unique(list(groups), return_inverse=True)[1]
     num_groups = group.max() + 1 if len(group) else 0
     if num_groups < 2:
         raise RewardError(
-            f"{name}: {num_groups} group of pairs; at least two are needed, one to choose the tie threshold on"
+            f"{name}: {num_groups} group of pairs; at least two are needed, so that a tie threshold can be chosen on one and used on the other"
         )
     rng = np.random.default_rng(seed)
-    choosing = np.isin(group, rng.permutation(num_groups)[: num_groups // 2])
-    threshold = tie_threshold(margins[choosing], preferred[choosing])
+    first_half = np.isin(group, rng.permutation(num_groups)[: num_groups // 2])
+    threshold = np.where(
+        first_half,
+        tie_threshold(margins[~first_half], preferred[~first_half]),
+        tie_threshold(margins[first_half], preferred[first_half]),
+    )
     truth = np.sign(2 * preferred - 1)
     decided = truth != 0
-    right = np.sign(margins) == truth
-    said = np.where(np.abs(margins) <= threshold, 0, np.sign(margins))
-    tried = ~choosing
+    ordered_right = np.sign(margins) == truth
+    called = np.where(np.abs(margins) <= threshold, 0, np.sign(margins))
     return Agreement(
         name=name,
         num_pairs=len(margins),
         num_ties=int((~decided).sum()),
-        accuracy=_share(right[decided], group[decided], num_bootstrap, rng),
-        tau=_share((said == truth)[tried], group[tried], num_bootstrap, rng),
-        threshold=threshold,
+        accuracy=_share(ordered_right[decided], group[decided], num_bootstrap, rng),
+        tau=_share(called == truth, group, num_bootstrap, rng),
+        threshold=tie_threshold(margins, preferred),
     )
+
+
+def _check(name: str, margins: np.ndarray, preferred: np.ndarray, groups: Sequence[Any]) -> None:
+    if not len(margins) == len(preferred) == len(groups):
+        raise RewardError(
+            f"{name}: {len(margins)} margins, {len(preferred)} preferences and {len(groups)} groups; give one of each for a pair"
+        )
+    for pair in np.flatnonzero(~np.isfinite(margins)):
+        raise RewardError(f"{name}: pair {pair} has the margin {margins[pair]}, which is not finite; leave it out")
+    for pair in np.flatnonzero(~np.isin(preferred, (0.0, 0.5, 1.0))):
+        raise RewardError(f"{name}: preferred[{pair}]={preferred[pair]}; use 1 (a), 0 (b) or 0.5 (tie)")
+    for pair, group in enumerate(groups):
+        if not isinstance(group, str):
+            raise RewardError(
+                f"{name}: groups[{pair}]={group!r} is not a text; name the prompt that the pair belongs to"
+            )
 
 
 def _share(right: np.ndarray, group: np.ndarray, num_bootstrap: int, rng: np.random.Generator) -> Interval:
@@ -105,7 +126,7 @@ def _share(right: np.ndarray, group: np.ndarray, num_bootstrap: int, rng: np.ran
         return Interval(float("nan"), float("nan"), float("nan"))
     index = np.unique(group, return_inverse=True)[1]
     count, correct = np.bincount(index), np.bincount(index, weights=right)
-    drawn = rng.integers(0, len(count), (num_bootstrap, len(count)))
-    shares = correct[drawn].sum(axis=1) / count[drawn].sum(axis=1)
+    resampled = rng.integers(0, len(count), (num_bootstrap, len(count)))
+    shares = correct[resampled].sum(axis=1) / count[resampled].sum(axis=1)
     low, high = np.quantile(shares, [0.025, 0.975])
     return Interval(float(right.mean()), float(low), float(high))

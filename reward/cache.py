@@ -1,40 +1,47 @@
-"""Answers kept on disk: what has been judged once is not judged again.
+"""Answers kept on disk: what was judged once is not judged again.
 
-One SQLite file. A row is found by what the answers depend on, and only that: the item's content, the prompt where a
-question asks about it, the questions' words, the judge. So new weights cost no judging; a new wording does.
+One SQLite file. A row is found by what the answers depend on, and nothing else: the item's content, its
+prompt, the questions' words, the judge. So new weights cost no judging; new words do.
 """
 
 import hashlib
 import sqlite3
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
+
+from reward.errors import CacheError
 
 LOOKUP = 500  # keys a query; SQLite's oldest limit is 999
 
 
 def answer_key(content: str, prompt: str, questions: str, judge: str) -> bytes:
-    """32 bytes. The parts are digested each by itself, so no two lists of parts run together."""
+    """32 bytes. Each part is digested by itself, so that different lists of parts never give the same key."""
     parts = (hashlib.sha256(part.encode()).digest() for part in (content, prompt, questions, judge))
     return hashlib.sha256(b"".join(parts)).digest()
 
 
 class AnswerCache:
-    """p_yes rows by key. Several processes may share one folder."""
+    """p_yes rows by key. Several processes may share one folder. Raises CacheError if it cannot be read or written."""
 
     def __init__(self, folder: str | Path):
         folder = Path(folder).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
         self.file = folder / "answers.sqlite"
-        with closing(sqlite3.connect(self.file, timeout=60)) as connection, connection:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CacheError(
+                f"cache={str(folder)!r} cannot be made a folder ({error.strerror}); give another"
+            ) from error
+        with self._connection() as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, p_yes BLOB) WITHOUT ROWID")
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
         """The rows that are there, (Q,) float64 each."""
         found = {}
-        with closing(sqlite3.connect(self.file, timeout=60)) as connection:
+        with self._connection() as connection:
             for start in range(0, len(keys), LOOKUP):
                 some = keys[start : start + LOOKUP]
                 places = ",".join("?" * len(some))
@@ -44,6 +51,16 @@ class AnswerCache:
 
     def put(self, rows: Mapping[bytes, np.ndarray]) -> None:
         """All rows, or on a crash none."""
-        with closing(sqlite3.connect(self.file, timeout=60)) as connection, connection:
+        with self._connection() as connection:
             values = [(key, np.asarray(row, np.float64).tobytes()) for key, row in rows.items()]
             connection.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", values)
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self.file, timeout=60)) as connection, connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise CacheError(
+                f"cache file {str(self.file)!r} cannot be used ({error}); remove it, or give another folder"
+            ) from error

@@ -2,6 +2,8 @@
 
 A checklist is data (YAML beside this file, or the user's own); this module gives it types and checks it.
 Source of the hierarchy: VisionReward, arXiv 2412.21059, section 2 and its published question files.
+
+Shapes: N items, Q questions, K groups of a granularity.
 """
 
 import hashlib
@@ -15,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 import yaml
+from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reward.errors import ChecklistError
@@ -44,9 +47,7 @@ class Question(BaseModel):
     @model_validator(mode="after")
     def _gate_has_no_weight(self) -> "Question":
         if self.gate and (self.weight or self.gate_id or self.continuous):
-            raise ValueError(
-                f"question {self.id!r} is a gate and so takes no weight, gate_id or continuous; remove them"
-            )
+            raise ValueError(f"question {self.id!r} is a gate, which has no weight, gate_id or continuous; remove them")
         return self
 
 
@@ -62,7 +63,7 @@ class SubDimension(BaseModel):
 
 @dataclass(frozen=True)
 class Inconsistency:
-    """A judge that calls an item perfectly sharp and yet not sharp contradicts itself."""
+    """A judge contradicts itself: it calls an item perfectly sharp, yet not sharp."""
 
     row: int
     stricter_id: str  # answered yes
@@ -90,12 +91,12 @@ class Checklist(BaseModel):
         ids = [question.id for question in self.questions]
         repeated = sorted({i for i in ids if ids.count(i) > 1})
         if repeated:
-            raise ValueError(f"question ids {repeated} stand more than once; give each question an id of its own")
+            raise ValueError(f"question ids {repeated} occur more than once; give each question an id of its own")
         gates = {question.id for question in self.questions if question.gate}
         for question in self.questions:
             if question.gate_id is not None and question.gate_id not in gates:
                 raise ValueError(
-                    f"question {question.id!r} names gate_id={question.gate_id!r}, which is no gate; gates: {sorted(gates)}"
+                    f"question {question.id!r} names gate_id={question.gate_id!r}, which is not a gate; gates: {sorted(gates)}"
                 )
         return self
 
@@ -111,18 +112,18 @@ class Checklist(BaseModel):
         return tuple(question.id for question in self.questions)
 
     @cached_property
-    def weights(self) -> np.ndarray:
-        """(Q,) float64, non-negative; a gate's is 0."""
+    def weights(self) -> Float[np.ndarray, " Q"]:
+        """At least 0; a gate's is 0."""
         return np.array([question.weight for question in self.questions])
 
     @cached_property
-    def continuous(self) -> np.ndarray:
-        """(Q,) bool: whose probability counts as it is."""
+    def continuous(self) -> Bool[np.ndarray, " Q"]:
+        """Whether a question's probability counts as it is."""
         return np.array([question.continuous for question in self.questions])
 
     @cached_property
-    def gate_index(self) -> np.ndarray:
-        """(Q,) int: the column of each question's gate, -1 where it has none."""
+    def gate_index(self) -> Int[np.ndarray, " Q"]:
+        """The column of each question's gate, -1 if it has none."""
         column = {question_id: i for i, question_id in enumerate(self.question_ids)}
         return np.array([column[q.gate_id] if q.gate_id else -1 for q in self.questions])
 
@@ -137,9 +138,9 @@ class Checklist(BaseModel):
         return tuple(dict.fromkeys(s for s, q in zip(self._subdimension_of, self.questions, strict=True) if not q.gate))
 
     def groups(
-        self, granularity: Literal["dimension", "subdimension", "question"]
-    ) -> tuple[tuple[str, ...], np.ndarray]:
-        """Names (K,) and membership (K, Q) of the groups at a granularity; gates belong to none."""
+        self, granularity: Literal["dimension", "subdimension", "question"] | str
+    ) -> tuple[tuple[str, ...], Bool[np.ndarray, "K Q"]]:
+        """Names of the groups at a granularity, and which questions are in each; gates are in none."""
         match granularity:
             case "dimension":
                 names, of = self.dimensions, self._dimension_of
@@ -150,7 +151,8 @@ class Checklist(BaseModel):
             case _:
                 raise ChecklistError(f"granularity={granularity!r} is unknown; use dimension, subdimension or question")
         scored = np.array([not q.gate for q in self.questions])
-        return names, np.array([[o == name for o in of] for name in names]) & scored
+        members = np.array([[o == name for o in of] for name in names], dtype=bool).reshape(len(names), len(scored))
+        return names, members & scored
 
     def only(self, question_ids: Collection[str]) -> "Checklist":
         """This checklist cut down to some of its questions, order kept. Gates of kept questions must be kept."""
@@ -173,9 +175,9 @@ class Checklist(BaseModel):
     def weighted(
         self, weights: Mapping[str, float] | Sequence[float] | np.ndarray, *, name: str, version: int = 1
     ) -> "Checklist":
-        """This checklist with other weights: (Q,) in order, or by question id, where one that is not named gets 0.
+        """This checklist with other weights: Q of them in order, or by question id (0 for a question that is not named).
 
-        The weights are taken as they are: intercept 0, divisor 1. Raises ChecklistError for a wrong length, an unknown
+        The weights are used as they are: intercept 0, divisor 1. Raises ChecklistError for a wrong length, an unknown
         question, and a weight that is negative or on a gate.
         """
         if not isinstance(weights, Mapping):
@@ -186,17 +188,19 @@ class Checklist(BaseModel):
             weights = dict(zip(self.question_ids, map(float, weights), strict=True))
         unknown = sorted(set(weights) - set(self.question_ids))
         if unknown:
-            raise ChecklistError(f"weights name questions {unknown} that checklist {self.name!r} has not; remove them")
+            raise ChecklistError(
+                f"weights name questions {unknown}, which are not in checklist {self.name!r}; remove them"
+            )
         fields = self.model_dump() | {"name": name, "version": version, "intercept": 0.0, "divisor": 1.0}
         for sub in fields["subdimensions"]:
             for question in sub["questions"]:
                 question["weight"] = float(weights.get(question["id"], 0.0))
         return _validated(fields, source=name)
 
-    def consistency(self, p_yes: np.ndarray) -> list[Inconsistency]:
+    def consistency(self, p_yes: Float[np.ndarray, "N Q"]) -> list[Inconsistency]:
         """Where, within a sub-dimension, a stricter level is answered yes and a laxer one no.
 
-        p_yes: (N, Q) in [0, 1]. Questions that a gate turns off are passed over.
+        p_yes: in [0, 1]. Questions that a gate turns off are passed over.
         """
         yes = np.asarray(p_yes) >= 0.5
         applies = (self.gate_index < 0) | yes[:, self.gate_index]
@@ -236,7 +240,7 @@ def load_checklist(name: str | Path) -> Checklist:
 
     `image`, `video`: built in. `official:image`, `official:image-full`, `official:video`: the published words, fetched
     once from their public repository, or read from a folder: `official:image@FOLDER` (see `reward.official`).
-    Raises ChecklistError where the file is missing, is not YAML, or does not fit the types above.
+    Raises ChecklistError if the file is missing, is not YAML, or does not fit the types above.
     """
     if isinstance(name, str) and name.startswith("official:"):
         from reward.official import load_official
@@ -247,23 +251,28 @@ def load_checklist(name: str | Path) -> Checklist:
         text, source = resources.files("reward.checklists").joinpath(f"{name}.yaml").read_text("utf-8"), str(name)
     else:
         path = Path(name)
-        if not path.is_file():
+        if not path.exists():
             raise ChecklistError(
                 f"checklist={str(name)!r} is neither known ({', '.join((*BUILT_IN, *OFFICIAL))}) nor a file; give one of these"
             )
-        text, source = path.read_text("utf-8"), str(path)
+        try:
+            text, source = path.read_text("utf-8"), str(path)
+        except UnicodeDecodeError as error:
+            raise ChecklistError(f"checklist {path} is not a text in UTF-8; give a YAML file") from error
+        except OSError as error:
+            raise ChecklistError(f"checklist {path} cannot be read ({error.strerror}); give a YAML file") from error
     try:
         fields = yaml.safe_load(text)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        raise ChecklistError(f"checklist {source} is not YAML: {reason}; mend the file") from error
+        raise ChecklistError(f"checklist {source} is not YAML: {reason}; correct the file") from error
     if not isinstance(fields, Mapping):
-        raise ChecklistError(f"checklist {source} holds no mapping; it needs name, version, kind and subdimensions")
+        raise ChecklistError(f"checklist {source} is not a mapping; it needs name, version, kind and subdimensions")
     return _validated(fields, source=source)
 
 
 def save_checklist(checklist: Checklist, file: str | Path) -> None:
-    """Writes the YAML that `load_checklist` reads. Values that equal their default are left out."""
+    """Writes the YAML that `load_checklist` reads, without values that equal their default."""
     fields = checklist.model_dump(mode="json", exclude_defaults=True)
     Path(file).write_text(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=120), "utf-8")
 
@@ -274,4 +283,5 @@ def _validated(fields: Mapping, *, source: str) -> Checklist:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the checklist"
-        raise ChecklistError(f"checklist {source}: {place}: {first['msg']}") from error
+        reason = " ".join(first["msg"].removeprefix("Value error, ").split())
+        raise ChecklistError(f"checklist {source}: {place}: {reason}") from error

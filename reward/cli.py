@@ -1,10 +1,12 @@
 """The command `reward`: thin; each command calls functions that a user can import.
 
-Exit codes: 0 all well; 1 some items could not be scored, the others were; 2 a mistake of the user's, said in one line.
+Exit codes: 0 = done; 1 = some items could not be scored, the others were; 2 = a mistake of the user's, told in one line.
 """
 
 import csv
 import json
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,15 +40,26 @@ ChecklistName = Annotated[
         "--checklist", help="image, video, official:image, official:image-full, official:video, or a YAML file."
     ),
 ]
-Questions = Annotated[str, typer.Option("--questions", help="all, answerable, or ids with commas between.")]
+Questions = Annotated[
+    str, typer.Option("--questions", help="all, answerable (by this judge), or question ids separated by commas.")
+]
 Cache = Annotated[
-    Path | None, typer.Option("--cache", help="Keep answers in this folder; what is in it is not asked again.")
+    Path | None, typer.Option("--cache", help="Keep answers in this folder; what was asked before is not asked again.")
+]
+NoAlignment = Annotated[
+    bool,
+    typer.Option("--no-alignment", help="Leave out the questions that ask about the prompt; no prompt is needed then."),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress and no remarks on standard error, only errors.")
 ]
 Prompt = Annotated[str, typer.Option("--prompt", "-p", help="The text that the items were made from.")]
 Format = Annotated[
     str, typer.Option("--format", help="jsonl, visionrewarddb, genai-bench, hpdv2, imagerewarddb or pickapic.")
 ]
-Root = Annotated[Path | None, typer.Option("--root", help="Folder of relative paths. Default: the file's own.")]
+Root = Annotated[
+    Path | None, typer.Option("--root", help="Folder that relative paths start from. Default: the file's own.")
+]
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 
@@ -78,19 +91,22 @@ def _version(show_version: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+        bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = None,
 ) -> None:
     pass
 
 
 @app.command()
 def score(
-    files: Annotated[list[Path] | None, typer.Argument(help="Pictures or clips.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Pictures or clips, or folders that hold them.", metavar="[FILES]...")
+    ] = None,
     prompt: Prompt = "",
     prompts: Annotated[
         Path | None, typer.Option(help='JSON lines of {"file": …, "prompt": …}; paths are relative to it.')
     ] = None,
+    no_alignment: NoAlignment = False,
     judge: JudgeName = "measured",
     option: Options = None,
     checklist: ChecklistName = "image",
@@ -98,56 +114,64 @@ def score(
     cache: Cache = None,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Score pictures or clips: a row each, a column for each dimension."""
-    media, texts = _items(files or [], prompt, prompts)
+    from reward import load_checklist
+
+    set_quiet(quiet)
+    if as_json and as_csv:
+        raise RewardError("--json and --csv cannot both be written to standard output; give one")
+    media, texts = _items(files or [], prompt, prompts, load_checklist(checklist).kind, needs_prompts=not no_alignment)
     reward = load_reward(judge, option or [], checklist, questions, cache)
-    scores = reward.score(media, texts, on_error="record", progress=sys.stderr.isatty())
-    names = reward.checklist.dimensions
-    rows = [
-        {"file": str(media[i]), "total": float(scores.total[i])}
-        | dict(zip(names, scores.dimensions[i].tolist(), strict=True))
-        for i in range(len(media))
-        if i not in scores.failures
-    ]
+    reward = reward.without_alignment() if no_alignment else reward
+    scores = reward.score(media, texts, on_error="record", progress=not quiet)
+    rows = _score_rows(scores, media)
+    names = ["file", "total", *reward.checklist.dimensions]
     if as_json:
         kept = [i for i in range(len(media)) if i not in scores.failures]
-        rows = [
-            row | {"prompt": texts[i], "p_yes": scores.p_yes[i].tolist()} for i, row in zip(kept, rows, strict=True)
-        ]
-        failures = [{"file": str(media[i]), "prompt": texts[i], "why": why} for i, why in scores.failures.items()]
-        judged = {"judge": reward.judge.fingerprint, "checklist": reward.checklist.fingerprint}
-        questions_asked = {"dimensions": names, "questions": reward.checklist.question_ids}
-        typer.echo(json.dumps({**judged, **questions_asked, "scores": rows, "failures": failures}, indent=1))
+        found = {
+            "judge": reward.judge.fingerprint,
+            "checklist": reward.checklist.fingerprint,
+            "dimensions": reward.checklist.dimensions,
+            "questions": reward.checklist.question_ids,
+            "scores": [
+                row | {"prompt": texts[i], "p_yes": scores.p_yes[i].tolist()} for i, row in zip(kept, rows, strict=True)
+            ],
+            "failures": [{"file": str(media[i]), "prompt": texts[i], "why": why} for i, why in scores.failures.items()],
+        }
+        typer.echo(json.dumps(found, indent=1))
     elif as_csv:
-        writer = csv.DictWriter(sys.stdout, ["file", "total", *names], lineterminator="\n")
+        writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     else:
-        _table(
-            ["file", "total", *names], [[row["file"], *(f"{row[n]:.3f}" for n in ("total", *names))] for row in rows]
-        )
+        _table(names, [[row["file"], *(f"{row[name]:.3f}" for name in names[1:])] for row in rows])
     _fail_for(scores.failures, media)
 
 
 @app.command()
 def compare(
-    a: Path,
-    b: Path,
+    a: Annotated[Path, typer.Argument(help="A picture or clip.")],
+    b: Annotated[Path, typer.Argument(help="Another.")],
     prompt: Prompt = "",
+    no_alignment: NoAlignment = False,
     judge: JudgeName = "measured",
     option: Options = None,
     checklist: ChecklistName = "image",
     questions: Questions = "answerable",
     cache: Cache = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Say which of two items is better under a prompt, by how much, and through which answers."""
-    found = load_reward(judge, option or [], checklist, questions, cache).compare(a, b, prompt)
+    """Say which of two items is better under a prompt, by how much, and because of which answers."""
+    set_quiet(quiet)
+    reward = load_reward(judge, option or [], checklist, questions, cache)
+    found = (reward.without_alignment() if no_alignment else reward).compare(a, b, prompt)
     if as_json:
-        typer.echo(
-            json.dumps({"preferred": found.preferred, "margin": found.margin, "dimensions": found.dimension_margins})
-        )
+        contributions = [_contribution_fields(each, prompt) for each in found.contributions]
+        fields = {"preferred": found.preferred, "margin": found.margin, "dimensions": found.dimension_margins}
+        typer.echo(json.dumps(fields | {"contributions": contributions}, indent=1))
         return
     verdict = "a tie" if found.preferred == "tie" else f"{ {'a': a, 'b': b}[found.preferred] } is better"
     typer.echo(f"{verdict}; {a.name} leads by {found.margin:+.3f}")
@@ -157,22 +181,37 @@ def compare(
 
 @app.command()
 def explain(
-    item: Path,
+    item: Annotated[Path, typer.Argument(help="A picture or clip.")],
     prompt: Prompt = "",
+    no_alignment: NoAlignment = False,
     judge: JudgeName = "measured",
     option: Options = None,
     checklist: ChecklistName = "image",
     questions: Questions = "answerable",
     cache: Cache = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Say what each answer adds to an item's score, the largest part first."""
-    _contributions(load_reward(judge, option or [], checklist, questions, cache).explain(item, prompt), prompt)
+    set_quiet(quiet)
+    reward = load_reward(judge, option or [], checklist, questions, cache)
+    reward = reward.without_alignment() if no_alignment else reward
+    found = reward.explain(item, prompt)
+    if not as_json:
+        _contributions(found, prompt)
+        return
+    # Answers that add nothing are left out; what they would add is 0, so the total is complete.
+    total = sum(each.difference for each in found) + reward.checklist.intercept / reward.checklist.divisor
+    judged = {"judge": reward.judge.fingerprint, "checklist": reward.checklist.fingerprint, "total": total}
+    contributions = [_contribution_fields(each, prompt) for each in found]
+    typer.echo(json.dumps(judged | {"contributions": contributions}, indent=1))
 
 
 @app.command()
 def fit(
     preferences: Annotated[Path, typer.Argument(help="A file of preferences.")],
-    output: Annotated[Path, typer.Option(help="The checklist with the learnt weights (YAML).")],
+    output: Annotated[Path, typer.Option(help="The checklist with the learnt weights: a .yaml file.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")] = False,
     format: Format = "jsonl",
     root: Root = None,
     method: Annotated[str, typer.Option(help="exact, or projected passes as in the paper.")] = "exact",
@@ -181,11 +220,14 @@ def fit(
     checklist: ChecklistName = "image",
     questions: Questions = "answerable",
     cache: Cache = None,
+    quiet: Quiet = False,
 ) -> None:
     """Learn a checklist's weights from people's preferences, with an interval for each."""
     from reward.checklist import save_checklist
     from reward.pairs import fit_on_pairs
 
+    set_quiet(quiet)
+    _make_room(output, overwrite=overwrite)
     pairs = _judged(preferences, format, root, judge, option, checklist, questions, cache)
     fitted = fit_on_pairs(pairs, method=method, name=output.stem)
     rows = zip(
@@ -217,6 +259,7 @@ def agree(
     questions: Questions = "answerable",
     cache: Cache = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure how well a reward agrees with people: accuracy (ties dropped) and tau (ties counted), by dimension.
 
@@ -226,6 +269,7 @@ def agree(
 
     from reward.pairs import agreements
 
+    set_quiet(quiet)
     if format == "annotations":
         reward = load_reward(judge, option or [], checklist, questions, cache)
         _judgements(preferences, root, checklist, reward, as_json)
@@ -239,7 +283,7 @@ def agree(
             [f.name, str(f.num_pairs), str(f.num_ties), str(f.accuracy), str(f.tau), f"{f.threshold:.3f}"]
             for f in found
         ]
-        _table(["score", "pairs", "ties", "accuracy (diff)", "tau", "tie below"], rows)
+        _table(["score", "pairs", "ties", "accuracy (diff)", "tau", "tie up to"], rows)
     _fail_if(pairs.failures)
 
 
@@ -260,26 +304,26 @@ def tune(
     gradient_checkpointing: bool = False,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or auto: of the weights as loaded.")] = "auto",
     seed: int = 0,
+    quiet: Quiet = False,
 ) -> None:
     """Tune a judge: a LoRA on a vision-language model, taught people's checklist answers."""
-    from reward import load_checklist
+    from reward import VisionReward, load_checklist
+    from reward.pairs import judgements
     from reward.preferences import read_annotations
 
+    set_quiet(quiet)
     loaded = load_checklist(checklist)
     taught = read_annotations(annotations, loaded.kind, root=root, checklist=loaded)
     examined = read_annotations(heldout, loaded.kind, root=root, checklist=loaded) if heldout else []
     try:
+        from reward.judges.vlm import VLMJudge
         from reward.tune import TuneSettings
         from reward.tune import tune as tune_judge
     except ImportError as error:
         raise RewardError(f"{error.name} is not installed; tuning needs: pip install 'mpo[tune]'") from error
-    from reward import VisionReward
-    from reward.judges.vlm import VLMJudge
-    from reward.pairs import judgements
-
     judge = VLMJudge(model, dtype=dtype)
     reward = VisionReward(judge, loaded)
-    before, failures = judgements(reward, examined)
+    before, failures = judgements(reward, examined, progress=not quiet)
     settings = TuneSettings(
         num_steps=num_steps, batch_size=batch_size, micro_batch_size=micro_batch_size, learning_rate=learning_rate, rank=rank,
         bf16=bf16, gradient_checkpointing=gradient_checkpointing, seed=seed,
@@ -287,20 +331,18 @@ def tune(
     log = tune_judge(judge, taught, loaded, output, settings)
     if log:
         typer.echo(f"loss {log[0]['loss']:.3f} at first, {log[-1]['loss']:.3f} at last")
-    after, _ = judgements(reward, examined)
-    rows = [
-        [
-            then.question_id,
-            str(then.num_yes),
-            str(then.num_no),
-            f"{then.balanced_accuracy:.3f}",
-            f"{now.balanced_accuracy:.3f}",
-        ]
-        for then, now in zip(before, after, strict=True)
-    ]
-    _table(["question", "yes", "no", "balanced accuracy before", "after"], rows)
+    after, _ = judgements(reward, examined, progress=not quiet)
+    _before_and_after(before, after)
     typer.echo(str(output))
     _fail_if(failures)
+
+
+def _before_and_after(before: Sequence[Any], after: Sequence[Any]) -> None:
+    rows = []
+    for then, now in zip(before, after, strict=True):
+        counts = [str(then.num_yes), str(then.num_no)]
+        rows.append([then.question_id, *counts, f"{then.balanced_accuracy:.3f}", f"{now.balanced_accuracy:.3f}"])
+    _table(["question", "yes", "no", "balanced accuracy before", "after"], rows)
 
 
 @app.command("serve-check")
@@ -328,31 +370,75 @@ def serve_check(
             typer.echo(f"of {words} picture, {question.text!r}: P(yes) {p_yes:.3f}, in {taken_ms:.0f} ms")
 
 
-def _items(files: Sequence[Path], prompt: str, prompts: Path | None) -> tuple[list[Path], list[str]]:
-    if prompts is None:
-        if not files:
-            raise RewardError("nothing to score; give files, or --prompts FILE.jsonl")
-        return list(files), [prompt] * len(files)
-    if files or prompt:
-        raise RewardError("--prompts names files and prompts itself; leave out the others")
-    media, texts = [], []
+def _items(
+    files: Sequence[Path], prompt: str, prompts: Path | None, kind: Any, *, needs_prompts: bool
+) -> tuple[list[Path], list[str]]:
+    """Media and their prompts, from the command's arguments or from the file of --prompts."""
+    from reward.media import files_in
+
+    if prompts is not None:
+        if files or prompt:
+            raise RewardError("--prompts names the files and their prompts; leave out the files and --prompt")
+        return _read_prompts(prompts, needs_prompts=needs_prompts)
+    if not files:
+        raise RewardError("nothing to score; give files, or --prompts FILE.jsonl")
+    media = [file for given in files for file in (files_in(given, kind) if given.is_dir() else [given])]
+    return media, [prompt] * len(media)
+
+
+def _read_prompts(path: Path, *, needs_prompts: bool) -> tuple[list[Path], list[str]]:
     try:
-        lines = prompts.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").split("\n")  # not splitlines, which also splits within JSON's strings
+    except UnicodeDecodeError as error:
+        raise RewardError(f"--prompts {path} is not a text in UTF-8; give JSON lines") from error
     except OSError as error:
-        raise RewardError(f"--prompts {prompts}: {error.strerror}") from error
+        raise RewardError(f"--prompts {path}: {error.strerror}; give a file of JSON lines") from error
+    media, texts = [], []
     for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-                media.append(prompts.parent / row["file"])
-                texts.append(row["prompt"])
-                if not isinstance(row["prompt"], str):
-                    raise ValueError(f"prompt is {row['prompt']!r}")
-            except (ValueError, KeyError, TypeError) as error:
-                raise RewardError(
-                    f'{prompts}, line {number}: {error}; each line is {{"file": …, "prompt": …}}'
-                ) from error
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError(f"{row!r} is not an object")
+            if not needs_prompts:
+                row.setdefault("prompt", "")
+            for name in ("file", "prompt"):
+                if not isinstance(row.get(name), str):
+                    raise ValueError(f"{name} is {row[name]!r}" if name in row else f"has no field {name!r}")
+        except ValueError as error:
+            raise RewardError(f'{path}, line {number}: {error}; each line is {{"file": …, "prompt": …}}') from error
+        media.append(path.parent / row["file"])
+        texts.append(row["prompt"])
+    if not media:
+        raise RewardError(f'--prompts {path} is empty; give a line of {{"file": …, "prompt": …}} for each item')
     return media, texts
+
+
+def _make_room(output: Path, *, overwrite: bool) -> None:
+    """Raises RewardError if a checklist cannot be written there: told before anything is judged, not hours later."""
+    if output.suffix not in (".yaml", ".yml"):
+        raise RewardError(f"--output {output} does not end in .yaml; give a name that does")
+    if output.is_dir():
+        raise RewardError(f"--output {output} is a folder; give a file")
+    if output.exists() and not overwrite:
+        raise RewardError(f"--output {output} exists; give another name, or replace it with --overwrite")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RewardError(f"--output {output}: its folder cannot be made ({error.strerror}); give another") from error
+    if not os.access(output if output.exists() else output.parent, os.W_OK):
+        raise RewardError(f"--output {output} cannot be written; give a place that you may write to")
+
+
+def _score_rows(scores: Any, media: Sequence[Path]) -> list[dict[str, Any]]:
+    """File, total and dimensions of each item that was scored."""
+    totals, dimensions = scores.total.tolist(), scores.dimensions.tolist()
+    return [
+        {"file": str(file), "total": totals[i]} | dict(zip(scores.checklist.dimensions, dimensions[i], strict=True))
+        for i, file in enumerate(media)
+        if i not in scores.failures
+    ]
 
 
 def _judgements(path: Path, root: Path | None, checklist: str, reward: Any, as_json: bool) -> None:
@@ -364,7 +450,7 @@ def _judgements(path: Path, root: Path | None, checklist: str, reward: Any, as_j
 
     whole = load_checklist(checklist)
     annotations = read_annotations(path, whole.kind, root=root, checklist=whole)
-    found, failures = judgements(reward, annotations, progress=sys.stderr.isatty())
+    found, failures = judgements(reward, annotations, progress=not _quiet)
     if as_json:
         typer.echo(json.dumps([asdict(each) for each in found], indent=1))
         _fail_if(failures)
@@ -382,7 +468,7 @@ def _judged(
 
     preferences = read_preferences(path, format, root=root)
     reward = load_reward(judge, option or [], checklist, questions, cache)
-    return judge_pairs(reward, preferences, progress=sys.stderr.isatty())
+    return judge_pairs(reward, preferences, progress=not _quiet)
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -401,34 +487,65 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console.print(table)
 
 
-def _contributions(contributions, prompt: str) -> None:
+def _contribution_fields(contribution: Any, prompt: str) -> dict[str, Any]:
+    question = contribution.question
+    fields = {
+        "question_id": question.id,
+        "question": question.ask(prompt),
+        "dimension": contribution.dimension,
+        "answer": contribution.answer,
+        "other_answer": contribution.other_answer,
+        "difference": contribution.difference,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _contributions(contributions: Sequence[Any], prompt: str) -> None:
     def words(value: float | None, continuous: bool) -> str:
         if value is None:
             return ""
         return f"{value:.3f}" if continuous else {1.0: "yes", -1.0: "no", 0.0: "does not apply"}[value]
 
-    compared = any(each.against is not None for each in contributions)
+    compared = any(each.other_answer is not None for each in contributions)
     rows = []
     for each in contributions:
         answers = [words(each.answer, each.question.continuous)]
-        answers += [words(each.against, each.question.continuous)] if compared else []
+        answers += [words(each.other_answer, each.question.continuous)] if compared else []
         rows.append([each.question.ask(prompt), each.dimension, *answers, f"{each.difference:+.3f}"])
     _table(["question", "dimension", *(("first", "second", "lead") if compared else ("answer", "adds"))], rows)
 
 
-def _say(message: str) -> None:
+_quiet = False
+
+
+def set_quiet(quiet: bool) -> None:
+    """Quiet: only errors on standard error; no progress, no remarks, no bars of the libraries that load models."""
+    global _quiet
+    _quiet = quiet
+    logging.getLogger("reward").setLevel(logging.ERROR if quiet else logging.WARNING)
+    if quiet:
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # read when they are imported, which comes later
+
+
+def _say(remark: str) -> None:
+    """A remark; what goes wrong is `_error`."""
+    if not _quiet:
+        _error(remark)
+
+
+def _error(message: str) -> None:
     print(f"reward: {message}", file=sys.stderr)
 
 
 def _fail_for(failures: Any, media: Sequence[Any]) -> None:
     for row, reason in failures.items():
-        _say(reason if str(media[row]) in reason else f"{media[row]}: {reason}")
+        _error(reason if str(media[row]) in reason else f"{media[row]}: {reason}")
     _fail_if(failures)
 
 
 def _fail_if(failures: Any) -> None:
     if failures:
-        _say(f"{len(failures)} could not be scored")
+        _error(f"{len(failures)} could not be scored")
         raise typer.Exit(1)
 
 
@@ -437,7 +554,7 @@ def main() -> None:
     try:
         app()
     except RewardError as error:
-        _say(str(error))
+        _error(str(error))
         sys.exit(2)
 
 

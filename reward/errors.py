@@ -1,4 +1,4 @@
-"""Errors of a user's making: each message is one line that names the item and the remedy."""
+"""Errors that a user can put right: each message is one line that names the item and the remedy."""
 
 
 class RewardError(ValueError):
@@ -10,12 +10,16 @@ class ChecklistError(RewardError):
 
 
 class JudgeError(RewardError):
-    """A question or prompt that a judge cannot answer, or a judge that cannot be had."""
+    """A question or prompt that a judge cannot answer, or a judge that cannot be loaded or reached."""
 
 
 class MediaError(RewardError):
-    """A picture that cannot be read."""
+    """A picture or clip that cannot be read."""
+
+
+class CacheError(RewardError):
+    """Kept answers that cannot be read or written."""
 
 
 class JudgeUnavailableError(JudgeError):
-    """A judge that answers nobody at present: no item is at fault, and trying the next would not help."""
+    """A judge that does not answer at present: no item is at fault, and trying the next would not help."""

@@ -1,37 +1,43 @@
 """Reading pictures and clips: every way in ends as an RGB `PIL.Image` or a `Clip`, fully decoded.
 
-Ways in: files, or their bytes; PIL images, and lists of them as clips; NumPy arrays and torch tensors, uint8 or floats in [0, 1],
-pictures (C, H, W) and clips (F, C, H, W), or with `layout="HWC"` (H, W, C) and (F, H, W, C).
+Ways in: files, their bytes, or the datasets library's {"bytes", "path"}; PIL images; NumPy arrays and torch tensors,
+uint8 or floats in [0, 1], pictures (C, H, W) and clips (F, C, H, W), or with `layout="HWC"` (H, W, C) and (F, H, W, C).
+A list of pictures, each given in any of these ways, is a clip.
 """
 
 import hashlib
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageOps
 
 from reward.checklist import Kind
 from reward.errors import MediaError
 
 Layout = Literal["CHW", "HWC"]
+PICTURE_SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+CLIP_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 MediaLike = Any  # see the module's docstring; torch is not imported for its type alone
 MediaBatch = Any  # a sequence of MediaLike, or one array or tensor of them with a batch axis in front
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames taken from a clip, in order."""
+    """Frames taken from a clip, in order. One made by hand is checked when it is read: see `read_clip`."""
 
     frames: np.ndarray  # (F, H, W, 3) uint8
-    times_s: np.ndarray  # (F,) float64: when each is shown
+    times_s: np.ndarray  # (F,) float64, not falling: when each is shown
 
     @property
     def fps(self) -> float:
-        """Frames a second among those taken; 1 for a single frame."""
+        """Frames a second among those taken; 1 if they span no time, as a single frame does."""
         span_s = float(self.times_s[-1] - self.times_s[0])
         return (len(self.times_s) - 1) / span_s if span_s > 0 else 1.0
 
@@ -47,6 +53,20 @@ class Sampling:
     rate_hz: float | None = None  # frames a second from the start, cut at max_frames; None = spread evenly
 
 
+def files_in(folder: str | Path, kind: Kind) -> list[Path]:
+    """The pictures or clips that lie in a folder, by their suffix and sorted by name; not those in folders below it.
+
+    Raises MediaError if there are none.
+    """
+    suffixes = PICTURE_SUFFIXES if kind == "image" else CLIP_SUFFIXES
+    found = [file for file in Path(folder).iterdir() if file.suffix.lower() in suffixes and file.is_file()]
+    found = sorted(file for file in found if not file.name.startswith("."))
+    if not found:
+        named = "picture" if kind == "image" else "clip"
+        raise MediaError(f"folder {str(folder)!r} holds no {named} ({' '.join(suffixes)}); give another, or name files")
+    return found
+
+
 def read_media(source: MediaLike, kind: Kind, *, layout: Layout = "CHW", sampling: Sampling, fps: float = 8.0) -> Media:
     """A decoded picture or clip. `fps`: of clips that come as frames, which do not know their own.
 
@@ -56,31 +76,45 @@ def read_media(source: MediaLike, kind: Kind, *, layout: Layout = "CHW", samplin
 
 
 def read_image(source: MediaLike, layout: Layout = "CHW") -> Image.Image:
-    """An RGB picture, turned upright by its EXIF orientation, transparency laid on white. Raises MediaError, naming it."""
-    name = _name(source, "picture")
-    try:
-        if isinstance(source, Image.Image):
+    """An RGB picture, turned upright by its EXIF orientation, transparency laid on white, 16 bits scaled to 8.
+
+    Raises MediaError, naming the picture.
+    """
+    name, source = _name(source, "picture"), _file_of(source, "picture")
+    if isinstance(source, (str, Path, bytes)):
+        with _decoding(name), Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+            image = _rgb(opened, name)
+    elif isinstance(source, Image.Image):
+        with _decoding(name):  # a picture that Pillow has opened is decoded when it is first looked at
             image = _rgb(source, name)
-        elif isinstance(source, (str, Path, bytes)):
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
-                image = _rgb(opened, name)
-        else:
-            image = Image.fromarray(_pixels(source, layout, name, axes=3))
-    except FileNotFoundError as error:
-        raise MediaError(f"{name} does not exist; check the path") from error
-    except MediaError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise MediaError(f"{name} cannot be decoded ({error}); replace it") from error
+    else:
+        image = Image.fromarray(_pixels(source, layout, name, axes=3))
     if 0 in image.size:
         raise MediaError(f"{name} has a side of zero pixels ({image.width}x{image.height}); replace it")
     return image
 
 
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Whatever a decoder raises on broken bytes becomes a MediaError: Pillow's and FFmpeg's plugins keep to no list."""
+    try:
+        yield
+    except MediaError:
+        raise
+    except FileNotFoundError as error:
+        raise MediaError(f"{name} does not exist; check the path") from error
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise MediaError(f"{name} cannot be decoded ({reason}); replace it") from error
+
+
 def _rgb(image: Image.Image, name: str) -> Image.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().astype(np.uint8)).convert("RGB")
+        grey = np.asarray(image)
+        eight_bits = (grey.astype(np.float64) / 257).round().astype(np.uint8)
+        clear = grey == image.info["transparency"] if "transparency" in image.info else False
+        return Image.fromarray(np.where(clear, np.uint8(255), eight_bits)).convert("RGB")
     if image.mode in ("I", "F"):
         raise MediaError(
             f"{name} has pixels of mode {image.mode!r}, whose range is unknown; convert it to 8 or 16 bits"
@@ -92,30 +126,58 @@ def _rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def read_clip(source: MediaLike, layout: Layout = "CHW", *, sampling: Sampling, fps: float = 8.0) -> Clip:
-    """The frames that `sampling` takes, with their times. Raises MediaError, naming the clip."""
-    name = _name(source, "clip")
+    """The frames that `sampling` takes, with their times. Raises MediaError, naming the clip.
+
+    Frames of a `Clip` may be floats in [0, 1] as well, (F, H, W, 3); its times must be finite and may not fall.
+    """
+    name, source = _name(source, "clip"), _file_of(source, "clip")
     if isinstance(source, (str, Path, bytes)):
         return _decode(source, name, sampling)
     if isinstance(source, Clip):
-        frames, times_s = source.frames, source.times_s
-    elif not fps > 0:
-        raise MediaError(f"fps={fps} of {name} is not above 0; give its frames a second")
-    elif isinstance(source, (list, tuple)) and all(isinstance(frame, Image.Image) for frame in source):
-        if len({frame.size for frame in source}) > 1:
-            raise MediaError(f"{name} has frames of different sizes; make them one size")
-        frames = np.stack([np.asarray(read_image(frame)) for frame in source]) if source else np.zeros((0, 1, 1, 3))
-        times_s = np.arange(len(frames)) / fps
+        frames, times_s = _pixels(source.frames, "HWC", name, axes=4), _times(source, name)
+    elif not 0 < fps < math.inf:
+        raise MediaError(f"fps={fps} of {name} is not a number above 0; give its frames a second")
     else:
-        frames = _pixels(source, layout, name, axes=4)
+        stacked = isinstance(source, (list, tuple))
+        frames = _stack(source, layout, name) if stacked else _pixels(source, layout, name, axes=4)
         times_s = np.arange(len(frames)) / fps
-    if not len(frames):
-        raise MediaError(f"{name} has no frame; replace it")
     taken = sample_times(times_s, sampling)
-    return Clip(np.ascontiguousarray(frames[taken], dtype=np.uint8), times_s[taken])
+    return Clip(np.ascontiguousarray(frames[taken]), times_s[taken])
 
 
-def sample_times(times_s: np.ndarray, sampling: Sampling) -> np.ndarray:
-    """Indices of the frames to take, in order.
+def _stack(pictures: Sequence[MediaLike], layout: Layout, name: str) -> UInt8[np.ndarray, "F H W 3"]:
+    frames = []
+    for number, picture in enumerate(pictures):
+        try:
+            frames.append(np.asarray(read_image(picture, layout)))
+        except MediaError as error:
+            raise MediaError(f"frame {number} of {name}: {error}") from error
+        if frames[-1].shape != frames[0].shape:
+            first, this = (f"{frame.shape[1]}x{frame.shape[0]}" for frame in (frames[0], frames[-1]))
+            raise MediaError(f"{name} has frames of different sizes ({first}, then {this}); make them one size")
+    if not frames:
+        raise MediaError(f"{name} has no frame; replace it")
+    return np.stack(frames)
+
+
+def _times(clip: Clip, name: str) -> Float[np.ndarray, " F"]:
+    times_s = _array(clip.times_s, f"times_s of {name}")
+    if times_s.shape != (len(clip.frames),) or times_s.dtype.kind not in "fiu":
+        raise MediaError(
+            f"{name} has times_s of shape {times_s.shape} and type {times_s.dtype} for {len(clip.frames)} frames; give a number for each frame"
+        )
+    times_s = times_s.astype(np.float64)
+    for frame in np.flatnonzero(~np.isfinite(times_s)):
+        raise MediaError(f"{name} has times_s[{frame}]={times_s[frame]}; give seconds")
+    for frame in np.flatnonzero(np.diff(times_s) < 0):
+        raise MediaError(
+            f"{name} has times_s[{frame + 1}]={times_s[frame + 1]} after {times_s[frame]}; put its frames in the order in which they are shown"
+        )
+    return times_s
+
+
+def sample_times(times_s: Float[np.ndarray, " F"], sampling: Sampling) -> Int[np.ndarray, " T"]:
+    """Indices of the T frames to take, in order.
 
     With a rate, the frame shown nearest to each tick, up to the one nearest to the last frame's time: for 1 Hz and at
     most 24 frames, those that VisionReward's published code looks at. Without, evenly from first to last.
@@ -129,30 +191,31 @@ def sample_times(times_s: np.ndarray, sampling: Sampling) -> np.ndarray:
 
 
 def digest(source: MediaLike, *, layout: Layout = "CHW", fps: float = 8.0) -> str:
-    """sha256 of a file's bytes, or of pixels with all that says how to read them. Decodes nothing.
+    """sha256 of a file's bytes, or of pixels with all that says how to read them. Decodes no file.
 
     Raises MediaError for a file that cannot be read, and a picture that cannot be decoded.
     """
+    name, source = _name(source, "item"), _file_of(source, "item")
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    sha = hashlib.sha256()
     if isinstance(source, (str, Path)):
         try:
             with open(source, "rb") as file:
-                sha = hashlib.sha256()
                 while block := file.read(1 << 20):
                     sha.update(block)
                 return sha.hexdigest()
         except OSError as error:
-            raise MediaError(f"{_name(source, 'file')} cannot be read ({error.strerror}); check the path") from error
-    sha = hashlib.sha256()
-    if isinstance(source, bytes):
-        return hashlib.sha256(source).hexdigest()
+            raise MediaError(f"{name} cannot be read ({error.strerror}); check the path") from error
+    if isinstance(source, (list, tuple)):
+        sha.update("".join([f"{layout}{fps}", *(digest(frame, layout=layout, fps=fps) for frame in source)]).encode())
+        return sha.hexdigest()
     if isinstance(source, Clip):
         parts: Sequence[Any] = [source.frames, source.times_s]
-    elif isinstance(source, (list, tuple)):
-        parts = [*source, np.array(fps)]
     else:
-        parts = [source, np.array(fps)]
+        parts = [np.asarray(read_image(source)) if isinstance(source, Image.Image) else source, np.array(fps)]
     for part in parts:
-        array = np.asarray(read_image(part)) if isinstance(part, Image.Image) else _array(part, _name(source, "item"))
+        array = _array(part, name)
         sha.update(f"{array.dtype}{array.shape}{layout}".encode())
         sha.update(np.ascontiguousarray(array).data)
     return sha.hexdigest()
@@ -163,34 +226,44 @@ def _decode(source: str | Path | bytes, name: str, sampling: Sampling) -> Clip:
     import av
 
     if not isinstance(source, bytes) and not Path(source).is_file():
-        raise MediaError(f"{name} does not exist; check the path")
-    try:
-        with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as container:
-            if not container.streams.video:
-                raise MediaError(f"{name} has no video stream; replace it")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            base = stream.time_base
-            if base is None:
-                raise MediaError(f"{name} does not say when its frames are shown; replace it")
-            shown = sorted(p.pts for p in container.demux(stream) if p.pts is not None and p.size)
-            if not shown:
-                raise MediaError(f"{name} has no frame; replace it")
-            wanted = [shown[i] for i in sample_times(np.array([float(pts * base) for pts in shown]), sampling)]
-            container.seek(0)
-            frames = {}
-            for frame in container.decode(stream):
-                if frame.pts in wanted:
-                    frames[frame.pts] = frame.to_ndarray(format="rgb24")
-                if len(frames) == len(set(wanted)):
-                    break
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        if isinstance(error, MediaError):
-            raise
-        raise MediaError(f"{name} cannot be decoded ({error}); replace it") from error
-    if len(frames) < len(set(wanted)):
-        raise MediaError(f"{name} breaks off: {len(frames)} of {len(set(wanted))} frames could be decoded; replace it")
-    return Clip(np.stack([frames[pts] for pts in wanted]), np.array([float(pts * base) for pts in wanted]))
+        raise MediaError(f"{name} {'is not a file' if Path(source).exists() else 'does not exist'}; check the path")
+    with _decoding(name), av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as container:
+        if not container.streams.video:
+            raise MediaError(f"{name} has no video stream; replace it")
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        base = stream.time_base
+        if base is None:
+            raise MediaError(f"{name} does not say when its frames are shown; replace it")
+        shown = sorted(p.pts for p in container.demux(stream) if p.pts is not None and p.size)
+        if not shown:
+            raise MediaError(f"{name} has no frame; replace it")
+        wanted = [shown[i] for i in sample_times(np.array([float(pts * base) for pts in shown]), sampling)]
+        container.seek(0)
+        frames = {}
+        for frame in container.decode(stream):
+            if frame.pts in wanted:
+                frames[frame.pts] = frame.to_ndarray(format="rgb24")
+            if len(frames) == len(set(wanted)):
+                break
+        if len(frames) < len(set(wanted)):
+            raise MediaError(
+                f"{name} breaks off: {len(frames)} of {len(set(wanted))} frames could be decoded; replace it"
+            )
+        # Inside, for a broken file may change its frames' size on the way.
+        return Clip(np.stack([frames[pts] for pts in wanted]), np.array([float(pts * base) for pts in wanted]))
+
+
+def _file_of(source: MediaLike, kind: str) -> MediaLike:
+    """The bytes, or else the path, in a mapping of the datasets library; anything else as it is."""
+    if not isinstance(source, Mapping):
+        return source
+    for key, types in (("bytes", bytes), ("path", (str, Path))):
+        if isinstance(source.get(key), types):
+            return source[key]
+    raise MediaError(
+        f"{kind} given as a mapping with the keys {sorted(map(str, source))} has neither bytes nor path; give one"
+    )
 
 
 def _array(source: MediaLike, name: str) -> np.ndarray:
@@ -200,11 +273,11 @@ def _array(source: MediaLike, name: str) -> np.ndarray:
     try:
         return np.asarray(source)
     except ValueError as error:
-        raise MediaError(f"{name} is no array ({error}); give frames of one shape") from error
+        raise MediaError(f"{name} is not an array ({error}); give one of uint8, or of floats in [0, 1]") from error
 
 
-def _pixels(source: MediaLike, layout: Layout, name: str, *, axes: int) -> np.ndarray:
-    """(…, H, W, 3) uint8, checked."""
+def _pixels(source: MediaLike, layout: Layout, name: str, *, axes: int) -> UInt8[np.ndarray, "*F H W 3"]:
+    """The pixels of a picture (axes=3) or a clip (4), checked."""
     array = _array(source, name)
     channel_axis = axes - 3 if layout == "CHW" else axes - 1
     expected = {3: "", 4: "F, "}[axes] + ", ".join(layout)
@@ -212,6 +285,8 @@ def _pixels(source: MediaLike, layout: Layout, name: str, *, axes: int) -> np.nd
         raise MediaError(
             f"{name} has shape {array.shape}; expected ({expected}) with 3 channels, or give layout={'HWC' if layout == 'CHW' else 'CHW'!r}"
         )
+    if len(array) == 0:
+        raise MediaError(f"{name} has no frame; replace it")
     if 0 in array.shape:
         raise MediaError(f"{name} has shape {array.shape} and so no pixel; replace it")
     array = np.moveaxis(array, channel_axis, -1)
@@ -229,6 +304,8 @@ def _pixels(source: MediaLike, layout: Layout, name: str, *, axes: int) -> np.nd
 
 
 def _name(source: MediaLike, kind: str) -> str:
+    if isinstance(source, Mapping) and isinstance(source.get("path"), (str, Path)):
+        source = source["path"]
     if isinstance(source, (str, Path)):
         return f"{kind} {str(source)!r}"
     return f"{kind} given as {type(source).__module__.split('.')[0]}.{type(source).__name__}"

@@ -1,7 +1,7 @@
 """The checklists exactly as published with VisionReward, for judges that were trained on those very words.
 
 Their files are not part of this project: they are read from the user's folder (a checkout of the repository, or the
-folder beside the checkpoint) or fetched once from the public repository, and checked by digest either way.
+folder beside the checkpoint) or fetched once from the public repository; either way their digest is checked.
 Scores follow the published code (inference-image.py, inference-video.py), quirks included: the gate "body" also turns
 off the two weighted questions about harm, and a clip's score is the mean over its 29 questions.
 """
@@ -36,8 +36,8 @@ def load_official(name: str, folder: Path | None = None) -> Checklist:
 
     folder: holds VisionReward_Image/ and VisionReward_Video/; None = fetched once into the user's cache folder.
     Published lines and this project's own stand in the same order, so each line takes the id, sub-dimension and gate
-    of its counterpart. Alignment, for which nothing is published but its weight, is asked in this project's words.
-    Raises ChecklistError where a file is missing, cannot be fetched or is not the published one.
+    of its counterpart. Of alignment only the weight is published, so it is asked in this project's words.
+    Raises ChecklistError if a file is missing, cannot be fetched or is not the published one.
     """
     match name:
         case "official:image":

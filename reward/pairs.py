@@ -1,4 +1,7 @@
-"""What people said put before a reward: pairs to learn weights from or to agree on, answers to judge alike."""
+"""A reward on what people judged: pairs to learn weights from or to compare with, and answers to compare with.
+
+Shapes: P pairs, Q questions.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from reward.agreement import Agreement, agreement
 from reward.errors import RewardError
@@ -19,13 +23,13 @@ class JudgedPairs:
     """P pairs and the scores of their items."""
 
     preferences: tuple[Preference, ...]
-    a: Scores  # (P, …)
-    b: Scores
+    a: Scores  # of P items, the first of each pair
+    b: Scores  # of P items, the second
     failures: tuple[str, ...]  # why items of left-out pairs could not be scored
 
     @property
-    def preferred(self) -> np.ndarray:
-        """(P,) 1 = a, 0 = b, 1/2 = a tie."""
+    def preferred(self) -> Float[np.ndarray, " P"]:
+        """1 = a, 0 = b, 1/2 = a tie."""
         return np.array([each.preferred for each in self.preferences])
 
     @property
@@ -36,7 +40,7 @@ class JudgedPairs:
 def judge_pairs(reward: VisionReward, preferences: Sequence[Preference], **scoring: Any) -> JudgedPairs:
     """Scores the items of all pairs; a pair with an item that fails is left out and the reason kept.
 
-    scoring: `progress` of `VisionReward.score`. Raises RewardError where no pair is left.
+    scoring: `progress` of `VisionReward.score`. Raises RewardError if no pair is left.
     """
     items: dict[Any, int] = {}
     media, prompts = [], []
@@ -70,16 +74,16 @@ def fit_on_pairs(pairs: JudgedPairs, **options: Any) -> FittedWeights:
 
 
 def agreements(pairs: JudgedPairs, **options: Any) -> list[Agreement]:
-    """Of the total with people, and of each dimension's score.
+    """Agreement of the total with people, and of each dimension's score.
 
-    A dimension is held against what people said of that dimension where the file tells, else of the whole. Raises
-    RewardError for a dimension in the file that the checklist has not.
+    A dimension is compared with what people said about that dimension if the file tells, else about the whole. Raises
+    RewardError for a dimension in the file that is not in the checklist.
     """
     known = pairs.a.checklist.dimensions
     unknown = sorted({name for each in pairs.preferences for name in each.dimensions} - set(known))
     if unknown:
         raise RewardError(
-            f"people judged the dimensions {unknown}, which checklist {pairs.a.checklist.name!r} has not; it has: {', '.join(known)}"
+            f"people judged the dimensions {unknown}, which are not in checklist {pairs.a.checklist.name!r}; it has: {', '.join(known)}"
         )
     found = [agreement("total", pairs.a.total - pairs.b.total, pairs.preferred, pairs.groups, **options)]
     margins = pairs.a.dimensions - pairs.b.dimensions
@@ -97,18 +101,18 @@ def agreements(pairs: JudgedPairs, **options: Any) -> list[Agreement]:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Of a judge's answers to one question with people's."""
+    """How a judge answers one question, compared with people."""
 
     question_id: str
-    balanced_accuracy: float  # the mean of the shares of yes and of no that it calls as people do
-    num_yes: int  # of people
+    balanced_accuracy: float  # the mean of two shares: of people's yes and of their no, those that it answers alike
+    num_yes: int  # of people's answers
     num_no: int
 
 
 def judgements(
     reward: VisionReward, annotations: Sequence[Annotation], **scoring: Any
 ) -> tuple[list[Judgement], list[str]]:
-    """How a judge answers each question of its checklist that people have answered; and why items failed.
+    """How a judge answers each question that people have answered, and why items failed.
 
     scoring: `progress` of `VisionReward.score`.
     """

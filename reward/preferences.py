@@ -1,7 +1,7 @@
 """Human judgements from local files: preferences between two items, and checklist answers about one.
 
-Each reader takes a file or folder as its publisher ships it, downloaded; nothing is fetched. Paths inside are relative
-to `root`. Formats are described beside each reader.
+Each reader takes a file or folder as its publisher ships it, already downloaded. Paths inside are relative to `root`.
+Formats are described beside each reader.
 """
 
 import json
@@ -48,7 +48,7 @@ class Annotation:
 def read_preferences(path: str | Path, format: str, *, root: str | Path | None = None) -> list[Preference]:
     """Preferences of a file in one of `PREFERENCE_FORMATS`. root: of relative paths; None = the file's folder.
 
-    Raises PreferenceError naming file and row where something is missing or unknown.
+    Raises PreferenceError, naming file and row, if something is missing or unknown.
     """
     if format not in PREFERENCE_FORMATS:
         raise PreferenceError(f"format={format!r} is unknown; formats: {', '.join(PREFERENCE_FORMATS)}")
@@ -58,9 +58,12 @@ def read_preferences(path: str | Path, format: str, *, root: str | Path | None =
     for number, row in enumerate(rows):
         try:
             found += PREFERENCE_FORMATS[format](row, Path(root) if root else path.parent)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
             reason = f"has no field {error}" if isinstance(error, KeyError) else str(error)
             raise PreferenceError(f"{path}, row {number}: {reason}; is it of format {format!r}?") from error
+    for preference in found:
+        if not isinstance(preference.prompt, str):
+            raise PreferenceError(f"{path}: prompt {preference.prompt!r} is not a text; correct the file")
     if not found:
         raise PreferenceError(f"{path} holds no preference of format {format!r}")
     return found
@@ -134,7 +137,9 @@ PREFERENCE_FORMATS: dict[str, Callable[[Mapping[str, Any], Path], Iterator[Prefe
 }
 
 
-def _all_pairs(prompt: str, media: Sequence[MediaLike], better: Sequence[float]) -> Iterator[Preference]:
+def _all_pairs(
+    prompt: str, media: Sequence[MediaLike], better: Sequence[float] | Sequence[int]
+) -> Iterator[Preference]:
     for i, j in combinations(range(len(media)), 2):
         preferred = 0.5 if better[i] == better[j] else float(better[i] > better[j])
         yield Preference(prompt, media[i], media[j], preferred, prompt)
@@ -146,9 +151,9 @@ def read_annotations(
     """Checklist answers of a file in VisionRewardDB's layout, or this project's own.
 
     VisionRewardDB: image or video_path, prompt, and meta_result with meta_mask (0/1, one for each published question
-    in order; masked ones are left out), or else `annotation`, levels by sub-dimension (see `answers_of_level`).
+    in order; those with mask 0 are left out), or else `annotation`, levels by sub-dimension (see `answers_of_level`).
     Own: {"prompt", "media", "answers": {question id: true | false}}.
-    checklist: whose ids the answers take; None = the built-in one of the kind. Raises PreferenceError.
+    checklist: the answers get the ids of its questions; None = the built-in one of the kind. Raises PreferenceError.
     """
     checklist = checklist or load_checklist(kind)
     path = Path(path)
@@ -167,7 +172,7 @@ def read_annotations(
                     prompt, _media(media, folder), {k: bool(v) for k, v in answers.items()}, prompt or str(number)
                 )
             )
-        except (KeyError, StopIteration, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
             reason = "no media, image, video_path or video" if isinstance(error, StopIteration) else error
             raise PreferenceError(f"{path}, row {number}: {reason}; see reward.preferences for the layouts") from error
     if not found:
@@ -231,13 +236,15 @@ ANNOTATED_AS = {  # where VisionRewardDB names a sub-dimension otherwise
 def answers_of_level(level: int, lowest: int, highest: int, *, absent: int | None = None) -> list[bool]:
     """K ordered levels -> K-1 answers, strictest question first: at the question for level k, level >= k says yes.
 
-    absent: a level that means "there is none" and is no step of the scale, as 0 is for body, face and hands.
+    absent: a level that means "there is none" and is not a step of the scale, as 0 is for body, face and hands.
     Raises ValueError for a level outside [lowest, highest], and for `absent` itself.
     """
     steps = [step for step in range(lowest, highest + 1) if step != absent]
     if level not in steps:
         raise ValueError(
-            f"level {level} is outside [{lowest}, {highest}]" if level != absent else f"level {level} is no answer"
+            f"level {level} is outside [{lowest}, {highest}]"
+            if level != absent
+            else f"level {level} means that there is none, and answers no question"
         )
     return [level >= step for step in reversed(steps[1:])]
 
@@ -256,7 +263,7 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
                 yield from (json.loads(line) for line in file if line.strip())
         else:
             yield from json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:  # pyarrow's and json's errors derive from ValueError
+    except (OSError, TypeError, ValueError) as error:  # pyarrow's and json's errors derive from ValueError
         raise PreferenceError(f"{path} cannot be read ({error}); give JSON, JSON lines or parquet") from error
 
 
@@ -275,5 +282,5 @@ def _choice(value: str) -> float:
 
 def _probability(value: float) -> float:
     if not np.isin(value, (0.0, 0.5, 1.0)):
-        raise ValueError(f"label {value} is none of 0, 0.5 and 1")
+        raise ValueError(f"label {value} is not 0, 0.5 or 1")
     return float(value)

@@ -1,18 +1,22 @@
 """From answers to scores: weighted, by dimension, readable.
 
 R_k = sum over the questions of group k of weight x answer; total = sum over all + intercept
-(arXiv 2412.21059, section 2.3), either divided by the checklist's divisor. Answers are +1 yes, -1 no, 0 where a gate's
+(arXiv 2412.21059, section 2.3), both divided by the checklist's divisor. Answers are +1 yes, -1 no, 0 if their gate's
 answer is no; a continuous question counts with its probability.
+
+Shapes: N items, Q questions, D dimensions, S sub-dimensions, K groups of a granularity. An axis with an underscore (_Q)
+comes from the caller: the function checks it and says what is wrong.
 """
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
 
 from reward.cache import AnswerCache, answer_key
@@ -20,36 +24,37 @@ from reward.checklist import PROMPT_FIELD, Checklist, Question, load_checklist
 from reward.errors import ChecklistError, JudgeError, JudgeUnavailableError, MediaError, RewardError
 from reward.judges import Judge, load_judge
 from reward.media import Layout, Media, MediaBatch, MediaLike, digest, read_media
+from reward.progress import show_progress
 
 Granularity = Literal["dimension", "subdimension", "question"]
+Fail = Callable[[int, RewardError], None]  # records that a row has no score, or raises
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the judge said of N items, and what it comes to. A failed item's row is NaN throughout."""
+    """What the judge answered about N items, and their scores. The row of an item that failed is NaN throughout."""
 
     checklist: Checklist
-    p_yes: np.ndarray  # (N, Q) float64 in [0, 1]
-    answers: np.ndarray  # (N, Q) float64: +1, -1, 0 gated off; a continuous question's probability
+    p_yes: Float[np.ndarray, "N Q"]  # in [0, 1]
+    answers: Float[np.ndarray, "N Q"]  # +1, -1, 0 gated off; a continuous question's probability
     failures: Mapping[int, str] = field(default_factory=dict)  # row -> why it has no score
 
     @property
-    def dimensions(self) -> np.ndarray:
-        """(N, D) in the order of `checklist.dimensions`."""
+    def dimensions(self) -> Float[np.ndarray, "N D"]:
+        """In the order of `checklist.dimensions`."""
         return self.by("dimension")
 
     @property
-    def subdimensions(self) -> np.ndarray:
-        """(N, S) in the order of `checklist.subdimension_names`."""
+    def subdimensions(self) -> Float[np.ndarray, "N S"]:
+        """In the order of `checklist.subdimension_names`."""
         return self.by("subdimension")
 
     @property
-    def total(self) -> np.ndarray:
-        """(N,)"""
+    def total(self) -> Float[np.ndarray, " N"]:
         return self.contributions.sum(axis=1) + self.checklist.intercept / self.checklist.divisor
 
-    def dimension(self, name: str) -> np.ndarray:
-        """(N,) of one dimension by name. Raises ChecklistError for an unknown one."""
+    def dimension(self, name: str) -> Float[np.ndarray, " N"]:
+        """One dimension's scores, by its name. Raises ChecklistError for an unknown one."""
         names = self.checklist.dimensions
         if name not in names:
             raise ChecklistError(
@@ -58,21 +63,21 @@ class Scores:
         return self.dimensions[:, names.index(name)]
 
     @property
-    def contributions(self) -> np.ndarray:
-        """(N, Q): what each answer adds to the total."""
+    def contributions(self) -> Float[np.ndarray, "N Q"]:
+        """What each answer adds to the total."""
         return self.answers * self.checklist.weights / self.checklist.divisor
 
-    def by(self, granularity: Granularity) -> np.ndarray:
-        """(N, K): the contributions summed within each group of a granularity (dimension, subdimension, question)."""
+    def by(self, granularity: Granularity | str) -> Float[np.ndarray, "N K"]:
+        """The contributions summed within each group of a granularity (dimension, subdimension, question)."""
         _, members = self.checklist.groups(granularity)
-        # No matrix product: BLAS adds up a row in another order at another place, and equal answers must score equal.
+        # Not a matrix product: BLAS adds up a row in another order at another place; equal answers must score equal.
         contributions = self.contributions
         sums = [contributions[:, of].sum(axis=1) for of in members]
-        return np.stack(sums, axis=1)
+        return np.stack(sums, axis=1) if sums else np.zeros((len(contributions), 0))  # none: only gates are asked
 
 
-def score_answers(p_yes: np.ndarray, checklist: Checklist) -> Scores:
-    """Probabilities (N, Q) in [0, 1] -> Scores. Raises ValueError on a wrong shape, a NaN or a value outside."""
+def score_answers(p_yes: Float[np.ndarray, "N _Q"], checklist: Checklist) -> Scores:
+    """Probabilities in [0, 1] -> Scores. Raises ValueError for a wrong shape, a NaN or a value outside."""
     p_yes = np.asarray(p_yes, dtype=np.float64)
     if p_yes.ndim != 2 or p_yes.shape[1] != len(checklist.questions):
         raise ValueError(
@@ -81,7 +86,7 @@ def score_answers(p_yes: np.ndarray, checklist: Checklist) -> Scores:
     if not ((p_yes >= 0) & (p_yes <= 1)).all():
         row, column = np.argwhere(~((p_yes >= 0) & (p_yes <= 1)))[0]
         raise ValueError(
-            f"p_yes[{row}, {column}]={p_yes[row, column]} is no probability; the judge must answer within [0, 1]"
+            f"p_yes[{row}, {column}]={p_yes[row, column]} is not a probability; the judge must answer within [0, 1]"
         )
     yes = p_yes >= 0.5
     answers = np.where(yes, 1.0, -1.0)
@@ -97,7 +102,7 @@ class Contribution:
     question: Question
     dimension: str
     answer: float  # +1, -1, 0, or a continuous question's probability
-    against: float | None  # the other item's answer; None = there is no other
+    other_answer: float | None  # the same of the other item in a comparison; None = there is no other
     difference: float  # what the question adds to the total, or to the gap
 
 
@@ -130,8 +135,8 @@ class VisionReward:
 
         cache: folder in which answers are kept (see `reward.cache`); None = nothing is kept.
 
-        Raises ValueError (JudgeError, ChecklistError) on an unknown judge, checklist or question, and where
-        the judge cannot answer a question that was asked for, or cannot look at the checklist's kind.
+        Raises RewardError (JudgeError, ChecklistError, CacheError) for an unknown judge, checklist or question, a
+        question that the judge cannot answer, a kind of media that it cannot look at, and a cache that cannot be used.
         """
         whole = checklist if isinstance(checklist, Checklist) else load_checklist(checklist)
         self.judge = load_judge(judge) if isinstance(judge, str) else judge
@@ -153,21 +158,35 @@ class VisionReward:
         self.cache = AnswerCache(cache) if isinstance(cache, (str, Path)) else cache
         self._asks_prompt = [q.id for q in self.checklist if PROMPT_FIELD in q.text]
 
+    def without_alignment(self) -> "VisionReward":
+        """The same without the questions that ask about the prompt, so that no prompt is needed.
+
+        Totals lack alignment and so compare with one another only. Raises ChecklistError if no question is left.
+        """
+        kept = [q.id for q in self.checklist if PROMPT_FIELD not in q.text]
+        if not kept:
+            raise ChecklistError(
+                f"every question of checklist {self.checklist.name!r} asks about the prompt; give prompts"
+            )
+        return VisionReward(self.judge, self.checklist, questions=kept, cache=self.cache)
+
     def score(
         self,
         media: MediaBatch,
-        prompts: str | Sequence[str],
+        prompts: str | Sequence[Any],
         *,
         layout: Layout = "CHW",
         fps: float = 8.0,
-        on_error: Literal["raise", "record"] = "raise",
+        on_error: Literal["raise", "record"] | str = "raise",
         on_item: Callable[[], object] | None = None,
         progress: bool = False,
     ) -> Scores:
         """N pictures or clips and their prompts (one for all, or one each) -> Scores of N rows.
 
         media: files, PIL images (lists of them as clips), arrays or tensors; `layout` and range: see `reward.media`.
-        fps: frames a second of clips that come as frames. on_item is called after each item; `progress` draws a bar.
+        prompts: texts; anything else fails as its item does.
+        fps: frames a second of clips that come as frames. on_item is called after each item. progress: shown on standard
+        error (see `reward.progress`).
         Raises MediaError or JudgeError naming the item; with on_error="record" that row is NaN, its reason in
         `Scores.failures`, and the others are scored.
         """
@@ -181,7 +200,12 @@ class VisionReward:
             raise ValueError(f"{len(media)} items but {len(prompts)} prompts; give one prompt for each item")
         p_yes = np.full((len(media), len(self.checklist.questions)), np.nan)
         failures: dict[int, str] = {}
-        with _progress(len(media), on_item, bar=progress) as advance:
+        with show_progress(len(media)) if progress else nullcontext(_nothing) as show:
+
+            def advance() -> None:
+                show()
+                if on_item:
+                    on_item()
 
             def fail(row: int, error: RewardError) -> None:
                 if on_error == "raise":
@@ -189,39 +213,18 @@ class VisionReward:
                 failures[row] = str(error)
                 advance()
 
-            keys: dict[int, bytes] = {}
-            judge = self.judge.fingerprint if self.cache else ""
-            for row, (item, prompt) in enumerate(zip(media, prompts, strict=True)):
-                try:
-                    if not isinstance(prompt, str):
-                        raise JudgeError(f"its prompt is {prompt!r}; give a text")
-                    if self._asks_prompt and not prompt.strip():
-                        raise JudgeError(
-                            f"question {self._asks_prompt[0]!r} asks about the prompt, which is empty; give one, or leave the question out"
-                        )
-                    if self.cache:
-                        keys[row] = self._key(digest(item, layout=layout, fps=fps), prompt, judge)
-                except RewardError as error:
-                    fail(row, error)
+            # What was answered before comes out of the cache.
+            keys = self._checked_keys(media, prompts, fail, layout=layout, fps=fps)
             kept = self.cache.get(list(keys.values())) if self.cache else {}
-            waiting = []
-            for row in range(len(media)):
-                if row in keys and keys[row] in kept:
-                    p_yes[row] = kept[keys[row]]
-                    advance()
-                elif row not in failures:
-                    waiting.append(row)
+            for row in (row for row, key in keys.items() if key in kept):
+                p_yes[row] = kept[keys[row]]
+                advance()
 
-            size = self.judge.batch_size
-            for start in range(0, len(waiting), size):
-                batch: dict[int, Media] = {}
-                for row in waiting[start : start + size]:
-                    try:
-                        batch[row] = read_media(
-                            media[row], self.checklist.kind, layout=layout, sampling=self.judge.sampling, fps=fps
-                        )
-                    except MediaError as error:
-                        fail(row, error)
+            # The rest is read and judged, a batch at a time.
+            waiting = [row for row, key in keys.items() if key not in kept]
+            for start in range(0, len(waiting), self.judge.batch_size):
+                rows = waiting[start : start + self.judge.batch_size]
+                batch = self._read(rows, media, fail, layout=layout, fps=fps)
                 for row, answer in self._judge(batch, prompts, fail):
                     p_yes[row] = answer
                     advance()
@@ -261,7 +264,7 @@ class VisionReward:
         """`f(images, prompts, metadata) -> (scores, info)`, the convention of ddpo-pytorch and flow_grpo.
 
         images: a tensor (N, C, H, W) in [0, 1] or uint8, a NumPy array (N, H, W, C), or a list of PIL images; clips
-        have a frame axis behind the first. scores: (N,) float32, NaN where an item failed and on_error="record".
+        have a frame axis behind the first. scores: (N,) float32, NaN for an item that failed with on_error="record".
         info: (N,) float32 for each dimension by name. Metadata, which these trainers pass along, is not looked at.
         """
 
@@ -273,10 +276,39 @@ class VisionReward:
 
         return reward_function
 
-    def _key(self, content: str, prompt: str, judge: str) -> bytes:
-        kind = self.checklist.kind
-        words = f"{kind}:{self.checklist.questions_fingerprint}"
-        return answer_key(content, prompt, words, judge)
+    def _checked_keys(
+        self, media: MediaBatch, prompts: Sequence[Any], fail: Fail, *, layout: Layout, fps: float
+    ) -> dict[int, bytes]:
+        """The cache's key of each row (empty without a cache); rows whose prompt or file will not do fail."""
+        keys: dict[int, bytes] = {}
+        judge = self.judge.fingerprint if self.cache else ""
+        words = f"{self.checklist.kind}:{self.checklist.questions_fingerprint}"
+        for row, (item, prompt) in enumerate(zip(media, prompts, strict=True)):
+            try:
+                if not isinstance(prompt, str):
+                    raise JudgeError(f"its prompt is {prompt!r}; give a text")
+                if self._asks_prompt and not prompt.strip():
+                    raise JudgeError(
+                        f"question {self._asks_prompt[0]!r} asks about the prompt, which is empty; give one, or leave the question out (--no-alignment, VisionReward.without_alignment)"
+                    )
+                content = digest(item, layout=layout, fps=fps) if self.cache else ""
+                keys[row] = answer_key(content, prompt, words, judge) if self.cache else b""
+            except RewardError as error:
+                fail(row, error)
+        return keys
+
+    def _read(
+        self, rows: Sequence[int], media: MediaBatch, fail: Fail, *, layout: Layout, fps: float
+    ) -> dict[int, Media]:
+        """Row -> what the judge looks at; rows that cannot be read fail."""
+        batch: dict[int, Media] = {}
+        for row in rows:
+            try:
+                kind, sampling = self.checklist.kind, self.judge.sampling
+                batch[row] = read_media(media[row], kind, layout=layout, sampling=sampling, fps=fps)
+            except MediaError as error:
+                fail(row, error)
+        return batch
 
     def _judge(
         self, batch: dict[int, Media], prompts: Sequence[str], fail: Callable[[int, RewardError], None]
@@ -303,7 +335,7 @@ class VisionReward:
         return [pair for part in parts for pair in self._judge({row: batch[row] for row in part}, prompts, fail)]
 
     def _contributions(
-        self, differences: np.ndarray, answers: np.ndarray, against: np.ndarray | None
+        self, differences: np.ndarray, answers: np.ndarray, other_answers: np.ndarray | None
     ) -> tuple[Contribution, ...]:
         dimension_of = [sub.dimension for sub in self.checklist.subdimensions for _ in sub.questions]
         order = np.argsort(-np.abs(differences), kind="stable")
@@ -312,7 +344,7 @@ class VisionReward:
                 question=self.checklist.questions[i],
                 dimension=dimension_of[i],
                 answer=float(answers[i]),
-                against=None if against is None else float(against[i]),
+                other_answer=None if other_answers is None else float(other_answers[i]),
                 difference=float(differences[i]),
             )
             for i in order
@@ -347,14 +379,5 @@ def _judge_error(error: Exception) -> RewardError:
     return found
 
 
-@contextmanager
-def _progress(total: int, on_item: Callable[[], object] | None, *, bar: bool):
-    if not bar:
-        yield on_item or (lambda: None)
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as shown:
-        task = shown.add_task("score", total=total)
-        yield lambda: (shown.advance(task), on_item() if on_item else None)
+def _nothing() -> None:
+    pass

@@ -28,7 +28,7 @@ ANSWERS = {True: "yes", False: "no"}
 
 @dataclass(frozen=True)
 class TuneSettings:
-    """The paper tunes a 19B model with batch 64 at 1e-6 for 1,500 steps, all weights; a LoRA bears a higher rate."""
+    """The paper tunes a 19B model with batch 64 at 1e-6 for 1,500 steps, all weights; a LoRA takes a higher rate."""
 
     num_steps: int = 1500
     batch_size: int = 64
@@ -42,7 +42,7 @@ class TuneSettings:
     seed: int = 0
     log_steps: int = 10
     save_steps: int = 500
-    bf16: bool = False  # None of the weights change their type; only the arithmetic does
+    bf16: bool = False  # of the arithmetic; the weights keep their type
     gradient_checkpointing: bool = False
 
 
@@ -72,7 +72,7 @@ def balanced_examples(annotations: Sequence[Annotation], *, seed: int) -> list[E
 
 
 class AnswerCollator(DataCollatorForVisionLanguageModeling):
-    """TRL's vision collator, with the loss on the answer token only; it reads the media of a batch when it is wanted."""
+    """TRL's vision collator, with the loss on the answer token only. It reads media when their batch is due."""
 
     def __init__(self, judge: VLMJudge, annotations: Sequence[Annotation], checklist: Checklist):
         super().__init__(processor=judge.processor, max_length=None, completion_only_loss=True)
@@ -125,7 +125,7 @@ def tune(
 ) -> list[dict[str, float]]:
     """Trains a LoRA and saves it with the processor in `output`, which `VLMJudge(output)` loads. Returns the log.
 
-    The judge's model carries the LoRA afterwards. Raises RewardError where no question has both a yes and a no.
+    The judge's model carries the LoRA afterwards. Raises RewardError if no question has both a yes and a no.
     """
     settings = settings or TuneSettings()
     if checklist.kind not in judge.kinds:
@@ -135,7 +135,7 @@ def tune(
         raise RewardError("no question was answered both yes and no; give more annotations")
     if settings.batch_size % settings.micro_batch_size:
         raise RewardError(
-            f"batch_size={settings.batch_size} is no multiple of micro_batch_size={settings.micro_batch_size}"
+            f"batch_size={settings.batch_size} is not a multiple of micro_batch_size={settings.micro_batch_size}; make it one"
         )
     columns = {name: [getattr(e, name) for e in examples] for name in ("item", "question_id", "answer")}
     targets = settings.target_modules

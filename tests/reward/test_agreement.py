@@ -25,7 +25,7 @@ def test_a_tie_of_the_reward_is_no_agreement():
 
 
 def test_equal_margins_are_tied_together():
-    """At |margin| 1 there are a tie and two right orders: calling only the tie one is not to be had."""
+    """At |margin| 1 there are a tie and two right orders: no threshold calls only the tie a tie."""
     margins, preferred = np.array([1.0, 1.0, -1.0, 2.0]), np.array([0.5, 1.0, 0.0, 1.0])
     assert tie_threshold(margins, preferred) == 0.0
 
@@ -66,8 +66,32 @@ def test_the_threshold_is_tried_on_groups_that_it_was_not_chosen_on():
     assert np.mean(shares) == pytest.approx(1 / 3, abs=0.03)
 
 
-def test_what_cannot_be_measured_is_said():
-    with pytest.raises(RewardError, match="pair 3"):
-        agreement("t", np.array([1.0, 1, 1, np.nan]), np.ones(4), GROUPS[:4])
-    with pytest.raises(RewardError, match="at least two"):
-        agreement("t", np.ones(4), np.ones(4), ["one"] * 4)
+def test_every_pair_counts_towards_tau():
+    """Two halves that each tell the other its threshold: a pair of either half that goes wrong lowers tau by 1 / 8."""
+    margins = np.array([2.0, 2, 2, 2, 0.1, 0.1, 0.1, 0.1])
+    preferred = np.array([1.0, 1, 1, 1, 0.5, 0.5, 0.5, 0.5])
+    groups = [str(i % 4) for i in range(8)]  # each group has a clear pair and a tie, so both halves choose 0.1
+    found = agreement("t", margins, preferred, groups)
+    assert (found.tau.value, found.threshold) == (1.0, 0.1)
+    for pair in range(4):
+        wrong = margins.copy()
+        wrong[pair] = -2.0
+        assert agreement("t", wrong, preferred, groups).tau.value == 7 / 8
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"margins": np.array([1.0, 1, 1, np.nan])}, "pair 3 has the margin nan"),
+        ({"margins": np.array([1.0, np.inf, 1, 1])}, "pair 1 has the margin inf"),
+        ({"preferred": np.array([1.0, 1, np.nan, 1])}, r"preferred\[2\]=nan; use 1 \(a\)"),
+        ({"preferred": np.array([1.0, 0.7, 1, 1])}, r"preferred\[1\]=0.7"),
+        ({"groups": ["p", "q", "r", float("nan")]}, r"groups\[3\]=nan"),
+        ({"groups": ["p", "q", "r"]}, "4 margins, 4 preferences and 3 groups"),
+        ({"groups": ["one"] * 4}, "at least two"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(change, message):
+    fields = {"margins": np.ones(4), "preferred": np.ones(4), "groups": GROUPS[:4]} | change
+    with pytest.raises(RewardError, match=message):
+        agreement("t", **fields)

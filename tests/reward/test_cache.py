@@ -2,11 +2,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from reward import Checklist, Question, VisionReward, load_checklist
+from reward import CacheError, Checklist, Question, VisionReward, load_checklist
 from reward.cache import AnswerCache, answer_key
 from reward.checklist import SubDimension
 from tests.helpers.judges import CountingJudge
@@ -75,12 +75,22 @@ def test_threads_share_one_folder(tmp_path):
         np.testing.assert_array_equal(found[key], row)
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.text(), st.text(), st.text(), st.text()), unique=True, min_size=2, max_size=6))
 def test_keys_tell_parts_apart(parts):
     assert len({answer_key(*each) for each in parts}) == len(parts)
 
 
-def test_a_folder_that_cannot_be_made_is_said(tmp_path):
+def test_a_cache_that_cannot_be_used_is_said(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises((NotADirectoryError, FileExistsError)):
+    with pytest.raises(CacheError, match=r"file' cannot be made a folder"):
         AnswerCache(tmp_path / "file")
+    (tmp_path / "answers.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(CacheError, match=r"answers.sqlite' cannot be used .*remove it"):
+        AnswerCache(tmp_path)
+    (tmp_path / "late").mkdir()
+    cache = AnswerCache(tmp_path / "late")
+    cache.file.write_bytes(b"no database" * 100)  # damaged after it was opened
+    for use in (lambda: cache.get([b"key"]), lambda: cache.put({b"key": np.ones(3)})):
+        with pytest.raises(CacheError, match="cannot be used"):
+            use()

@@ -95,7 +95,7 @@ def test_prompts_from_a_file(run, pictures):
     (pictures / "list.jsonl").write_text('{"file": "red.png"}')
     code, _, err = run("score", "--prompts", pictures / "list.jsonl")
     assert code == 2
-    assert "line 1: 'prompt'" in err
+    assert "line 1: has no field 'prompt'" in err
 
 
 @pytest.mark.parametrize(
@@ -122,6 +122,155 @@ def test_a_mistake_is_one_line(run, words, message):
     assert err.startswith("reward: ")
     assert len(err.splitlines()) == 1
     assert not out
+
+
+def one_line(result: tuple[int, str, str], message: str) -> None:
+    code, out, err = result
+    assert code == 2
+    assert err.startswith("reward: ")
+    assert len(err.splitlines()) == 1
+    assert message in err
+    assert not out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x89PNG\xff\x00", "is not a text in UTF-8"),
+        ("name: ärger".encode("latin-1"), "is not a text in UTF-8"),
+        (b"name: x\x00", "is not YAML"),
+        (b"", "is not a mapping"),
+        (b"{name: own, version: 1, kind: image}", "subdimensions: Field required"),
+        (b"{name: own, version: one, kind: sound, subdimensions: 5}", "version"),
+        (b"{1: 2}", "name: Field required"),
+        (None, "Is a directory"),
+    ],
+)
+def test_a_bad_checklist_file_is_one_line(run, pictures, content, message):
+    if content is None:
+        (pictures / "own.yaml").mkdir()
+    else:
+        (pictures / "own.yaml").write_bytes(content)
+    one_line(run("score", pictures / "red.png", "-p", PROMPT, "--checklist", pictures / "own.yaml"), message)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"file": "ü.png", "prompt": "ü"}'.encode("latin-1"), "is not a text in UTF-8"),
+        (b"[1, 2]", "line 1: [1, 2] is not an object"),
+        (b'"text"', "is not an object"),
+        (b'{"file": "red.png", "prompt": "a"}\n{"file"', "line 2: "),
+        (b'{"file": 5, "prompt": "a"}', "line 1: file is 5"),
+        (b'{"prompt": "a"}', "line 1: has no field 'file'"),
+        (b"\n", "is empty"),
+        (None, "Is a directory"),
+    ],
+)
+def test_a_bad_file_of_prompts_is_one_line(run, pictures, content, message):
+    if content is None:
+        (pictures / "list.jsonl").mkdir()
+    else:
+        (pictures / "list.jsonl").write_bytes(content)
+    one_line(run("score", "--prompts", pictures / "list.jsonl"), message)
+
+
+def test_a_prompt_may_hold_the_line_separator_of_unicode(run, pictures):
+    (pictures / "list.jsonl").write_text('{"file": "red.png", "prompt": "a red\u2028circle"}\n', "utf-8")
+    code, out, _ = run("score", "--prompts", pictures / "list.jsonl", "--json")
+    assert code == 0
+    assert json.loads(out)["scores"][0]["prompt"] == "a red\u2028circle"
+
+
+def test_json_and_csv_at_once_are_refused(run, pictures):
+    one_line(run("score", pictures / "red.png", "-p", PROMPT, "--json", "--csv"), "--json and --csv")
+
+
+def test_a_cache_that_is_no_folder_or_no_database_is_one_line(run, pictures):
+    words = ("score", pictures / "red.png", "-p", PROMPT, "--quiet", "--cache")
+    one_line(run(*words, pictures / "bad.png"), "cannot be made a folder")
+    (pictures / "answers.sqlite").write_bytes(b"no database" * 100)
+    one_line(run(*words, pictures), "answers.sqlite' cannot be used")
+
+
+def test_a_folder_stands_for_the_pictures_in_it(run, pictures):
+    (pictures / "below").mkdir()
+    (pictures / "bad.png").unlink()
+    Image.new("RGB", (64, 64), (9, 99, 9)).save(pictures / "below" / "deep.png")
+    Image.new("RGB", (64, 64), (9, 99, 9)).save(pictures / "A.JPG")
+    (pictures / "notes.txt").write_text("no picture")
+    (pictures / ".hidden.png").write_text("no picture")
+    code, out, _ = run("score", pictures, pictures / "below" / "deep.png", "-p", PROMPT, "--csv")
+    assert code == 0
+    files = [row["file"] for row in csv.DictReader(io.StringIO(out))]
+    assert files == [str(pictures / name) for name in ("A.JPG", "dark.png", "red.png", "below/deep.png")]
+    (pictures / "empty").mkdir()
+    one_line(run("score", pictures / "empty", "-p", PROMPT), "empty' holds no picture (.avif")
+    one_line(run("score", pictures, "--checklist", "video", "-p", PROMPT), "holds no clip (.avi")
+
+
+def test_without_alignment_no_prompt_is_needed(run, pictures):
+    """Of the questions that the measured judge answers, alignment alone asks about the prompt."""
+    code, _, err = run("score", pictures / "red.png")
+    assert code == 1
+    assert "asks about the prompt, which is empty" in err
+    code, out, _ = run("score", pictures / "red.png", "--no-alignment", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert "alignment" not in found["questions"]
+    assert len(found["questions"]) == 25
+    (pictures / "list.jsonl").write_text('{"file": "red.png"}')
+    assert json.loads(run("score", "--prompts", pictures / "list.jsonl", "--no-alignment", "--json")[1]) == found
+    assert "red.png is better" in run("compare", pictures / "dark.png", pictures / "red.png", "--no-alignment")[1]
+    parts = json.loads(run("explain", pictures / "red.png", "--no-alignment", "--json")[1])
+    assert parts["total"] == pytest.approx(found["scores"][0]["total"])
+    one_line(run("score", pictures / "red.png", "--questions", "alignment", "--no-alignment"), "give prompts")
+
+
+def test_explain_as_json(run, pictures):
+    code, out, _ = run("explain", pictures / "red.png", "-p", PROMPT, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["total"] == pytest.approx(sum(each["difference"] for each in found["contributions"]))
+    first = found["contributions"][0]
+    assert (first["question_id"], first["dimension"]) == ("alignment", "alignment")
+    assert PROMPT in first["question"]
+    assert first["difference"] == pytest.approx(2.3542882631150923 * first["answer"])
+    assert "other_answer" not in first
+
+
+def test_quiet_leaves_errors_alone_on_standard_error(run, pictures):
+    words = ("score", pictures / "red.png", pictures / "bad.png", "-p", PROMPT)
+    _, out, err = run(*words)
+    assert "34 questions" in err
+    assert "score: 2 of 2 items" in err
+    code, quiet_out, quiet_err = run(*words, "--quiet")
+    assert (code, quiet_out) == (1, out)
+    assert len(quiet_err.splitlines()) == 2
+    assert "bad.png' cannot be decoded" in quiet_err
+    assert "1 could not be scored" in quiet_err
+    for command in (("explain",), ("compare", pictures / "dark.png")):
+        assert run(*command, pictures / "red.png", "-p", PROMPT, "-q")[2] == ""
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("folder", "is a folder"),
+        ("weights.json", "does not end in .yaml"),
+        ("bad.png/own.yaml", "its folder cannot be made"),
+        ("there.yaml", "there.yaml exists; give another name"),
+    ],
+)
+def test_where_fit_cannot_write_is_said_before_anything_is_judged(run, pictures, output, message):
+    """Found at the end only, it would cost what a large judge answered for hours."""
+    (pictures / "folder.yaml").mkdir()
+    (pictures / "there.yaml").write_text("")
+    output = "folder.yaml" if output == "folder" else output
+    cache = pictures / "cache"
+    one_line(run("fit", pictures / "absent.jsonl", "--output", pictures / output, "--cache", cache), message)
+    assert not cache.exists()
+    assert (pictures / "there.yaml").read_text() == ""
 
 
 def test_compare_and_explain(run, pictures):
@@ -155,6 +304,13 @@ def test_fit_and_agree(run, tmp_path):
     fitted = load_checklist(tmp_path / "own.yaml")
     assert fitted.name == "own"
     assert fitted.weights.max() > 0
+    words = ("fit", tmp_path / "pairs.jsonl", "--questions", ids, "--quiet")
+    code, out, err = run(*words, "--output", tmp_path / "new" / "own.yml")
+    assert (code, err) == (0, "")
+    assert load_checklist(tmp_path / "new" / "own.yml") == fitted
+    (tmp_path / "new" / "own.yml").write_text("")
+    assert run(*words, "--output", tmp_path / "new" / "own.yml", "--overwrite")[0] == 0
+    assert load_checklist(tmp_path / "new" / "own.yml") == fitted
     code, out, _ = run("agree", tmp_path / "pairs.jsonl", "--checklist", tmp_path / "own.yaml", "--json")
     assert code == 0
     total = json.loads(out)[0]

@@ -1,4 +1,4 @@
-import contextlib
+import io
 
 import numpy as np
 import pytest
@@ -68,6 +68,58 @@ def test_sixteen_bits_are_scaled_and_transparency_is_white(tmp_path):
             read_image(Image.new(mode, (4, 4)))
 
 
+def encoded(image: Image.Image, format: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def test_pictures_of_the_datasets_library(tmp_path):
+    """Its Image feature without decoding: bytes, or the path of a file, or both."""
+    image = Image.new("RGB", (5, 4), (1, 2, 3))
+    image.save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    for source in (
+        {"bytes": content, "path": None},
+        {"bytes": None, "path": str(tmp_path / "a.png")},
+        {"bytes": content, "path": "gone.png"},
+    ):
+        np.testing.assert_array_equal(np.asarray(read_image(source)), np.asarray(image))
+        assert digest(source) == digest(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        # 16-bit grey, whose value 0 is transparent in the second: 30840 = 120 x 257
+        (encoded(Image.fromarray(np.full((2, 2), 30840, np.uint16)), "PNG"), (120, 120, 120)),
+        (encoded(Image.fromarray(np.zeros((2, 2), np.uint16)), "PNG", transparency=0), (255, 255, 255)),
+        (encoded(Image.new("LA", (2, 2), (0, 0)), "PNG"), (255, 255, 255)),
+        (encoded(Image.new("LA", (2, 2), (40, 255)), "PNG"), (40, 40, 40)),
+        (encoded(Image.new("RGB", (2, 2), (9, 9, 9)), "PNG", transparency=(9, 9, 9)), (255, 255, 255)),
+        (encoded(Image.new("RGBA", (2, 2), (200, 0, 0, 255)).quantize(4), "PNG"), (200, 0, 0)),
+        (encoded(Image.new("P", (2, 2), 0), "PNG", transparency=0), (255, 255, 255)),
+        (encoded(Image.new("P", (2, 2), 0), "GIF", transparency=0), (255, 255, 255)),
+        (encoded(Image.new("1", (2, 2), 1), "PNG"), (255, 255, 255)),
+        (encoded(Image.new("1", (2, 2), 0), "PNG"), (0, 0, 0)),
+        (encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=100), (255, 0, 0)),
+    ],
+)
+def test_every_kind_of_pixel_becomes_rgb(content, expected):
+    pixels = np.asarray(read_image(content)).astype(int)
+    assert pixels.shape[-1] == 3
+    assert abs(pixels - expected).max() <= 3  # JPEG rounds
+
+
+def test_frames_shown_at_one_time_are_taken_and_frames_without_a_span_have_a_rate():
+    frames = np.zeros((3, 4, 4, 3), np.uint8)
+    same = read_clip(Clip(frames, np.ones(3)), sampling=Sampling(max_frames=8, rate_hz=1.0))
+    assert len(same.frames) == 1
+    assert same.fps == 1.0
+    assert len(read_clip(Clip(frames, np.array([0.0, 1.0, 1.0])), sampling=EVERY).frames) == 3
+    assert len(read_clip(frames[:1], "HWC", sampling=EVERY).frames) == 1
+
+
 def test_every_way_in_gives_the_same_clip():
     frames = np.random.default_rng(0).integers(0, 256, (5, 12, 16, 3), dtype=np.uint8)
     fchw = frames.transpose(0, 3, 1, 2)
@@ -75,7 +127,10 @@ def test_every_way_in_gives_the_same_clip():
         fchw,
         torch.from_numpy(fchw / 255),
         [Image.fromarray(frame) for frame in frames],
+        [frame.transpose(2, 0, 1) / 255 for frame in frames],
+        [torch.from_numpy(frame.transpose(2, 0, 1) / 255).float() for frame in frames],
         Clip(frames, np.arange(5) / 4),
+        Clip(frames / 255, np.arange(5) / 4),
     ]
     for way in ways:
         clip = read_clip(way, sampling=EVERY, fps=4.0)
@@ -124,13 +179,29 @@ def test_sampling_is_in_order_and_within_bounds(num_frames, fps, max_frames, rat
         (np.zeros((3, 4, 5), np.int64), "image", "type int64"),
         (Image.new("RGB", (0, 4)), "image", "zero pixels"),
         ([], "video", "no frame"),
-        (np.zeros((0, 3, 4, 4), np.uint8), "video", "no pixel"),
+        (np.zeros((0, 3, 4, 4), np.uint8), "video", "no frame"),
+        (np.zeros((2, 3, 0, 4), np.uint8), "video", "no pixel"),
         (np.zeros((3, 4, 4), np.uint8), "video", r"expected \(F, C, H, W\)"),
         ([Image.new("RGB", (4, 4)), Image.new("RGB", (5, 4))], "video", "different sizes"),
         (b"no picture", "image", "cannot be decoded"),
         (b"no clip", "video", "cannot be decoded"),
         (Clip(np.zeros((0, 4, 4, 3), np.uint8), np.zeros(0)), "video", "no frame"),
-        ([np.zeros((3, 4, 4)), np.zeros((3, 5, 4))], "video", "give frames of one shape"),
+        (
+            Clip(np.zeros((2, 3, 4, 4), np.uint8), np.zeros(2)),
+            "video",
+            r"shape \(2, 3, 4, 4\); expected \(F, H, W, C\)",
+        ),
+        (Clip(np.zeros((2, 4, 4, 3), np.int32), np.arange(2.0)), "video", "type int32"),
+        (Clip(np.zeros((2, 4, 4, 3), np.uint8), np.arange(3.0)), "video", r"times_s of shape \(3,\)"),
+        (Clip(np.zeros((2, 4, 4, 3), np.uint8), np.array(["0", "1"])), "video", "type <U1"),
+        (Clip(np.zeros((2, 4, 4, 3), np.uint8), np.array([0.0, np.nan])), "video", r"times_s\[1\]=nan; give seconds"),
+        (Clip(np.zeros((2, 4, 4, 3), np.uint8), np.array([0.5, 0.25])), "video", r"times_s\[1\]=0.25 after 0.5"),
+        ([np.zeros((3, 4, 4)), np.zeros((3, 5, 4))], "video", "different sizes .4x4, then 4x5."),
+        ([np.zeros((3, 4, 4)), np.full((3, 4, 4), 2.0)], "video", "frame 1 of clip.*floats must lie in"),
+        ({"bytes": None, "path": None}, "image", "neither bytes nor path"),
+        ({"bytes": b"no picture", "path": "cat.png"}, "image", "picture 'cat.png' cannot be decoded"),
+        (".", "video", "'.' is not a file"),
+        (".", "image", "'.' cannot be decoded"),
         ("absent.png", "image", "'absent.png' does not exist"),
         ("absent.mp4", "video", "'absent.mp4' does not exist"),
     ],
@@ -190,16 +261,36 @@ def test_clips_broken_anywhere_are_media_errors(tmp_path):
     assert unknown != whole
     with pytest.raises(MediaError):
         read_clip(unknown, sampling=EVERY)
+
+
+def clip_bytes(tmp_path, name: str) -> bytes:
+    write_clip(tmp_path / name, 12, fps=10)
+    return (tmp_path / name).read_bytes()
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "AVIF", "GIF", "mp4", "mkv"])
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of what it mends
+def test_broken_bytes_are_read_or_named(tmp_path, format):
+    """About 1 s for mp4: decoders raise what they please on bytes that were cut or changed (AVIF: RuntimeError)."""
     rng = np.random.default_rng(0)
-    for _ in range(40):
-        broken = bytearray(whole)
-        for place in rng.integers(0, len(broken), 20):
-            broken[place] = int(rng.integers(256))
-        with contextlib.suppress(MediaError):
-            read_clip(bytes(broken), sampling=EVERY)
+    noise = Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
+    kind = "video" if format in ("mp4", "mkv") else "image"
+    whole = clip_bytes(tmp_path, f"whole.{format}") if kind == "video" else encoded(noise, format)
+    read_media(whole, kind, sampling=EVERY)
+    reasons = []
+    for trial in range(60):
+        broken = bytearray(whole[: int(rng.integers(len(whole)))] if trial % 3 == 0 else whole)
+        for place in rng.integers(0, max(1, len(broken)), 8 if trial % 3 else 0):
+            broken[place if trial % 2 else place % 400] = int(rng.integers(256))
+        try:
+            read_media(bytes(broken), kind, sampling=EVERY)
+        except MediaError as error:
+            reasons.append(str(error))
+    assert len(reasons) > 10
+    assert all("given as builtins.bytes" in reason and len(reason.splitlines()) == 1 for reason in reasons)
 
 
-@pytest.mark.parametrize("fps", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
 def test_frames_a_second_are_above_zero(fps):
     with pytest.raises(MediaError, match="fps="):
         read_clip(np.zeros((2, 3, 4, 4), np.uint8), sampling=EVERY, fps=fps)

@@ -45,12 +45,12 @@ def test_agreement_and_weights_from_judged_pairs():
     assert found["total"].accuracy.value == 1.0  # redder is better, and alignment is a number
     assert found["alignment"].accuracy.value == 1.0
     assert found["quality (as people judged it)"].accuracy.value == 0.0  # people said the contrary of quality
-    fitted = fit_on_pairs(pairs, num_bootstrap=5)
+    fitted = fit_on_pairs(pairs)
     assert fitted.weights[0] > 0
     assert fitted.cv_accuracy == 1.0
 
 
-def test_a_dimension_that_the_checklist_has_not_is_said():
+def test_a_dimension_that_is_not_in_the_checklist_is_named():
     items = reds(2)
     preferences = [Preference(p, items[0], items[1], 1.0, p, {"qualty": 1.0}) for p in ("p", "q")]
     pairs = judge_pairs(VisionReward(CountingJudge(), "image"), preferences)

@@ -210,3 +210,12 @@ def test_our_own_answers(tmp_path):
     (tmp_path / "own.jsonl").write_text(json.dumps({"answers": {"clarity_1": True}}))
     with pytest.raises(PreferenceError, match="no media"):
         read_annotations(tmp_path / "own.jsonl", "image")
+
+
+@pytest.mark.parametrize(
+    "content", ["5", "[1, 2]", '["text"]', '[{"prompt": 7, "a": "x", "b": "y", "preferred": "a"}]']
+)
+def test_json_of_another_kind_is_named(tmp_path, content):
+    (tmp_path / "pairs.json").write_text(content)
+    with pytest.raises(PreferenceError, match=r"pairs\.json"):
+        read_preferences(tmp_path / "pairs.json", "jsonl")

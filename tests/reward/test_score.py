@@ -291,7 +291,7 @@ def test_a_checklist_and_a_judge_must_fit():
     with pytest.raises(ValueError, match="2 items but 1 prompts"):
         VisionReward(RedJudge(), "image").score([None, None], ["a"])
     with pytest.raises(ChecklistError, match="granularity='dimenson'"):
-        VisionReward(RedJudge(), "image").score([Image.new("RGB", (8, 8))], "a").by("dimenson")  # type: ignore[arg-type]
+        VisionReward(RedJudge(), "image").score([Image.new("RGB", (8, 8))], "a").by("dimenson")
 
 
 @given(st.integers(1, 40), st.integers(0, 1000))
@@ -317,8 +317,8 @@ def test_what_is_no_list_of_items_is_said():
         with pytest.raises(RewardError, match="give a list"):
             reward.score(one, "a")
     with pytest.raises(RewardError, match="on_error='ignore'"):
-        reward.score([image], "a", on_error="ignore")  # type: ignore[arg-type]
+        reward.score([image], "a", on_error="ignore")
     assert reward.score((image for _ in range(2)), "a").total.shape == (2,)
     assert reward.score([], []).total.shape == (0,)
-    scores = reward.score([image, image], ["a", None], on_error="record")  # type: ignore[list-item]
+    scores = reward.score([image, image], ["a", None], on_error="record")
     assert "prompt is None" in scores.failures[1]

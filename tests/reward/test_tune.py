@@ -118,5 +118,5 @@ def test_what_cannot_be_taught_is_said(tmp_path):
         tune(judge, one_sided, load_checklist("image"), tmp_path)
     with pytest.raises(RewardError, match="about videos"):
         tune(judge, annotations(4, "video"), load_checklist("video"), tmp_path)
-    with pytest.raises(RewardError, match="no multiple"):
+    with pytest.raises(RewardError, match="not a multiple"):
         tune(judge, annotations(4), load_checklist("image"), tmp_path, TuneSettings(batch_size=5, micro_batch_size=2))
