@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from diffusers.training_utils import cast_training_params
+from jaxtyping import Float
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
+from torch import Tensor
 
 from mpo import MpoError
 from mpo.models.families import Family, denoiser_of, find_family
@@ -19,7 +21,7 @@ from mpo.recipe import Train
 def add_lora(pipeline: Any, settings: Train) -> Any:
     """Freeze the pipeline, add a LoRA (B = 0, so that policy equals reference) to its denoiser and return that.
 
-    The LoRA's own weights are float32 and the only ones that require gradients. A's draw depends on the seed alone.
+    The LoRA's own weights are float32 and the only ones that require gradients. The random values of A depend on the seed alone.
     """
     denoiser = denoiser_of(pipeline)
     for component in pipeline.components.values():
@@ -33,7 +35,7 @@ def add_lora(pipeline: Any, settings: Train) -> Any:
 
 
 def inject_lora(denoiser: Any, family: Family, settings: Train) -> None:
-    """Put a LoRA into the family's layers, or the recipe's. Raises MpoError where there are none of these names."""
+    """Put a LoRA into the family's layers, or the recipe's. Raises MpoError if no layer has such a name."""
     targets = list(settings.lora_targets or family.lora_targets(denoiser))
     config = LoraConfig(
         r=settings.rank,
@@ -48,14 +50,14 @@ def inject_lora(denoiser: Any, family: Family, settings: Train) -> None:
         ) from error
 
 
-def lora_state(denoiser: Any) -> dict[str, torch.Tensor]:
+def lora_state(denoiser: Any) -> dict[str, Float[Tensor, "..."]]:
     """The LoRA's weights under peft's names, on the CPU."""
     state = get_peft_model_state_dict(denoiser, save_embedding_layers=False)
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
 def load_lora(denoiser: Any, file: Path) -> None:
-    """Set the weights of a LoRA that `add_lora` added. Raises MpoError where the file fits it not."""
+    """Set the weights of a LoRA that `add_lora` added. Raises MpoError if the file does not match the model's LoRA."""
     state = load_file(file)
     differing = sorted(state.keys() ^ lora_state(denoiser).keys())
     if differing:

@@ -45,7 +45,7 @@ def make_samples(
 
     Batches are cut at fixed places, since rounding depends on a batch's make-up: a batch of which any picture is
     missing is sampled whole and only the missing ones are written. `load` gives the pipeline when it is needed.
-    in_step: all processes sample equally many batches, as they must where each forward gathers weights from all.
+    lockstep: all processes sample equally many batches, as they must where each forward gathers weights from all.
     """
     batches = []
     for _, alike in groupby(sorted(samples, key=lambda sample: sample.size or ()), key=lambda sample: sample.size):
