@@ -8,8 +8,7 @@ import torch
 
 from mpo import MpoError
 from mpo.models.acceleration import check_attention
-from mpo.models.families import family_of_class
-from mpo.models.loading import _readable, load_index, resolve
+from mpo.models.loading import _readable, family_of_index, load_index, resolve
 from mpo.models.lora import inject_lora
 from mpo.models.noise import check_scheduler
 from mpo.recipe import Recipe
@@ -23,7 +22,7 @@ def check_model(recipe: Recipe) -> None:
     """
     model = recipe.model
     index = load_index(model)
-    family = _family(index)
+    family = family_of_index(index)
     multiple = size_multiple(index)
     for width, height in model.sizes or ():
         if width % multiple or height % multiple:
@@ -45,11 +44,7 @@ def check_model(recipe: Recipe) -> None:
 
 def size_multiple(index: Mapping[str, Any]) -> int:
     """Of what number of pixels the model's pictures take multiples. Raises MpoError where the family is unknown."""
-    return getattr(_family(index), "SIZE_MULTIPLE", 8)
-
-
-def _family(index: Mapping[str, Any]) -> Any:
-    return family_of_class(str(index["_class_name"]))
+    return getattr(family_of_index(index), "SIZE_MULTIPLE", 8)
 
 
 def distilled_guidance(recipe: Recipe, denoiser_config: Mapping[str, Any]) -> float | None:

@@ -1,7 +1,7 @@
 """Loading a diffusion model: the shipped one by name, a folder, or a hub id."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from mpo import MpoError
 from mpo.models import EMBEDDED
-from mpo.models.checks import _family
+from mpo.models.families import family_of_class
 from mpo.recipe import Model
 from mpo.runtime.processes import this_device
 
@@ -24,6 +24,11 @@ def resolve(model: Model) -> str:
 
 class ModelNotFoundError(MpoError):
     """A folder or hub id that holds no pipeline, or a hub that does not answer."""
+
+
+def family_of_index(index: Mapping[str, Any]) -> Any:
+    """The family of a pipeline's index. Raises MpoError listing those known."""
+    return family_of_class(str(index["_class_name"]))
 
 
 def load_index(model: Model) -> dict[str, Any]:
@@ -52,7 +57,7 @@ def load_pipeline(model: Model, *, without: Sequence[str] = (), device: str | No
     without: parts that are not needed and not loaded, "denoiser" or "text_encoders". device: None = this process's.
     """
     index = load_index(model)
-    _family(index)  # or an error that lists those known
+    family_of_index(index)  # or an error that lists those known
     names = [name for name in index if not name.startswith("_")]
     groups = {
         "denoiser": [name for name in names if name in ("unet", "transformer")],
