@@ -44,7 +44,7 @@ def check_scheduler(scheduler: Any, settings: Train, *, counts_tokens: bool) -> 
         )
     if config.get("prediction_type") not in ("epsilon", "v_prediction"):
         raise MpoError(
-            f"the model's scheduler {name} has prediction_type={config.get('prediction_type')!r}, which cannot be trained; use a model with epsilon or v_prediction"
+            f"the model's scheduler {name} with prediction_type={config.get('prediction_type')!r} cannot be trained; use a model with epsilon or v_prediction"
         )
     if settings.timestep_shift is not None:
         raise MpoError(f"train.timestep_shift={settings.timestep_shift} is used by flow models alone; remove it")

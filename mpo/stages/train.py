@@ -192,7 +192,7 @@ def average_gradients(parameters: Sequence[torch.nn.Parameter], accelerator: Acc
         gradient.copy_(mean.view_as(gradient))
 
 
-def sorted_halves(values: Sequence[Float[Tensor, " 2B"]]) -> Float[Tensor, "2 B"]:
+def sorted_halves(values: Sequence[Float[Tensor, " _"]]) -> Float[Tensor, "2 B"]:
     """Values of batches, each the chosen's then the rejected's -> the chosen's of all above the rejected's of all."""
     return torch.cat([value.view(2, -1) for value in values], dim=1)
 

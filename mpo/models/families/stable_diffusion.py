@@ -20,7 +20,7 @@ def encode_prompts(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) ->
     return {"encoder_hidden_states": embeddings}
 
 
-def encode_media(pipeline: StableDiffusionPipeline, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B c *hw"]:
+def encode_media(pipeline: Any, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B c *hw"]:
     return encode_latents(pipeline.vae, pixels)
 
 
