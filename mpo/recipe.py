@@ -160,7 +160,8 @@ class Train(Section):
     timestep_mean: float = 0.0  # logit_normal only (arXiv 2403.03206, section 3.1)
     timestep_std: Positive = 1.0  # logit_normal only
     timestep_range: tuple[float, float] = (0.0, 1.0)  # shares of the schedule, 0 = no noise; the others are not trained
-    timestep_shift: Positive = 1.0  # flow models only; above 1 = more noise (arXiv 2403.03206, eq. 23)
+    timestep_shift: Positive | None = None  # flow models only; above 1 = more noise (arXiv 2403.03206, eq. 23);
+    # None = the scheduler's own, by resolution where it samples so
     num_draws: Count | None = None  # of noise and timestep for a pair, used in turn; None = a new one at each passing
     error_weighting: Literal["none", "min_snr"] = "none"  # arXiv 2303.09556
     snr_gamma: Positive = 5.0  # min_snr only; 5 is the paper's
@@ -174,7 +175,9 @@ class Train(Section):
     alpha: Positive
     lora_targets: tuple[str, ...] | None = None  # None = the family's attention projections
     optimizer: str = "AdamW"  # a class of torch.optim, or "AdamW8bit" (bitsandbytes)
-    optimizer_options: dict[str, Any] = Field(default_factory=dict)  # such as betas: [0.9, 0.99]
+    optimizer_options: dict[str, Any] = Field(
+        default_factory=dict
+    )  # others of its arguments, such as betas: [0.9, 0.99]
     weight_decay: NonNegative = 0.0
     max_grad_norm: Positive = 1.0
     max_error_ratio: Annotated[float, Field(gt=1)] = (
@@ -215,6 +218,18 @@ class Train(Section):
         low, high = self.timestep_range
         if not 0 <= low < high <= 1:
             raise ValueError(f"timestep_range={[low, high]} must rise within [0, 1]")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_have_one_home(self) -> "Train":
+        remedies = {
+            "params": "the parameters are the LoRA's; remove it",
+            "lr": "set train.learning_rate instead",
+            "weight_decay": "set train.weight_decay instead",
+        }
+        for name, remedy in remedies.items():
+            if name in self.optimizer_options:
+                raise ValueError(f"optimizer_options.{name}: {remedy}")
         return self
 
     @model_validator(mode="after")

@@ -34,7 +34,7 @@ def check_model(recipe: Recipe) -> None:
     with _readable(model):
         scheduler = scheduler_class.from_pretrained(resolve(model), subfolder="scheduler", revision=model.revision)
         config = denoiser_class.load_config(resolve(model), subfolder=name, revision=model.revision)
-    check_scheduler(scheduler, recipe.train)
+    check_scheduler(scheduler, recipe.train, counts_tokens=hasattr(family, "num_tokens"))
     distilled_guidance(recipe, config)
     with torch.device("meta"):  # its layers, without their weights
         denoiser = denoiser_class.from_config(config)

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from diffusers.training_utils import cast_training_params
+from jaxtyping import Float
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from mpo import MpoError
 from mpo.models.families import Family, denoiser_of, find_family
@@ -20,7 +22,7 @@ from mpo.recipe import Train
 def add_lora(pipeline: Any, settings: Train) -> Any:
     """Freeze the pipeline, add a LoRA (B = 0, so that policy equals reference) to its denoiser and return that.
 
-    The LoRA's own weights are float32 and the only ones that require gradients. A's draw depends on the seed alone.
+    The LoRA's own weights are float32 and the only ones that require gradients. The random values of A depend on the seed alone.
     """
     denoiser = denoiser_of(pipeline)
     for component in pipeline.components.values():
@@ -53,7 +55,7 @@ def lora_config(denoiser: Any, family: Family, settings: Train) -> LoraConfig:
     )
 
 
-def read_lora(file: Path) -> dict[str, torch.Tensor]:
+def read_lora(file: Path) -> dict[str, Float[Tensor, "..."]]:
     """Weights under peft's names. Raises MpoError if the file is damaged."""
     try:
         return load_file(file)
@@ -61,7 +63,7 @@ def read_lora(file: Path) -> dict[str, torch.Tensor]:
         raise MpoError(f"{file} cannot be read ({error}); see `mpo status` for the stage to repair") from None
 
 
-def lora_state(denoiser: Any) -> dict[str, torch.Tensor]:
+def lora_state(denoiser: Any) -> dict[str, Float[Tensor, "..."]]:
     """The LoRA's weights under peft's names, on the CPU."""
     state = get_peft_model_state_dict(denoiser, save_embedding_layers=False)
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}

@@ -1,15 +1,17 @@
 """Noise: at which level each draw of the training stream is, and what it makes of latents.
 
-Diffusion models (DDPM's arithmetic) have whole timesteps; flow models have x_s = (1 - s) x + s noise, s in (0, 1),
-and timestep 1000 s (arXiv 2403.03206, section 2).
+Diffusion models have whole timesteps t and x_t = sqrt(a_t) x + sqrt(1 - a_t) noise, where a_t is the scheduler's own
+`alphas_cumprod` (arXiv 2006.11239, eq. 4). Flow models have x_s = (1 - s) x + s noise, s in [0, 1], and timestep 1000 s
+(arXiv 2403.03206, section 2).
 """
 
+# B latents, c channels of latents, hw: their other axes, height and width for pictures
+
+import math
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler
-from diffusers.training_utils import compute_snr
-from jaxtyping import Float
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 
 from mpo import MpoError
@@ -26,32 +28,74 @@ def is_flow(scheduler: Any) -> bool:
     )
 
 
-def check_scheduler(scheduler: Any, settings: Train) -> None:
-    """Raises MpoError for a scheduler whose noise cannot be trained on, and for settings that it has no use for."""
-    if is_flow(scheduler):
-        return
+def check_scheduler(scheduler: Any, settings: Train, *, counts_tokens: bool) -> None:
+    """Raises MpoError for a scheduler whose noise cannot be trained on, and for settings that it has no use for.
+
+    counts_tokens: whether the family says how many tokens latents become, which a shift by resolution depends on.
+    """
     name, config = type(scheduler).__name__, scheduler.config
-    if "sigma_data" in config or "beta_start" not in config:  # EDM scales what the network sees, and predicts otherwise
+    if is_flow(scheduler):
+        _check_flow(name, config, settings, counts_tokens)
+        return
+    # EDM has a schedule of sigmas alone: it scales what the network sees, and predicts otherwise.
+    if "sigma_data" in config or not hasattr(scheduler, "alphas_cumprod"):
         raise MpoError(
             f"the model's scheduler {name} has no schedule of betas; use a model with epsilon or v_prediction"
         )
-    if config.prediction_type not in ("epsilon", "v_prediction"):
+    if config.get("prediction_type") not in ("epsilon", "v_prediction"):
         raise MpoError(
-            f"scheduler prediction_type={config.prediction_type!r} cannot be trained; use a model with epsilon or v_prediction"
+            f"the model's scheduler {name} with prediction_type={config.get('prediction_type')!r} cannot be trained; use a model with epsilon or v_prediction"
         )
-    if settings.timestep_shift != 1:
+    if settings.timestep_shift is not None:
         raise MpoError(f"train.timestep_shift={settings.timestep_shift} is used by flow models alone; remove it")
+
+
+def _check_flow(name: str, config: Any, settings: Train, counts_tokens: bool) -> None:
+    if ("shift" not in config and "flow_shift" not in config) or "stages" in config or config.get("invert_sigmas"):
+        raise MpoError(
+            f"the model's scheduler {name} has flow sigmas of its own kind, which cannot be trained; use a model with FlowMatchEulerDiscreteScheduler"
+        )
+    if config.get("use_dynamic_shifting") and settings.timestep_shift is None and not counts_tokens:
+        raise MpoError(
+            f"the model's scheduler {name} shifts timesteps by resolution (use_dynamic_shifting), which this model's pipeline does not; set train.timestep_shift"
+        )
 
 
 def num_train_timesteps(scheduler: Any) -> int:
     return scheduler.config.num_train_timesteps
 
 
-def draw_timestep(settings: Train, scheduler: Any, generator: torch.Generator) -> int | float:
+def timestep_shift(settings: Train, scheduler: Any, num_tokens: int | None) -> float:
+    """The factor a that moves a flow's share s to a s / (1 + (a - 1) s): the recipe's, else what the scheduler samples with.
+
+    num_tokens: tokens that the latents become in the network; schedulers that shift by resolution need it.
+    Left out is what depends on the number of sampling steps: `shift_terminal`, Karras and other spacings.
+    """
+    if settings.timestep_shift is not None:
+        return settings.timestep_shift
+    config = scheduler.config
+    if not config.get("use_dynamic_shifting"):
+        return float(config["shift"] if "shift" in config else config["flow_shift"])
+    assert num_tokens is not None  # refused by check_scheduler
+    from diffusers.pipelines.flux.pipeline_flux import calculate_shift  # late: it takes text encoders along
+
+    mu = calculate_shift(
+        num_tokens,
+        config.get("base_image_seq_len", 256),
+        config.get("max_image_seq_len", 4096),
+        config.get("base_shift", 0.5),
+        config.get("max_shift", 1.15),
+    )
+    return mu if config.get("time_shift_type") == "linear" else math.exp(mu)
+
+
+def draw_timestep(
+    settings: Train, scheduler: Any, generator: torch.Generator, num_tokens: int | None = None
+) -> int | float:
     """A whole timestep in [0, T), or for a flow a real one in [0, T].
 
-    `timestep_range` gives the shares of the schedule that are trained. A flow's share s is moved by `timestep_shift`
-    a to a s / (1 + (a - 1) s) (arXiv 2403.03206, eq. 23).
+    `timestep_range` gives the shares of the schedule that are trained. A flow's share is then shifted
+    (arXiv 2403.03206, eq. 23), for which num_tokens is as in `timestep_shift`.
     """
     total = num_train_timesteps(scheduler)
     logit = torch.zeros(())
@@ -65,8 +109,8 @@ def draw_timestep(settings: Train, scheduler: Any, generator: torch.Generator) -
             else torch.rand((), generator=generator)
         )
         s = low + (high - low) * float(share)
-        s = settings.timestep_shift * s / (1 + (settings.timestep_shift - 1) * s)
-        return total * s
+        a = timestep_shift(settings, scheduler, num_tokens)
+        return total * a * s / (1 + (a - 1) * s)
     first, last = (round(share * total) for share in settings.timestep_range)
     last = max(last, first + 1)
     if settings.timestep_sampling == "uniform":
@@ -75,43 +119,53 @@ def draw_timestep(settings: Train, scheduler: Any, generator: torch.Generator) -
 
 
 def diffusion_noise(
-    pipeline: Any, latents: Float[Tensor, "B ..."], noise: Float[Tensor, "B ..."], timesteps: Tensor
-) -> tuple[Float[Tensor, "B ..."], Float[Tensor, "B ..."]]:
-    """Latents, noise, timesteps (B,) -> noisy latents and the target: the noise, or v. Raises MpoError for others."""
-    # The pipeline's scheduler may be one that only samples; DDPM's arithmetic is the same for all of them.
-    scheduler: Any = DDPMScheduler.from_config(pipeline.scheduler.config)
-    noisy = scheduler.add_noise(latents, noise, timesteps)
+    pipeline: Any, latents: Float[Tensor, "B c *hw"], noise: Float[Tensor, "B c *hw"], timesteps: Int[Tensor, " B"]
+) -> tuple[Float[Tensor, "B c *hw"], Float[Tensor, "B c *hw"]]:
+    """Noisy latents and the target: the noise, or v = sqrt(a) noise - sqrt(1 - a) latents (arXiv 2202.00512, section 4).
+
+    Not by the scheduler's own `add_noise`: many samplers' put out another scale, and look up the steps of their last
+    sampling. Arithmetic is in float32 at least, the result in the latents' precision.
+    """
+    scheduler = pipeline.scheduler
+    a = _alphas(scheduler, timesteps, latents.dtype).view(-1, *[1] * (latents.dim() - 1))
+    signal, spread = a.sqrt(), (1 - a).sqrt()
+    noisy = (signal * latents + spread * noise).to(latents.dtype)
     match scheduler.config.prediction_type:
         case "epsilon":
             return noisy, noise
         case "v_prediction":
-            return noisy, scheduler.get_velocity(latents, noise, timesteps)
+            return noisy, (signal * noise - spread * latents).to(latents.dtype)
         case other:
             raise AssertionError(other)  # refused by check_scheduler
 
 
+def _alphas(scheduler: Any, timesteps: Int[Tensor, " B"], dtype: torch.dtype) -> Float[Tensor, " B"]:
+    """The scheduler's cumulative products, with its rescaling and shifts, in `dtype` or float32."""
+    return scheduler.alphas_cumprod.to(timesteps.device, torch.promote_types(dtype, torch.float32))[timesteps]
+
+
 def flow_noise(
-    pipeline: Any, latents: Float[Tensor, "B ..."], noise: Float[Tensor, "B ..."], timesteps: Tensor
-) -> tuple[Float[Tensor, "B ..."], Float[Tensor, "B ..."]]:
-    """Latents, noise, timesteps (B,) in [0, T] -> (1 - s) latents + s noise, and the velocity noise - latents."""
+    pipeline: Any, latents: Float[Tensor, "B c *hw"], noise: Float[Tensor, "B c *hw"], timesteps: Real[Tensor, " B"]
+) -> tuple[Float[Tensor, "B c *hw"], Float[Tensor, "B c *hw"]]:
+    """Timesteps in [0, T] -> (1 - s) latents + s noise, and the velocity noise - latents."""
     s = _flow_share(pipeline.scheduler, timesteps).view(-1, *[1] * (latents.dim() - 1)).to(latents)
     return (1 - s) * latents + s * noise, noise - latents
 
 
-def _flow_share(scheduler: Any, timesteps: Tensor) -> Tensor:
+def _flow_share(scheduler: Any, timesteps: Real[Tensor, " B"]) -> Float[Tensor, " B"]:
     return timesteps / num_train_timesteps(scheduler)
 
 
-def error_weights(scheduler: Any, timesteps: Tensor, settings: Train) -> Float[Tensor, " B"]:
-    """Weights of denoising errors at their timesteps (B,)."""
+def error_weights(scheduler: Any, timesteps: Real[Tensor, " B"], settings: Train) -> Float[Tensor, " B"]:
+    """Weights of denoising errors at their timesteps, in [0, 1], float32."""
     if settings.error_weighting == "none":
         return torch.ones_like(timesteps, dtype=torch.float32)
     if is_flow(scheduler):
         s = _flow_share(scheduler, timesteps).float()
         snr, prediction_type = ((1 - s) / s).square(), "flow"
     else:
-        snr = compute_snr(scheduler, timesteps)
-        prediction_type = scheduler.config.prediction_type
+        a = _alphas(scheduler, timesteps, torch.float32)
+        snr, prediction_type = a / (1 - a), scheduler.config.prediction_type
     return min_snr_weight(snr, gamma=settings.snr_gamma, prediction_type=prediction_type)
 
 
@@ -119,12 +173,13 @@ def min_snr_weight(snr: Float[Tensor, " B"], *, gamma: float, prediction_type: s
     """Min-SNR weights of denoising errors (arXiv 2303.09556, eq. 8): min(snr, gamma) times what turns them to errors in x_0.
 
     That is 1 / snr for "epsilon" and 1 / (snr + 1) for "v_prediction". For "flow", x_0 = x_s - s v and
-    s = 1 / (1 + sqrt(snr)), so s^2.
+    s = 1 / (1 + sqrt(snr)), so s^2. snr in [0, inf], both ends included: at 0, pure noise, they are 1, 0 and 0 (as the
+    limits are); at inf, no noise, all are 0.
     """
     capped = snr.clamp(max=gamma)
     match prediction_type:
         case "epsilon":
-            return capped / snr
+            return (gamma / snr).clamp(max=1)
         case "v_prediction":
             return capped / (snr + 1)
         case "flow":

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from mpo import MpoError
 from mpo.data.encoded import EncodedPairs
-from mpo.models.families import Conditioning, Family
+from mpo.models.families import Conditioning, Family, count_tokens
 from mpo.models.noise import draw_timestep
 from mpo.recipe import Train
 from mpo.runtime.seeds import derive_seed
@@ -51,21 +51,26 @@ def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     return _permutations[key]
 
 
-def draw_noise(settings: Train, draw: Draw, shape: Sequence[int], scheduler: Any) -> tuple[Tensor, int | float]:
-    """The noise and timestep that both of a pair share, from (seed, pair, repetition) alone."""
+def draw_noise(
+    settings: Train, draw: Draw, shape: Sequence[int], scheduler: Any, num_tokens: int | None = None
+) -> tuple[Float[Tensor, "..."], int | float]:
+    """The noise and timestep that both of a pair share, from (seed, pair, repetition) alone.
+
+    num_tokens: of latents of this shape in the network; needed where the scheduler shifts timesteps by resolution.
+    """
     generator = torch.Generator().manual_seed(derive_seed("noise", settings.seed, draw.pair, draw.repetition))
-    timestep = draw_timestep(settings, scheduler, generator)
+    timestep = draw_timestep(settings, scheduler, generator, num_tokens)
     return torch.randn(tuple(shape), generator=generator), timestep
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B draws of one latent shape: the chosen, then the rejected, at the same noises and timesteps."""
+    """B draws of one latent shape: N = 2 B rows, the chosen, then the rejected, at the same noises and timesteps."""
 
-    noisy: Float[Tensor, "2B ..."]  # in the model's precision
-    target: Float[Tensor, "2B ..."]  # float32
-    timesteps: Float[Tensor, " 2B"]
-    conditioning: Conditioning  # each (2B, ...)
+    noisy: Float[Tensor, "N c *hw"]  # in the model's precision
+    target: Float[Tensor, "N c *hw"]  # float32
+    timesteps: Real[Tensor, " N"]  # whole numbers, or for a flow real ones
+    conditioning: Conditioning  # each of N rows
 
 
 class Batches:
@@ -105,7 +110,9 @@ class Batches:
         if self.guidance_scale is not None:
             conditioning["guidance"] = torch.full((len(ids),), self.guidance_scale, device=self.device)
         scheduler = self.pipeline.scheduler
-        drawn = [draw_noise(self.settings, draw, latents.shape[1:], scheduler) for draw in draws]
+        shape = latents.shape[1:]
+        num_tokens = count_tokens(self.family, shape)
+        drawn = [draw_noise(self.settings, draw, shape, scheduler, num_tokens) for draw in draws]
         noise = torch.stack([noise for noise, _ in drawn] * 2).to(self.device)
         timesteps = torch.tensor([timestep for _, timestep in drawn] * 2, device=self.device)
         # In float32: bfloat16 rounds a schedule's first alphas to 1, so that no noise at all would be added.

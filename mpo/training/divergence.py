@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from statistics import median
+from typing import Any
 
 from mpo import MpoError
 from mpo.recipe import Train
@@ -12,12 +13,19 @@ NUM_SMOOTHED = 20  # steps over which growing errors are looked for
 
 
 def refuse_divergence(
-    history: Sequence[dict], settings: Train, pairs: Sequence[dict], draws: Sequence[Draw], *, scaled: bool
+    history: Sequence[dict[str, Any]],
+    settings: Train,
+    pairs: Sequence[dict[str, Any]],
+    draws: Sequence[Draw],
+    *,
+    scaled: bool,
 ) -> None:
     """Raises MpoError where loss or gradient is not finite, or the chosen's errors have grown too far.
 
-    Grown: over the last steps the median error is `max_error_ratio` times the reference's (without a reference, that of
-    the first steps). scaled: a loss scaler skips steps whose gradient overflows, so that they are no failure.
+    Grown: over the last steps the median error is above `max_error_ratio` times the reference's (without a reference,
+    that of the first steps). An error that is not finite counts as infinite: growth if the policy's median is, and a
+    failure of the model itself if the reference's is. Two medians of 0 (min-SNR gives pure noise no weight) are no growth;
+    one that leaves 0 is. scaled: a loss scaler skips steps whose gradient overflows, so that they are no failure.
     """
     now = history[-1]
     ids = ", ".join(str(pairs[draw.pair]["pair_id"]) for draw in draws[:8]) + (" ..." if len(draws) > 8 else "")
@@ -32,10 +40,20 @@ def refuse_divergence(
         raise MpoError(
             f"train: no gradient of the last {NUM_SMOOTHED} steps was finite, so none was taken; set train.mixed_precision=bf16 or model.dtype=float32"
         )
-    before = recent if settings.objective != "mapo" else history[:NUM_SMOOTHED]
-    ratio = median(m["chosen_error"] for m in recent) / median(m["reference_error"] for m in before)
-    if ratio > settings.max_error_ratio:
+    before = _median_error(recent if settings.objective != "mapo" else history[:NUM_SMOOTHED], "reference_error")
+    error = _median_error(recent, "chosen_error")
+    if before == math.inf:
+        raise MpoError(
+            f"train: at step {now['step'] - 1} most denoising errors of the untuned model are not finite; set model.dtype=float32 or train.mixed_precision=bf16"
+        )
+    if error > settings.max_error_ratio * before:
+        ratio = error / before if before else math.inf
         raise MpoError(
             f"train: at step {now['step'] - 1} the denoising error of the chosen is {ratio:.2f} times what it was before training (train.max_error_ratio={settings.max_error_ratio}): the model is coming apart; "
             "lower train.learning_rate, or raise train.max_error_ratio to go on regardless"
         )
+
+
+def _median_error(records: Sequence[dict[str, Any]], key: str) -> float:
+    """In [0, inf]; what is no number counts as inf, since it has no place in an order."""
+    return median(math.inf if math.isnan(record[key]) else record[key] for record in records)

@@ -71,7 +71,7 @@ def denoising_errors(pipeline: Any, family: Family, inputs: Sequence[Batch]) -> 
     return halves([denoising_error(p, b.target) for p, b in zip(predictions, inputs, strict=True)])
 
 
-def halves(values: Sequence[Float[Tensor, " 2B"]]) -> Float[Tensor, "2 B"]:
+def halves(values: Sequence[Float[Tensor, " _"]]) -> Float[Tensor, "2 B"]:
     """Values of batches, each the chosen's then the rejected's -> the chosen's of all above the rejected's of all."""
     return torch.cat([value.view(2, -1) for value in values], dim=1)
 

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
+# B pairs; a denoising error is a mean over the other axes of latents, in [0, inf)
+
 METHODS = {
     "dpo": "Diffusion-DPO (arXiv 2311.12908)",
     "ipo": "IPO (arXiv 2310.12036) on denoising errors",
@@ -43,14 +45,14 @@ def denoising_error(prediction: Float[Tensor, "B ..."], target: Float[Tensor, "B
 
 @dataclass(frozen=True)
 class Objective:
-    """One of the below with its settings fixed."""
+    """A loss of this module with its settings fixed."""
 
     needs_reference: bool
     loss: Callable[..., PreferenceLoss]  # (policy_chosen, policy_rejected[, reference_chosen, reference_rejected])
 
 
 def find_objective(name: str, *, beta: float, label_smoothing: float = 0.0) -> Objective:
-    """By name: "dpo", "ipo", "hinge" or "mapo". Raises KeyError for another."""
+    """By name, a key of METHODS. Raises KeyError for another."""
     return {
         "dpo": Objective(True, partial(diffusion_dpo, beta=beta, label_smoothing=label_smoothing)),
         "ipo": Objective(True, partial(diffusion_ipo, beta=beta)),
@@ -104,9 +106,9 @@ def diffusion_ipo(
     *,
     beta: float,
 ) -> PreferenceLoss:
-    """IPO (arXiv 2310.12036, eq. 17) on denoising errors: the log-ratios' gap is drawn to 1 / (2 beta), not beyond.
+    """IPO (arXiv 2310.12036, eq. 17) on denoising errors: the gap of log-ratios is pulled to 1 / (2 beta), not beyond.
 
-    Multiplied by beta squared, so that its size does not hang on beta: (margin - 1/2)^2, 1/4 before the first step.
+    Multiplied by beta squared, so that its size does not depend on beta: (margin - 1/2)^2, 1/4 before the first step.
     """
     errors = policy_chosen, policy_rejected, reference_chosen, reference_rejected
     chosen, rejected = implicit_rewards(*errors, beta=beta)
@@ -140,10 +142,13 @@ def mapo(
 
 
 def _phi(error: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """X / (exp(x) - 1) at x = error / 2: falls from 1 at no error."""
+    """Bernoulli's function x / (exp(x) - 1) at x = error / 2 >= 0: falls from 1 at no error to 0."""
     x = error / 2
-    safe = torch.where(x.abs() < 1e-6, torch.ones_like(x), x)
-    return torch.where(x.abs() < 1e-6, 1 - x / 2, safe / torch.expm1(safe))
+    small = x < 1e-2  # where the quotient's derivative would be the difference of two large numbers
+    taylor = 1 - x / 2 + x.square() / 12 - x.square().square() / 720
+    safe = torch.where(small, 1.0, x)  # torch.where's gradient is not a number where the branch not taken has none
+    quotient = safe * torch.exp(-safe) / -torch.expm1(-safe)  # exp(-x): exp(x) is infinite from x = 89 in float32
+    return torch.where(small, taylor, quotient)
 
 
 def with_sft(outcome: PreferenceLoss, policy_chosen: Float[Tensor, " B"], weight: float) -> PreferenceLoss:

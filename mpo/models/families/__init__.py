@@ -3,43 +3,73 @@
 The family is found from the class of the pipeline that the model's folder or hub id names.
 """
 
+# B items, C channels, H x W pixels, c channels of latents, hw: their other axes, height and width for pictures
+
+import importlib
 import importlib.util
 import inspect
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-import torch
+from jaxtyping import Float, Real, Shaped
+from torch import Tensor
 
 from mpo import MpoError
 
-Conditioning = dict[str, torch.Tensor]  # each (B, ...): what `predict` takes beside the noisy latents
+Conditioning = dict[str, Shaped[Tensor, "B ..."]]  # what `predict` takes beside the noisy latents
 
 
+@runtime_checkable
 class Family(Protocol):
-    """The five functions. A module with these names is a family."""
+    """The five functions. A module with these names is a family; it may also have members of `FamilyOptions`."""
 
     def encode_prompts(self, pipeline: Any, prompts: Sequence[str]) -> Conditioning:
-        """B prompts -> tensors (B, ...), equal to what the pipeline itself conditions on."""
+        """B prompts -> tensors of B rows, equal to what the pipeline itself conditions on."""
         ...
 
-    def encode_media(self, pipeline: Any, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels (B, C, H, W) in [0, 1] -> latents as the denoiser sees them (B, c, h, w)."""
+    def encode_media(self, pipeline: Any, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B c *hw"]:
+        """Pixels in [0, 1] -> latents as the denoiser sees them."""
         ...
 
     def add_noise(
-        self, pipeline: Any, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents, noise (B, c, h, w), timesteps (B,) -> noisy latents and the target of the prediction, same shape."""
+        self,
+        pipeline: Any,
+        latents: Float[Tensor, "B c *hw"],
+        noise: Float[Tensor, "B c *hw"],
+        timesteps: Real[Tensor, " B"],
+    ) -> tuple[Float[Tensor, "B c *hw"], Float[Tensor, "B c *hw"]]:
+        """Noisy latents, and the target of the prediction."""
         ...
 
     def predict(
-        self, pipeline: Any, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
-    ) -> torch.Tensor:
-        """The denoiser's prediction (B, c, h, w), without guidance."""
+        self,
+        pipeline: Any,
+        noisy: Float[Tensor, "B c *hw"],
+        timesteps: Real[Tensor, " B"],
+        conditioning: Conditioning,
+    ) -> Float[Tensor, "B c *hw"]:
+        """The denoiser's prediction, without guidance."""
         ...
 
     def lora_targets(self, denoiser: Any) -> list[str]:
         """Names of the modules that a LoRA adapts unless the recipe says otherwise."""
+        ...
+
+
+class FamilyOptions(Protocol):
+    """What a family may have besides; the comments and docstrings say what holds without it."""
+
+    SIZE_MULTIPLE: int  # of pixels, which width and height must be; without it 8, an autoencoder's
+
+    def num_tokens(self, latent_shape: Sequence[int]) -> int:
+        """How many tokens latents of a shape (c, ...) become in the network.
+
+        Schedulers that shift timesteps by resolution ask. Without it, they are refused unless the recipe gives a shift.
+        """
+        ...
+
+    def sampling_arguments(self, guidance_scale: float, num_prompts: int) -> dict[str, Any]:
+        """Guidance as the pipeline's call names it; without it `guidance_scale`."""
         ...
 
 
@@ -52,6 +82,12 @@ FAMILIES = {
     "PixArtSigmaPipeline": "mpo.models.families.pixart_sigma",
     "QwenImagePipeline": "mpo.models.families.qwen_image",
 }
+
+
+def count_tokens(family: Any, latent_shape: Sequence[int]) -> int | None:
+    """Tokens that latents of a shape (c, ...) become; None = the family does not say."""
+    own = getattr(family, "num_tokens", None)
+    return own(latent_shape) if own else None
 
 
 def find_family(pipeline: Any) -> Family:
@@ -74,7 +110,7 @@ def family_of_class(class_name: str) -> Any:
 
 
 def denoiser_name(pipeline: Any) -> str:
-    """Under which name the pipeline holds the network that is tuned: "unet" or "transformer"."""
+    """The name of the pipeline's network that is tuned: "unet" or "transformer"."""
     return "unet" if hasattr(pipeline, "unet") else "transformer"
 
 
@@ -82,10 +118,10 @@ def denoiser_of(pipeline: Any) -> Any:
     return getattr(pipeline, denoiser_name(pipeline))
 
 
-def encode_latents(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """Pixels (B, C, H, W) in [0, 1] -> latents (B, c, h, w), shifted and scaled as the denoiser sees them."""
+def encode_latents(vae: Any, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B c *hw"]:
+    """Pixels in [0, 1] -> latents, shifted and scaled as the denoiser sees them."""
     encoded = vae.encode(pixels.to(vae.device, vae.dtype) * 2 - 1)
-    # The mode, not a draw: encoding a picture twice gives the same latents.
+    # The mode, not a sample: encoding a picture twice gives the same latents.
     if hasattr(encoded, "latent_dist"):
         latents = encoded.latent_dist.mode()
     else:

@@ -6,15 +6,16 @@ The families hand over latents (B, c, h, w); they are packed to patches just bef
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from diffusers import FluxPipeline
+from jaxtyping import Float, Real
+from torch import Tensor
 
 from mpo.models.families import Conditioning
 from mpo.models.families.stable_diffusion import encode_media
-from mpo.models.families.stable_diffusion_3 import SIZE_MULTIPLE, lora_targets
+from mpo.models.families.stable_diffusion_3 import SIZE_MULTIPLE, lora_targets, num_tokens
 from mpo.models.noise import flow_noise as add_noise
 
-__all__ = ["SIZE_MULTIPLE", "add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
+__all__ = ["SIZE_MULTIPLE", "add_noise", "encode_media", "encode_prompts", "lora_targets", "num_tokens", "predict"]
 
 
 def encode_prompts(pipeline: FluxPipeline, prompts: Sequence[str]) -> Conditioning:
@@ -25,8 +26,8 @@ def encode_prompts(pipeline: FluxPipeline, prompts: Sequence[str]) -> Conditioni
 
 
 def predict(
-    pipeline: FluxPipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
-) -> torch.Tensor:
+    pipeline: FluxPipeline, noisy: Float[Tensor, "B c *hw"], timesteps: Real[Tensor, " B"], conditioning: Conditioning
+) -> Float[Tensor, "B c *hw"]:
     """`conditioning["guidance"]` (B,) is taken by a network that has guidance distilled into it."""
     batch, _, height, width = noisy.shape
     text = conditioning["encoder_hidden_states"]
@@ -42,12 +43,12 @@ def predict(
     return unpack(pipeline, patches, height, width)
 
 
-def pack(pipeline: Any, latents: torch.Tensor) -> torch.Tensor:
-    """(B, c, h, w) -> patches (B, h w / 4, 4 c), by the pipeline's own code."""
+def pack(pipeline: Any, latents: Float[Tensor, "B c h w"]) -> Float[Tensor, "B h*w//4 4*c"]:
+    """To 2x2 patches, by the pipeline's own code."""
     return pipeline._pack_latents(latents, *latents.shape)
 
 
-def unpack(pipeline: Any, patches: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """The inverse, of latents (h, w)."""
+def unpack(pipeline: Any, patches: Float[Tensor, "B n d"], height: int, width: int) -> Float[Tensor, "B d//4 *hw"]:
+    """The inverse; height and width of the latents. Qwen-Image keeps an axis of one frame before them."""
     scale = pipeline.vae_scale_factor
     return pipeline._unpack_latents(patches, height * scale, width * scale, scale)

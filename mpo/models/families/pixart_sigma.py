@@ -1,9 +1,10 @@
-"""PixArt-Sigma: `PixArtSigmaPipeline`. Epsilon; the network also says a variance, which training leaves alone."""
+"""PixArt-Sigma: `PixArtSigmaPipeline`. Epsilon; the network also predicts a variance, which is not trained."""
 
 from collections.abc import Sequence
 
-import torch
 from diffusers import PixArtSigmaPipeline
+from jaxtyping import Float, Real
+from torch import Tensor
 
 from mpo.models.families import Conditioning, encode_masked_prompts
 from mpo.models.families.stable_diffusion import encode_media, lora_targets
@@ -23,8 +24,11 @@ def encode_prompts(pipeline: PixArtSigmaPipeline, prompts: Sequence[str]) -> Con
 
 
 def predict(
-    pipeline: PixArtSigmaPipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
-) -> torch.Tensor:
+    pipeline: PixArtSigmaPipeline,
+    noisy: Float[Tensor, "B c *hw"],
+    timesteps: Real[Tensor, " B"],
+    conditioning: Conditioning,
+) -> Float[Tensor, "B c *hw"]:
     prediction = pipeline.transformer(
         noisy,
         encoder_hidden_states=conditioning["encoder_hidden_states"],

@@ -1,6 +1,6 @@
 """Qwen-Image: `QwenImagePipeline`. A flow; prompts of any length under a mask; latents in 2x2 patches, as with FLUX.1.
 
-Its autoencoder is one of clips: a picture is a clip of one frame, which is taken off before training.
+Its autoencoder is made for clips: a picture is a clip of one frame, and that axis is removed before training.
 """
 
 from collections.abc import Sequence
@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from diffusers import QwenImagePipeline
+from jaxtyping import Float, Real
+from torch import Tensor
 
 from mpo.models.families import Conditioning, call_default
 from mpo.models.families.flux import pack, unpack
-from mpo.models.families.stable_diffusion_3 import SIZE_MULTIPLE, lora_targets
+from mpo.models.families.stable_diffusion_3 import SIZE_MULTIPLE, lora_targets, num_tokens
 from mpo.models.noise import flow_noise as add_noise
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "encode_media",
     "encode_prompts",
     "lora_targets",
+    "num_tokens",
     "predict",
     "sampling_arguments",
 ]
@@ -33,7 +36,7 @@ def encode_prompts(pipeline: QwenImagePipeline, prompts: Sequence[str]) -> Condi
     return {"encoder_hidden_states": embeddings, "encoder_hidden_states_mask": mask}
 
 
-def encode_media(pipeline: QwenImagePipeline, pixels: torch.Tensor) -> torch.Tensor:
+def encode_media(pipeline: QwenImagePipeline, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B c *hw"]:
     vae: Any = pipeline.vae
     frames = (pixels.to(vae.device, vae.dtype) * 2 - 1).unsqueeze(2)
     latents = vae.encode(frames).latent_dist.mode()
@@ -45,8 +48,11 @@ def encode_media(pipeline: QwenImagePipeline, pixels: torch.Tensor) -> torch.Ten
 
 
 def predict(
-    pipeline: QwenImagePipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
-) -> torch.Tensor:
+    pipeline: QwenImagePipeline,
+    noisy: Float[Tensor, "B c *hw"],
+    timesteps: Real[Tensor, " B"],
+    conditioning: Conditioning,
+) -> Float[Tensor, "B c *hw"]:
     batch, _, height, width = noisy.shape
     mask = conditioning["encoder_hidden_states_mask"]
     patches = pipeline.transformer(

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from diffusers import SanaPipeline
+from jaxtyping import Float, Real
+from torch import Tensor
 
 from mpo.models.families import Conditioning, encode_masked_prompts
 from mpo.models.families.stable_diffusion import encode_media, lora_targets
@@ -20,8 +21,8 @@ def encode_prompts(pipeline: SanaPipeline, prompts: Sequence[str]) -> Conditioni
 
 
 def predict(
-    pipeline: SanaPipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
-) -> torch.Tensor:
+    pipeline: SanaPipeline, noisy: Float[Tensor, "B c *hw"], timesteps: Real[Tensor, " B"], conditioning: Conditioning
+) -> Float[Tensor, "B c *hw"]:
     config: Any = pipeline.transformer.config
     return pipeline.transformer(
         noisy,

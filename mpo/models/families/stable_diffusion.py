@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from diffusers import StableDiffusionPipeline
+from jaxtyping import Float, Real
+from torch import Tensor
 
 from mpo.models.families import Conditioning, encode_latents
 from mpo.models.noise import diffusion_noise as add_noise
@@ -19,13 +20,16 @@ def encode_prompts(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) ->
     return {"encoder_hidden_states": embeddings}
 
 
-def encode_media(pipeline: StableDiffusionPipeline, pixels: torch.Tensor) -> torch.Tensor:
+def encode_media(pipeline: Any, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B c *hw"]:
     return encode_latents(pipeline.vae, pixels)
 
 
 def predict(
-    pipeline: StableDiffusionPipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
-) -> torch.Tensor:
+    pipeline: StableDiffusionPipeline,
+    noisy: Float[Tensor, "B c *hw"],
+    timesteps: Real[Tensor, " B"],
+    conditioning: Conditioning,
+) -> Float[Tensor, "B c *hw"]:
     return pipeline.unet(noisy, timesteps, encoder_hidden_states=conditioning["encoder_hidden_states"]).sample
 
 

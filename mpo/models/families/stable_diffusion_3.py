@@ -3,16 +3,23 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from diffusers import StableDiffusion3Pipeline
+from jaxtyping import Float, Real
+from torch import Tensor
 
 from mpo.models.families import Conditioning
 from mpo.models.families.stable_diffusion import encode_media
 from mpo.models.noise import flow_noise as add_noise
 
-__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
+__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "num_tokens", "predict"]
 
 SIZE_MULTIPLE = 16  # of pixels: the autoencoder's 8, and patches of 2x2
+
+
+def num_tokens(latent_shape: Sequence[int]) -> int:
+    """Patches of 2x2."""
+    _, height, width = latent_shape
+    return (height // 2) * (width // 2)
 
 
 def encode_prompts(pipeline: StableDiffusion3Pipeline, prompts: Sequence[str]) -> Conditioning:
@@ -26,8 +33,11 @@ def encode_prompts(pipeline: StableDiffusion3Pipeline, prompts: Sequence[str]) -
 
 
 def predict(
-    pipeline: StableDiffusion3Pipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
-) -> torch.Tensor:
+    pipeline: StableDiffusion3Pipeline,
+    noisy: Float[Tensor, "B c *hw"],
+    timesteps: Real[Tensor, " B"],
+    conditioning: Conditioning,
+) -> Float[Tensor, "B c *hw"]:
     return pipeline.transformer(
         hidden_states=noisy,
         timestep=timesteps,

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from diffusers import StableDiffusionXLPipeline
+from jaxtyping import Float, Real
+from torch import Tensor
 
 from mpo.models.families import Conditioning, encode_latents
 from mpo.models.families.stable_diffusion import lora_targets
@@ -24,7 +26,7 @@ def encode_prompts(pipeline: StableDiffusionXLPipeline, prompts: Sequence[str]) 
     return {"encoder_hidden_states": embeddings, "text_embeds": pooled}
 
 
-def encode_media(pipeline: StableDiffusionXLPipeline, pixels: torch.Tensor) -> torch.Tensor:
+def encode_media(pipeline: StableDiffusionXLPipeline, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B c *hw"]:
     vae: Any = pipeline.vae
     if vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False):  # overflows in half precision
         vae.to(torch.float32)
@@ -35,8 +37,11 @@ def encode_media(pipeline: StableDiffusionXLPipeline, pixels: torch.Tensor) -> t
 
 
 def predict(
-    pipeline: StableDiffusionXLPipeline, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
-) -> torch.Tensor:
+    pipeline: StableDiffusionXLPipeline,
+    noisy: Float[Tensor, "B c *hw"],
+    timesteps: Real[Tensor, " B"],
+    conditioning: Conditioning,
+) -> Float[Tensor, "B c *hw"]:
     height, width = (side * pipeline.vae_scale_factor for side in noisy.shape[-2:])
     time_ids = noisy.new_tensor([[height, width, 0, 0, height, width]]).repeat(len(noisy), 1)
     return pipeline.unet(
