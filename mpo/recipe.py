@@ -190,9 +190,8 @@ class Train(Section):
         None  # a folder for the reference's errors, which other runs may share; None = not kept
     )
     checkpoint_interval_steps: Count  # interval
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
 
-    _sequences = field_validator("lora_targets", "timestep_range", "trackers", mode="before")(_tuples)
+    _sequences = field_validator("lora_targets", "timestep_range", mode="before")(_tuples)
 
     @model_validator(mode="after")
     def _settings_are_used(self) -> "Train":
@@ -240,6 +239,29 @@ class Validation(Section):
     patience: Count | None = None  # stop after so many validations without a new best; None = train to the end
 
 
+WandbName = Annotated[str, Field(pattern=r"^[^/\\#?%:]{1,128}$")]  # characters that wandb refuses in names and ids
+
+
+class Tracking(Section):
+    """Where training's curves and sample pictures are shown, beside the run's own logs."""
+
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()  # () = the run's own logs alone
+    project: WandbName = "mpo"  # wandb's project; TensorBoard's folder below RUN/trackers
+    entity: str | None = None  # wandb's user or team; None = the default of the account
+    name: str | None = None  # of the run in wandb; None = the recipe's
+    tags: tuple[str, ...] = ()  # of the run in wandb
+    run_id: WandbName | None = None  # wandb's; None = made once and kept, so that a resumed run goes on in the same one
+
+    _sequences = field_validator("trackers", "tags", mode="before")(_tuples)
+
+    @model_validator(mode="after")
+    def _settings_are_used(self) -> "Tracking":
+        fields = ("entity", "name", "tags", "run_id")
+        unused = [(getattr(self, name) and "wandb" not in self.trackers, name, "tracker 'wandb'") for name in fields]
+        refuse_unused([(self.project != "mpo" and not self.trackers, "project", "trackers"), *unused])
+        return self
+
+
 class Evaluate(Section):
     """Tuned against base on the held-out prompts, at paired seeds."""
 
@@ -265,6 +287,7 @@ class Recipe(Section):
     select: Select
     train: Train
     validation: Validation | None = None  # None = the last checkpoint is the result
+    tracking: Tracking = Field(default_factory=Tracking)
     evaluate: Evaluate
 
     @model_validator(mode="after")

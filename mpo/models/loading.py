@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from mpo import MpoError
 from mpo.models import EMBEDDED
-from mpo.models.checks import _family
+from mpo.models.families import family_of_class
 from mpo.recipe import Model
 from mpo.runtime.processes import this_device
 
@@ -52,7 +52,7 @@ def load_pipeline(model: Model, *, without: Sequence[str] = (), device: str | No
     without: parts that are not needed and not loaded, "denoiser" or "text_encoders". device: None = this process's.
     """
     index = load_index(model)
-    _family(index)  # or an error that lists those known
+    family_of_class(str(index["_class_name"]))  # or an error that lists those known
     names = [name for name in index if not name.startswith("_")]
     groups = {
         "denoiser": [name for name in names if name in ("unet", "transformer")],

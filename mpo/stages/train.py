@@ -56,7 +56,7 @@ def train(folder: str | Path) -> None:
     AcceleratorState._reset_state()  # a process may train twice, at another precision
     accelerator = Accelerator(
         mixed_precision=settings.mixed_precision,
-        log_with=list(settings.trackers) or None,
+        log_with=list(recipe.tracking.trackers) or None,
         project_dir=run.trackers,
     )
     micro = micro_batch_size(settings, accelerator.num_processes)

@@ -257,15 +257,3 @@ def test_targets_that_do_not_exist_are_named(fields, tmp_path):
     with pytest.raises(MpoError, match=r"lora_targets=\['to_nothing'\] cannot be adapted"):
         run_recipe(parse_recipe(fields, source="small"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_trackers_write_their_files(fields, tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    fields["train"] |= {"trackers": ["tensorboard", "wandb"], "num_steps": 2}
-    run_recipe(
-        parse_recipe(fields, source="small"),
-        tmp_path / "run",
-        stages=("generate", "score", "select", "encode", "train"),
-    )
-    assert list((tmp_path / "run" / "trackers").rglob("events.out.tfevents.*"))
-    assert list((tmp_path / "run" / "trackers").rglob("*.wandb"))
