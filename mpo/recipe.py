@@ -42,12 +42,33 @@ def _tuples(value: Any) -> Any:
 class Model(Section):
     """The diffusion model that is tuned."""
 
-    path: str  # "embedded", a folder, or a hub id
-    revision: str | None = None  # None = the hub's default branch
+    path: str  # "embedded", a folder, a hub id, or one .safetensors file
+    config: str | None = (
+        None  # one file only: a diffusers pipeline's folder or hub id, for the configuration and for parts
+    )
+    # that the file lacks; None = the hub id that diffusers recognizes in the file
+    revision: str | None = None  # of the hub id; None = the hub's default branch
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     sizes: tuple[tuple[Count, Count], ...] | None = None  # [width, height] in pixels; None = the pipeline's own size
 
     _sequences = field_validator("sizes", mode="before")(_tuples)
+
+    @property
+    def is_one_file(self) -> bool:
+        """Whether all weights are in one file, in the layout of the model's authors."""
+        return self.path.endswith(".safetensors")
+
+    @field_validator("path")
+    @classmethod
+    def _no_pickle(cls, value: str) -> str:
+        if value.endswith((".ckpt", ".pt", ".pth", ".bin", ".pkl")):
+            raise ValueError("a pickle can run any code when it is read; convert it to .safetensors first")
+        return value
+
+    @model_validator(mode="after")
+    def _config_is_used(self) -> "Model":
+        refuse_unused([(self.config and not self.is_one_file, "config", "a path to one .safetensors file")])
+        return self
 
     @field_validator("sizes")
     @classmethod

@@ -14,6 +14,7 @@ from mpo.models.checks import check_model
 from mpo.models.loading import ModelNotFoundError, load_pipeline
 from mpo.recipe import parse_recipe
 from mpo.run import run_recipe
+from mpo.runtime.hub import OfflineError
 from tests.conftest import TRAIN_PROMPTS, build_pipeline
 from tests.mpo.families.pipelines import build
 
@@ -49,7 +50,7 @@ def test_no_safety_checker_paints_pictures_black(fields, tmp_path):
         ("stable_diffusion_xl", {"train": {"timestep_shift": 3.0}}, "timestep_shift=3.0 is used by flow models alone"),
         ("stable_diffusion_3", {"train": {"distilled_guidance": 3.5}}, "has no guidance distilled in; remove it"),
         ("flux", {"train": {"lora_targets": ["to_nothing"]}}, r"lora_targets=\['to_nothing'\] cannot be adapted"),
-        ("sana", {"train": {"attention": "xformers"}}, "cannot take the place of this model's Sana.*Linear"),
+        ("sana", {"train": {"attention": "xformers"}}, "cannot replace this model's Sana.*Linear"),
         ("stable_diffusion", {"train": {"batch_size": 4, "micro_batch_size": 4}}, None),
         ("stable_diffusion_3", {"train": {"lora_targets": ["to_q"], "attention": "xformers"}}, None),
         ("flux", {"train": {"timestep_shift": 3.0}}, None),
@@ -93,5 +94,8 @@ def test_steps_that_cannot_be_dealt_out_are_named_before_anything_is_written(fie
 
 def test_a_model_that_is_not_there_is_named(fields):
     fields["model"]["path"] = "nobody/nothing"
-    with pytest.raises(ModelNotFoundError, match=r"model.path='nobody/nothing' cannot be loaded"):
+    with pytest.raises(OfflineError, match=r"model.path='nobody/nothing': the hub cannot be reached \(offline\?\)"):
+        check_model(parse_recipe(fields, source="small"))
+    fields["model"]["path"] = "./nothing"
+    with pytest.raises(ModelNotFoundError, match=r"model.path='./nothing' cannot be loaded"):
         check_model(parse_recipe(fields, source="small"))

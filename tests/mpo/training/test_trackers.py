@@ -133,7 +133,8 @@ def test_wandb_settings_files_name_the_server_and_the_mode(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mode", "words"), [("on", "WANDB_MODE='on' is unknown; use one of online"), ("online", "no key for https://api.wan")]
+    ("mode", "words"),
+    [("on", "WANDB_MODE='on' is unknown; use one of online"), ("online", "no key for https://api.wan")],
 )
 def test_a_mode_that_would_fail_or_ask_on_the_terminal_is_refused(mode, words, fields, monkeypatch):
     fields["tracking"] = {"trackers": ["wandb"]}
