@@ -101,7 +101,7 @@ def test_a_file_that_lacks_a_part_is_one_line(one_file, config_folder, tmp_path)
     """As with files of a network alone; the part comes from the configuration's folder if its weights are there."""
     weights = {name: value for name, value in load_file(one_file).items() if not name.startswith("cond_stage_model")}
     save_file(weights, tmp_path / "part.safetensors")
-    with pytest.raises(MpoError, match="model.safetensors.*weights that the file lacks") as error:
+    with pytest.raises(MpoError, match=r"part\.safetensors.*weights that the file lacks") as error:
         load_pipeline(Model(path=str(tmp_path / "part.safetensors"), config=str(config_folder)))
     assert "\n" not in str(error.value)
     build_pipeline().save_pretrained(tmp_path / "whole")
