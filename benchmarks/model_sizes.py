@@ -47,11 +47,23 @@ def parts_of(spec: dict[str, Any]) -> Parts:
     return Parts(spec["pipeline"], build_spec(spec["denoiser"]), build_spec(spec["vae"]), encoders)
 
 
+def rounded(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry of the table: as many digits as a reader can use."""
+    work = {name: round(value, 4 if name == "text" else 3) for name, value in entry["tmac"].items()}
+    return {
+        **entry,
+        "parameters": {name: round(value, 1) for name, value in entry["parameters"].items()},
+        "lora_millions": round(entry["lora_millions"], 3),
+        "tmac": work,
+        "activations_gb": {name: round(value, 2) for name, value in entry["activations_gb"].items()},
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", help="hub ids; default: all, and the judges")
     names, known = parser.parse_args().models, configs()
-    tables: dict[str, Any] = {"models": {name: count(parts_of(known[name])) for name in names or known}}
+    tables: dict[str, Any] = {"models": {name: rounded(count(parts_of(known[name]))) for name in names or known}}
     if not names:
         judges = configs("judges").items()
         tables["judges"] = {name: {"parameters": round(millions(build_spec(spec)), 1)} for name, spec in judges}

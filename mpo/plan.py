@@ -4,6 +4,7 @@ No weights are loaded. Memory and time follow from parameters, activations and m
 own configuration (mpo/models/costs.py). They are estimates: what allocators and kernels add is not in them.
 """
 
+import copy
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -90,10 +91,10 @@ def _costs(recipe: Recipe, notes: list[str]) -> dict[str, Any] | None:
     try:
         parts = build_parts(recipe.model)
         same = next((entry for entry in table.values() if entry["digest"] == parts.digest()), None)
-        counted = same or count(build_parts(recipe.model))
+        denoiser = copy.deepcopy(parts.denoiser)  # counting puts a LoRA of its own into the other
         with torch.device("meta"):
-            inject_lora(parts.denoiser, family_of_class(parts.pipeline_class), recipe.train)
-        return {**counted, "trained_millions": trained_millions(parts.denoiser)}
+            inject_lora(denoiser, family_of_class(parts.pipeline_class), recipe.train)
+        return {**(same or count(parts)), "trained_millions": trained_millions(denoiser)}
     except OfflineError:
         entry = table.get(recipe.model.path)
         if entry is None:

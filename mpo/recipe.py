@@ -1,7 +1,8 @@
 """A recipe: every number of an alignment run, typed, frozen, on one page of YAML."""
 
+import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -407,13 +408,19 @@ def _lay_over(fields: dict[str, Any], setting: str) -> None:
     for section in sections:
         if not isinstance(target.get(section), dict):
             raise RecipeError(
-                f"--set {setting!r}: the recipe has no section {section!r}; it has: {', '.join(k for k, v in fields.items() if isinstance(v, dict))}"
+                f"--set {setting!r}: the recipe has no section {section!r}{suggestion(section, target)}; it has: {', '.join(k for k, v in target.items() if isinstance(v, dict)) or 'none here'}"
             )
         target = target[section]
     try:
         target[last] = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         raise RecipeError(f"--set {setting!r}: the value is not YAML; quote it") from None
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean ...?" for a name that is nearly a known one, else nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _explain(error: ValidationError) -> str:
@@ -425,7 +432,8 @@ def _explain(error: ValidationError) -> str:
         for part in first["loc"][:-1]:
             annotation = section.model_fields[str(part)].annotation
             section = next(a for a in (annotation, *get_args(annotation)) if hasattr(a, "model_fields"))
-        return f"{place} is unknown; known here: {', '.join(section.model_fields)}"
+        guess = suggestion(str(first["loc"][-1]), section.model_fields)
+        return f"{place} is unknown{guess}; known here: {', '.join(section.model_fields)}"
     if first["type"] == "missing":
         return f"{place} is missing; give it a value"
     message = first["msg"].removeprefix("Value error, ")
