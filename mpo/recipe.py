@@ -406,9 +406,11 @@ def _lay_over(fields: dict[str, Any], setting: str) -> None:
     *sections, last = key.split(".")
     target = fields
     for section in sections:
+        if target is fields and section in Recipe.model_fields and target.get(section) is None:
+            target[section] = {}  # a section that the file leaves out
         if not isinstance(target.get(section), dict):
             raise RecipeError(
-                f"--set {setting!r}: the recipe has no section {section!r}{suggestion(section, target)}; it has: {', '.join(k for k, v in target.items() if isinstance(v, dict)) or 'none here'}"
+                f"--set {setting!r}: the recipe has no section {section!r}{suggestion(section, Recipe.model_fields if target is fields else target)}; it has: {', '.join(k for k, v in target.items() if isinstance(v, dict)) or 'none here'}"
             )
         target = target[section]
     try:
@@ -418,7 +420,7 @@ def _lay_over(fields: dict[str, Any], setting: str) -> None:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean ...?" for a name that is nearly a known one, else nothing."""
+    """Words for an error that end in the known name nearest to this one; empty if none is near."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 

@@ -18,6 +18,12 @@ def test_settings_that_are_nearly_right_get_a_suggestion(setting, words):
     assert words in str(error.value)
 
 
+def test_a_section_that_the_file_leaves_out_can_be_set():
+    assert load_recipe("quickstart", ["tracking.trackers=[tensorboard]"]).tracking.trackers == ("tensorboard",)
+    with pytest.raises(RecipeError, match="validation"):
+        load_recipe("quickstart", ["validation.patience=3"])
+
+
 def test_a_field_of_a_file_gets_one_too_and_a_strange_one_none(fields):
     fields["generate"]["num_candidate"] = 4
     with pytest.raises(RecipeError, match=r"generate\.num_candidate is unknown; did you mean 'num_candidates'\?"):
