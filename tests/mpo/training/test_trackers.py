@@ -79,7 +79,7 @@ def test_a_limited_number_of_pictures_with_captions_go_to_both(fields, pictures,
     assert tags == [f"pictures/{k} prompt {k}" for k in range(NUM_PICTURES)]
     (third,) = events.Images("pictures/3 prompt 3")
     assert (third.step, third.width, third.height) == (5, 4, 6)
-    copied = sorted((tmp_path / "trackers").glob("wandb/offline-run-*-mine/files/media/images/pictures_5_*.png"))
+    copied = sorted((tmp_path / "trackers").glob("wandb/offline-run-*-mine/files/media/images/pictures_*.png"))
     assert len(copied) == NUM_PICTURES
     assert {int(np.asarray(Image.open(file))[0, 0, 0]) for file in copied} == {20 * k for k in range(NUM_PICTURES)}
 
