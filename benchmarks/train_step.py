@@ -148,7 +148,7 @@ def prepare(folder: Path, shape: Shape, settings: dict[str, Any], num_steps: int
         "warmup_steps": 0,
         "checkpoint_interval_steps": 10_000,
     }
-    changes |= {"lora_targets": "null", "trackers": "[]", "beta": 2000, **settings}
+    changes |= {"lora_targets": "null", "beta": 2000, **settings}
     recipe = load_recipe(
         "quickstart", [f"model.path={folder / 'model'}", *(f"train.{k}={v}" for k, v in changes.items())]
     )

@@ -70,8 +70,9 @@ def run(
         if source:
             raise MpoError("--from does not go with --dry-run, which plans the whole run; leave out either")
         from mpo.plan import describe
+        from reward.judges.loading import count_parameters
 
-        typer.echo(describe(loaded, folder))
+        typer.echo(describe(loaded, folder, count_judge=count_parameters))
         return
     with _stopped_by_hand():
         run_recipe(loaded, folder, stages=stages[: stages.index(until) + 1], repair=repair, source=source)

@@ -38,8 +38,8 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "encode": ("model",),
     "train": ("model", "train"),
     "evaluate": ("model", "judge", "evaluate", "train.rank", "train.alpha", "train.lora_targets", "train.ema_decay"),
-    "export": tuple(Recipe.model_fields),  # the card shows the whole recipe
-    "report": tuple(Recipe.model_fields),
+    "export": tuple(name for name in Recipe.model_fields if name != "tracking"),  # the card shows the recipe
+    "report": tuple(name for name in Recipe.model_fields if name != "tracking"),
 }
 # These change when training writes, not what it learns.
 FREE = ("train.checkpoint_interval_steps",)

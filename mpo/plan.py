@@ -1,34 +1,45 @@
-"""What a recipe will do, and what it will take: counts, disk, GPU memory and time, computed and not measured.
+"""What a recipe will do and what it will take: counts, disk, GPU memory and time, computed and not measured.
 
-Nothing is loaded. Memory and time come from counted parameters, activations and multiply-accumulates (model_costs.yaml), so
-they are known for the models named there, and are estimates: allocators, kernels and the judge's own needs are not in.
+No weights are loaded. Memory and time follow from parameters, activations and multiply-accumulates, counted on the model's
+own configuration (mpo/models/costs.py). They are estimates: what allocators and kernels add is not in them.
 """
 
+import copy
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from mpo import MpoError
-from mpo.data.prompts import is_on_hub, read_prompt_sets
+from mpo.data.prompts import read_prompt_sets
 from mpo.models.checks import check_model
-from mpo.models.loading import ModelNotFoundError, resolve
-from mpo.recipe import Prompts, Recipe
+from mpo.models.costs import build_parts, count, trained_millions
+from mpo.models.families import family_of_class
+from mpo.models.lora import inject_lora
+from mpo.recipe import Judging, Prompts, Recipe
 from mpo.run import check_settings, stages_of
+from mpo.runtime.hub import OfflineError
+from reward.errors import RewardError
 
 PEAK_TFLOPS, UTILISATION = 989.0, 0.35  # H100 SXM in bfloat16, dense (NVIDIA's data sheet); a share often reached
 PNG_BYTES_PER_PIXEL = 1.6  # photographs; 3 uncompressed
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-JUDGE_MILLIONS = {"Qwen/Qwen2.5-VL-7B-Instruct": 8292.2}  # parameters, counted on its classes
+QUANTIZED_BYTES = {"8bit": 1.0, "4bit": 0.5}  # bitsandbytes; scales and layers that stay whole are not counted
 RESERVE_GB = 1.5  # CUDA's context and kernels' workspace
 
 
+CountJudge = Callable[[Mapping[str, Any]], int]  # a judge's options -> its parameters; raises RewardError
+
+
 @lru_cache(maxsize=1)
-def facts() -> dict[str, dict[str, Any]]:
+def model_costs() -> dict[str, dict[str, Any]]:
+    """The table of published "models" and "judges", by hub id."""
     return yaml.safe_load(resources.files("mpo").joinpath("model_costs.yaml").read_text("utf-8"))
 
 
@@ -46,26 +57,20 @@ class Step:
     peak_words: str = ""  # when it takes that memory, if not always
 
 
-def plan(recipe: Recipe) -> tuple[list[Step], list[str]]:
-    """The stages, and notes on what could not be checked. Raises ValueError where the recipe cannot run."""
+def plan(recipe: Recipe, *, count_judge: CountJudge | None = None) -> tuple[list[Step], list[str]]:
+    """The stages, and notes on what could not be checked or counted. Raises ValueError if the recipe cannot run.
+
+    count_judge: None = only judges of the table are estimated.
+    """
     notes: list[str] = []
-    counts, prompts = _prompts(recipe.prompts, notes)
+    num_prompts, prompts = _prompts(recipe.prompts, notes)
     check_settings(recipe, prompts)
     try:
         check_model(recipe)
-    except ModelNotFoundError as error:
-        if Path(resolve(recipe.model)).exists():
-            raise
+    except OfflineError as error:
         notes.append(f"not checked: the model. {error}")
-    known = facts().get(recipe.model.path)
-    if known is None:
-        notes.append(f"no estimate of memory and time: {recipe.model.path!r} is not among the models counted so far")
-    steps = _Steps(recipe, counts, known)
-    if recipe.judge.name != "measured":
-        memory = "" if steps.judge_gb else " or memory"
-        notes.append(
-            f"not checked: judge {recipe.judge.name!r}, which loads its weights when it is first asked; no estimate of its time{memory}"
-        )
+    judge_gb = _judge_gb(recipe.judge, count_judge, notes)
+    steps = _Steps(recipe, num_prompts, _costs(recipe, notes), judge_gb)
     return [getattr(steps, stage.replace("-", "_"))() for stage in stages_of(recipe)], notes
 
 
@@ -75,15 +80,70 @@ def _prompts(settings: Prompts, notes: list[str]) -> tuple[dict[str, int], list[
     try:
         sets = dict(zip(sources, read_prompt_sets(settings), strict=True))
         return {name: len(prompts) for name, prompts in sets.items()}, [p for prompts in sets.values() for p in prompts]
-    except MpoError as error:
-        if not any(source is not None and is_on_hub(source) for source in sources.values()):
-            raise
-        notes.append(f"not checked: the prompts, taken to be as many as their limits say. {error}")
+    except OfflineError as error:
+        notes.append(f"not checked: the prompts, whose limits are taken as their numbers. {error}")
     return {name: (source.limit or 0) if source else 0 for name, source in sources.items()}, []
 
 
+def _costs(recipe: Recipe, notes: list[str]) -> dict[str, Any] | None:
+    """An entry as in model_costs.yaml, with the recipe's own LoRA: counted, or the table's if it is of an equal model."""
+    table = model_costs()["models"]
+    try:
+        parts = build_parts(recipe.model)
+        same = next((entry for entry in table.values() if entry["digest"] == parts.digest()), None)
+        denoiser = copy.deepcopy(parts.denoiser)  # counting puts a LoRA of its own into the other
+        with torch.device("meta"):
+            inject_lora(denoiser, family_of_class(parts.pipeline_class), recipe.train)
+        return {**(same or count(parts)), "trained_millions": trained_millions(denoiser)}
+    except OfflineError:
+        entry = table.get(recipe.model.path)
+        if entry is None:
+            notes.append(f"no estimate of memory and time: the configuration of {recipe.model.path!r} cannot be read")
+            return None
+        notes.append(f"memory and time are those of {recipe.model.path} in the table of published models")
+        return {**entry, "trained_millions": entry["lora_millions"] * recipe.train.rank / 16}
+    except (
+        RuntimeError,
+        NotImplementedError,
+        TypeError,
+        AttributeError,
+    ) as error:  # forwards that the meta device lacks
+        notes.append(
+            f"no estimate of memory and time: the model cannot be counted ({' '.join(str(error).split())[:200]})"
+        )
+        return None
+
+
+def _judge_gb(judge: Judging, count_judge: CountJudge | None, notes: list[str]) -> float | None:
+    """GB of the judge's weights on this machine's GPU; None = none, or unknown, which a note then says."""
+    if judge.name == "measured":
+        return None
+    unchecked = (
+        f"not checked: judge {judge.name!r}, which loads its weights when it is first asked; no estimate of its time"
+    )
+    if judge.name == "server":
+        notes.append(f"{unchecked}; its memory is the server's")
+        return None
+    published = model_costs()["judges"].get(str(judge.options.get("model")))
+    millions, reason = None, "its parameters are not counted"
+    if count_judge:
+        try:
+            millions = count_judge(judge.options) / 1e6
+        except RewardError as error:
+            reason = str(error)
+    if millions is None and published:
+        millions = published["parameters"]
+        unchecked += "; its memory is that of the table of published models"
+    notes.append(unchecked if millions else f"{unchecked} or memory ({reason})")
+    if millions is None:
+        return None
+    dtype = str(judge.options.get("dtype")).removeprefix("torch.")
+    width = QUANTIZED_BYTES.get(str(judge.options.get("quantization")), BYTES.get(dtype, 2))  # "auto": mostly bfloat16
+    return millions * width / 1e3
+
+
 def required_disk(steps: list[Step], folder: Path) -> tuple[float, float]:
-    """GB that the run will take, and GB that are free where it is to be."""
+    """GB that the run will take, and GB that are free on the disk of `folder`."""
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     return sum(step.disk_gb or 0 for step in steps), shutil.disk_usage(existing).free / 1e9
 
@@ -91,23 +151,19 @@ def required_disk(steps: list[Step], folder: Path) -> tuple[float, float]:
 class _Steps:
     """One method a stage."""
 
-    def __init__(self, recipe: Recipe, num_prompts: dict[str, int], known: dict | None):
-        self.recipe, self.known = recipe, known
+    def __init__(self, recipe: Recipe, num_prompts: dict[str, int], known: dict | None, judge_gb: float | None):
+        self.recipe, self.known, self.judge_gb = recipe, known, judge_gb
         self.num_train, self.num_heldout, self.num_validation = num_prompts.values()
         self.bytes = BYTES[recipe.model.dtype]
         sizes = recipe.model.sizes or (((known["size"],) * 2,) if known else ((64, 64),))
         self.pixels = sum(w * h for w, h in sizes) / len(sizes)
         self.scale = self.pixels / known["size"] ** 2 if known else 1.0
-        options = recipe.judge.options
-        millions = JUDGE_MILLIONS.get(str(options.get("model")))
-        width = BYTES.get(str(options.get("dtype")).removeprefix("torch."), 2)  # "auto" = as published: bfloat16
-        self.judge_gb = millions and millions * width / 1e3
 
     def _hours(self, tmac: float) -> float:
         return 2 * tmac / (PEAK_TFLOPS * UTILISATION) / 3600
 
     def _sampling(self, count: int, num_steps: int, guidance: float) -> tuple[float | None, float | None]:
-        """Memory and hours of `count` pictures. Guidance that is not distilled takes a second forward a step."""
+        """Memory and hours of `count` pictures. Guidance takes a second forward a step, unless it is distilled."""
         if self.known is None:
             return None, None
         forwards = 1 if guidance <= 1 or "Flux" in self.known["pipeline"] else 2
@@ -169,7 +225,7 @@ class _Steps:
         if self.known is None:
             return Step("train", words)
         parameters, activations = self.known["parameters"], self.known["activations_gb"]
-        lora = self.known["lora_millions"] * t.rank / 16
+        lora = self.known["trained_millions"]
         held = parameters["denoiser"] + parameters["vae"] + (parameters["text_encoders"] if v else 0)
         moments = 2 if t.optimizer == "AdamW8bit" else 8
         kept = activations["checkpointed" if t.gradient_checkpointing else "plain"] * self.scale
@@ -183,7 +239,7 @@ class _Steps:
         )
         judging = held * self.bytes / 1e3 + (self.judge_gb or 0) + RESERVE_GB if v else 0.0
         peak = f" (when the judge validates; else {memory:.0f} GB)" if judging > memory else ""
-        # Forward and, with frozen weights, a backward of about as much; once more where activations are recomputed.
+        # A forward and, since weights are frozen, a backward of about its size; one more if activations are recomputed.
         forwards = 2 + t.gradient_checkpointing + (t.objective != "mapo")
         tmac = t.num_steps * t.batch_size * 2 * forwards * self.known["tmac"]["denoiser"] * self.scale
         hours = self._hours(tmac)
@@ -214,9 +270,9 @@ def figure(value: float) -> str:
     return f"{float(f'{value:.2g}'):g}"
 
 
-def describe(recipe: Recipe, folder: Path) -> str:
-    """The plan as text, with sums."""
-    steps, notes = plan(recipe)
+def describe(recipe: Recipe, folder: Path, *, count_judge: CountJudge | None = None) -> str:
+    """The plan as text, with sums. Raises MpoError if the disk is too small, with the plan before the message."""
+    steps, notes = plan(recipe, count_judge=count_judge)
     lines = []
     for step in steps:
         lines.append(f"{step.stage:<9} {step.words}")
@@ -245,7 +301,7 @@ def describe(recipe: Recipe, folder: Path) -> str:
 
 
 def claims(recipe: Recipe) -> list[str]:
-    """What a shipped recipe says of its needs, in its head."""
+    """The lines in which a shipped recipe's head states its needs."""
     steps, _ = plan(recipe)
     peak = {step.stage: step.memory_gb for step in steps if step.memory_gb is not None}
     hours = {step.stage: step.gpu_hours for step in steps if step.gpu_hours is not None}

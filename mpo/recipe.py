@@ -1,7 +1,8 @@
 """A recipe: every number of an alignment run, typed, frozen, on one page of YAML."""
 
+import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -42,12 +43,33 @@ def _tuples(value: Any) -> Any:
 class Model(Section):
     """The diffusion model that is tuned."""
 
-    path: str  # "embedded", a folder, or a hub id
-    revision: str | None = None  # None = the hub's default branch
+    path: str  # "embedded", a folder, a hub id, or one .safetensors file
+    config: str | None = (
+        None  # one file only: a diffusers pipeline's folder or hub id, for the configuration and for parts
+    )
+    # that the file lacks; None = the hub id that diffusers recognizes in the file
+    revision: str | None = None  # of the hub id; None = the hub's default branch
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     sizes: tuple[tuple[Count, Count], ...] | None = None  # [width, height] in pixels; None = the pipeline's own size
 
     _sequences = field_validator("sizes", mode="before")(_tuples)
+
+    @property
+    def is_one_file(self) -> bool:
+        """Whether all weights are in one file, in the layout of the model's authors."""
+        return self.path.endswith(".safetensors")
+
+    @field_validator("path")
+    @classmethod
+    def _no_pickle(cls, value: str) -> str:
+        if value.endswith((".ckpt", ".pt", ".pth", ".bin", ".pkl")):
+            raise ValueError("a pickle can run any code when it is read; convert it to .safetensors first")
+        return value
+
+    @model_validator(mode="after")
+    def _config_is_used(self) -> "Model":
+        refuse_unused([(self.config and not self.is_one_file, "config", "a path to one .safetensors file")])
+        return self
 
     @field_validator("sizes")
     @classmethod
@@ -193,9 +215,8 @@ class Train(Section):
         None  # a folder for the reference's errors, which other runs may share; None = not kept
     )
     checkpoint_interval_steps: Count  # interval
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
 
-    _sequences = field_validator("lora_targets", "timestep_range", "trackers", mode="before")(_tuples)
+    _sequences = field_validator("lora_targets", "timestep_range", mode="before")(_tuples)
 
     @model_validator(mode="after")
     def _settings_are_used(self) -> "Train":
@@ -255,6 +276,29 @@ class Validation(Section):
     patience: Count | None = None  # stop after so many validations without a new best; None = train to the end
 
 
+WandbName = Annotated[str, Field(pattern=r"^[^/\\#?%:]{1,128}$")]  # characters that wandb refuses in names and ids
+
+
+class Tracking(Section):
+    """Where training's curves and sample pictures are shown, beside the run's own logs."""
+
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()  # () = the run's own logs alone
+    project: WandbName = "mpo"  # wandb's project; TensorBoard's folder below RUN/trackers
+    entity: str | None = None  # wandb's user or team; None = the default of the account
+    name: str | None = None  # of the run in wandb; None = the recipe's
+    tags: tuple[str, ...] = ()  # of the run in wandb
+    run_id: WandbName | None = None  # wandb's; None = made once and kept, so that a resumed run goes on in the same one
+
+    _sequences = field_validator("trackers", "tags", mode="before")(_tuples)
+
+    @model_validator(mode="after")
+    def _settings_are_used(self) -> "Tracking":
+        fields = ("entity", "name", "tags", "run_id")
+        unused = [(getattr(self, name) and "wandb" not in self.trackers, name, "tracker 'wandb'") for name in fields]
+        refuse_unused([(self.project != "mpo" and not self.trackers, "project", "trackers"), *unused])
+        return self
+
+
 class Evaluate(Section):
     """Tuned against base on the held-out prompts, at paired seeds."""
 
@@ -280,6 +324,7 @@ class Recipe(Section):
     select: Select
     train: Train
     validation: Validation | None = None  # None = the last checkpoint is the result
+    tracking: Tracking = Field(default_factory=Tracking)
     evaluate: Evaluate
 
     @model_validator(mode="after")
@@ -376,15 +421,23 @@ def _lay_over(fields: dict[str, Any], setting: str) -> None:
     *sections, last = key.split(".")
     target = fields
     for section in sections:
+        if target is fields and section in Recipe.model_fields and target.get(section) is None:
+            target[section] = {}  # a section that the file leaves out
         if not isinstance(target.get(section), dict):
             raise RecipeError(
-                f"--set {setting!r}: the recipe has no section {section!r}; it has: {', '.join(k for k, v in fields.items() if isinstance(v, dict))}"
+                f"--set {setting!r}: the recipe has no section {section!r}{suggestion(section, Recipe.model_fields if target is fields else target)}; it has: {', '.join(k for k, v in target.items() if isinstance(v, dict)) or 'none here'}"
             )
         target = target[section]
     try:
         target[last] = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         raise RecipeError(f"--set {setting!r}: the value is not YAML; quote it") from None
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Words for an error that end in the known name nearest to this one; empty if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _explain(error: ValidationError) -> str:
@@ -396,7 +449,8 @@ def _explain(error: ValidationError) -> str:
         for part in first["loc"][:-1]:
             annotation = section.model_fields[str(part)].annotation
             section = next(a for a in (annotation, *get_args(annotation)) if hasattr(a, "model_fields"))
-        return f"{place} is unknown; known here: {', '.join(section.model_fields)}"
+        guess = suggestion(str(first["loc"][-1]), section.model_fields)
+        return f"{place} is unknown{guess}; known here: {', '.join(section.model_fields)}"
     if first["type"] == "missing":
         return f"{place} is missing; give it a value"
     message = first["msg"].removeprefix("Value error, ")

@@ -83,11 +83,14 @@ def prepare(
 def _check(recipe: Recipe, run: RunFolder, stages: Sequence[str]) -> PromptSets:
     """Everything that follows from the recipe, the prompts and the model's small files; returns the prompts."""
     from mpo.models.checks import check_model
+    from mpo.training.trackers import check_trackers
 
     if run.folder.exists() and not run.folder.is_dir():
         raise MpoError(f"--output {str(run.folder)!r} is a file; name a folder")
     if run.recipe.exists():
-        held = read_recipe(run.recipe)
+        held = read_recipe(run.recipe).model_copy(
+            update={"tracking": recipe.tracking}
+        )  # which results do not depend on
         if held != recipe:
             raise MpoError(
                 f"--output {str(run.folder)!r} holds a run of another recipe (it differs in {', '.join(_differences(held, recipe))}); use another folder, with --from {run.folder} to take over what they share"
@@ -97,6 +100,8 @@ def _check(recipe: Recipe, run: RunFolder, stages: Sequence[str]) -> PromptSets:
     train, heldout, validation = read_prompts(run, recipe)
     judged = [] if recipe.select.strategy == "given" else train  # the others always are
     check_settings(recipe, [*judged, *heldout, *validation], training="train" in stages)
+    if "train" in stages:
+        check_trackers(recipe)
     check_model(recipe)
     return train, heldout, validation
 

@@ -1,4 +1,4 @@
-"""Prompts: reading them from files and data sets, keeping the sets apart, dropping near-repetitions."""
+"""Prompts: read from files and data sets, kept apart between the sets, near-duplicates dropped."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,13 +7,12 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mpo import MpoError
-from mpo.data.readers import FILES, read_rows
+from mpo.data.readers import read_rows
 from mpo.recipe import Prompts, PromptSource, find_prompts
+from mpo.runtime.hub import OfflineError, is_hub_id, is_offline
 
 PromptSets = tuple[list[str], list[str], list[str]]  # training, held-out, validation
-
-
-BLOCK = 1024  # prompts compared with all those kept at a time
+BLOCK = 1024  # so many prompts at a time are compared with all kept ones
 
 
 def read_prompts(source: PromptSource, *, field: str) -> list[str]:
@@ -35,7 +34,7 @@ def read_prompts(source: PromptSource, *, field: str) -> list[str]:
 
 
 def _texts(source: PromptSource, field: str) -> Iterator[str]:
-    """In the source's order; rows without a text are passed over."""
+    """One text a row, in the source's order; "" for a row without one."""
     path = find_prompts(source.path)
     if path.suffix == ".txt":
         if not path.is_file():
@@ -53,15 +52,15 @@ def _texts(source: PromptSource, field: str) -> Iterator[str]:
         text = row[source.column]
         if text is not None and not isinstance(text, str):
             raise MpoError(
-                f"{field}.column={source.column!r} of {source.path!r} holds other things than text; name another column"
+                f"{field}.column={source.column!r} of {source.path!r} holds something other than text; name another column"
             )
         yield text or ""
 
 
 def read_prompt_sets(settings: Prompts) -> PromptSets:
-    """Training, held-out and validation prompts, which must not share any; near-repetitions dropped from the first.
+    """Training, held-out and validation prompts. Near-duplicates are dropped from the first; sharing a prompt is an error.
 
-    Training or validation prompts are empty where the recipe has none.
+    The training or validation list is empty if the recipe has none.
     """
     heldout = read_prompts(settings.heldout, field="prompts.heldout")
     validation = read_prompts(settings.validation, field="prompts.validation") if settings.validation else []
@@ -79,14 +78,8 @@ def read_prompt_sets(settings: Prompts) -> PromptSets:
     return train, heldout, validation
 
 
-def is_on_hub(source: PromptSource) -> bool:
-    """Whether a source is neither a file nor a folder here."""
-    path = find_prompts(source.path)
-    return not path.exists() and path.suffix not in (".txt", *FILES)
-
-
 def require_apart(name: str, prompts: Sequence[str], other: str, others: Sequence[str]) -> None:
-    """Raises MpoError where two sets share a prompt."""
+    """Raises MpoError if two sets share a prompt."""
     shared = set(prompts) & set(others)
     if shared:
         raise MpoError(
@@ -97,7 +90,7 @@ def require_apart(name: str, prompts: Sequence[str], other: str, others: Sequenc
 def drop_similar(
     prompts: Sequence[str], limit: float, *, apart_from: Sequence[str] = (), by: str = "tfidf"
 ) -> list[str]:
-    """The prompts, in order, whose cosine similarity to each one kept before and to `apart_from` is at most `limit`.
+    """The prompts, in order, that are at most `limit` similar (cosine) to every prompt kept before and to `apart_from`.
 
     arXiv 2412.21059 keeps prompts that are at most 0.8 similar. by: "tfidf" (of words and pairs of words, weighted over
     all given) or a text encoder's folder or hub id, whose last hidden states are averaged.
@@ -126,9 +119,12 @@ def embed(texts: Sequence[str], model: str) -> np.ndarray:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
+    offline = is_hub_id(model) and is_offline()
     try:
         tokenizer, encoder = AutoTokenizer.from_pretrained(model), AutoModel.from_pretrained(model).eval()
     except (OSError, ValueError) as error:
+        if offline:
+            raise OfflineError.of("prompts.similarity", model) from None
         reason = str(error).strip().splitlines()[0]
         raise MpoError(
             f"prompts.similarity={model!r} cannot be loaded ({reason}); give 'tfidf', a folder, or a hub id such as sentence-transformers/all-MiniLM-L6-v2"

@@ -1,4 +1,4 @@
-"""Rows of tables from anywhere: JSON lines, CSV, parquet, a folder of `datasets`, the hub."""
+"""Rows of a table: from JSON lines, CSV, parquet, a folder of `datasets`, or a data set on the hub."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -11,6 +11,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from mpo import MpoError
+from mpo.runtime.hub import OfflineError, is_hub_id, is_offline
 
 FILES = (".jsonl", ".csv", ".parquet")
 
@@ -18,14 +19,18 @@ FILES = (".jsonl", ".csv", ".parquet")
 def read_rows(
     path: str, *, split: str | None, revision: str | None, columns: Sequence[str], field: str
 ) -> Iterator[dict[str, Any]]:
-    """Rows with these columns, one after another; from the hub as a stream, so that a few can be had of a huge set.
+    """Rows with these columns, in order. The hub's data sets are streamed, so that the first rows of a huge one come soon.
 
-    Pictures stay as they are stored: {"bytes", "path"}. Raises MpoError naming field, path and remedy.
+    Pictures stay as they are stored: {"bytes", "path"}. Raises MpoError naming field, path and remedy; OfflineError if a
+    data set of the hub is not in the cache and the hub cannot be reached.
     """
     file = Path(path)
+    offline = file.suffix not in FILES and is_hub_id(path) and is_offline()
     try:
         names, rows = _read_file(file, columns) if file.suffix in FILES else _read_set(path, split, revision, columns)
     except (OSError, ValueError, KeyError) as error:
+        if offline:
+            raise OfflineError.of(field, path) from None
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise MpoError(
             f"{field}={path!r} cannot be read ({reason}); give a .txt, .jsonl, .csv or .parquet file, a folder of `datasets`, or a data set's hub id"
@@ -62,7 +67,8 @@ def _read_set(
         data: Any = datasets.load_from_disk(path)
         data = data[split or "train"] if isinstance(data, datasets.DatasetDict) else data
     else:
-        data = datasets.load_dataset(path, split=split or "train", revision=revision, streaming=True)
+        cached = is_hub_id(path) and is_offline()  # `datasets` keeps what it has loaded, but not what it has streamed
+        data = datasets.load_dataset(path, split=split or "train", revision=revision, streaming=not cached)
     if data.column_names is None:  # a stream of texts, known from its first row
         return list(next(iter(data), dict.fromkeys(columns))), iter(data)
     if not set(columns) <= set(data.column_names):

@@ -1,29 +1,67 @@
-"""Loading a diffusion model: the shipped one by name, a folder, or a hub id."""
+"""Loading a diffusion model: the shipped one by name, a folder, a hub id, or one .safetensors file."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 from diffusers import DiffusionPipeline
+from diffusers.loaders.single_file_utils import (
+    LDM_VAE_KEYS,
+    SingleFileComponentError,
+    fetch_diffusers_config,
+    is_clip_model_in_single_file,
+    is_t5_in_single_file,
+)
 from diffusers.utils import logging as diffusers_logging
+from safetensors import SafetensorError, safe_open
 from transformers.utils import logging as transformers_logging
 
 from mpo import MpoError
 from mpo.models import EMBEDDED
 from mpo.models.families import family_of_class
 from mpo.recipe import Model
+from mpo.runtime.hub import OfflineError, is_hub_id, is_offline
 from mpo.runtime.processes import this_device
 
 
+class ModelNotFoundError(MpoError):
+    """A path that holds no model, or a hub id that does not exist."""
+
+
 def resolve(model: Model) -> str:
-    """The folder or hub id behind a recipe's `model.path`."""
+    """The folder, file or hub id behind a recipe's `model.path`."""
     return str(EMBEDDED) if model.path == "embedded" else model.path
 
 
-class ModelNotFoundError(MpoError):
-    """A folder or hub id that holds no pipeline, or a hub that does not answer."""
+def config_source(model: Model) -> str:
+    """The folder or hub id that holds the model's small files. Raises ModelNotFoundError.
+
+    For one file this is `model.config`, which may also hold weights that the file lacks; without it, the hub id of the architecture that diffusers recognizes in the file.
+    """
+    if not model.is_one_file:
+        return resolve(model)
+    if not Path(model.path).is_file():
+        raise ModelNotFoundError(
+            f"model.path={model.path!r} does not exist; give a .safetensors file, a folder, or a hub id"
+        )
+    return model.config or fetch_diffusers_config(_shapes(model.path))["pretrained_model_name_or_path"]
+
+
+def _shapes(path: str) -> dict[str, torch.Tensor]:
+    """What one file holds, as tensors without values: its head says names and shapes. Raises ModelNotFoundError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  no mapping
+    except (OSError, SafetensorError) as error:
+        raise ModelNotFoundError(
+            f"model.path={path!r} is no whole .safetensors file ({error}); download it again"
+        ) from None
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
 
 def family_of_index(index: Mapping[str, Any]) -> Any:
@@ -32,22 +70,38 @@ def family_of_index(index: Mapping[str, Any]) -> Any:
 
 
 def load_index(model: Model) -> dict[str, Any]:
-    """The pipeline's class, and its parts' classes by name. Raises ModelNotFoundError."""
-    with _readable(model):
-        index: Any = DiffusionPipeline.load_config(resolve(model), revision=model.revision)
+    """The pipeline's class, and its parts' classes by name. Raises ModelNotFoundError, or OfflineError."""
+    with readable_config(model) as source:
+        index: Any = DiffusionPipeline.load_config(source, revision=model.revision)
     return dict(index)
 
 
 @contextmanager
-def _readable(model: Model) -> Iterator[None]:
+def readable_config(model: Model) -> Iterator[str]:
+    """Gives `config_source`; turns what reading the small files raises into one line. Raises as `load_index` does."""
+    source = config_source(model)
+    on_hub = is_hub_id(source)
+    offline = on_hub and is_offline()
+    field = "config" if model.config else "path"
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument")  # of a call that diffusers makes
-            yield
+            yield source
     except (OSError, ValueError) as error:
+        if isinstance(error, MpoError):
+            raise
+        if offline and model.is_one_file and not model.config:
+            raise OfflineError(
+                f"model.path={model.path!r} looks like {source}, whose configuration is not in the local cache, and the hub cannot be reached (offline?); connect, or name a local pipeline's folder in model.config"
+            ) from None
+        if offline:
+            raise OfflineError.of(f"model.{field}", source) from None
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        remedy = "'embedded', a folder with a model_index.json, a hub id, or a .safetensors file"
+        if model.config:
+            remedy = "the folder or hub id of a diffusers pipeline"
         raise ModelNotFoundError(
-            f"model.path={model.path!r} cannot be loaded ({reason}); give 'embedded', a folder with a model_index.json, or a hub id"
+            f"model.{field}={getattr(model, field)!r} cannot be loaded ({reason}); give {remedy}"
         ) from None
 
 
@@ -66,21 +120,48 @@ def load_pipeline(model: Model, *, without: Sequence[str] = (), device: str | No
     absent: dict[str, Any] = {name: None for group in without for name in groups[group]}
     if "safety_checker" in names:  # paints pictures black, which would then be judged and trained on
         absent |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    options = {"revision": model.revision, "dtype": getattr(torch, model.dtype), **absent}
     try:
         with _without_chatter(model):
-            pipeline = DiffusionPipeline.from_pretrained(
-                resolve(model),
-                revision=model.revision,
-                dtype=getattr(torch, model.dtype),
-                use_safetensors=True,
-                **absent,
-            )
-    except (OSError, ValueError) as error:
-        raise MpoError(
-            f"model.path={model.path!r} cannot be loaded ({' '.join(str(error).split())}); the folder or download is incomplete"
-        ) from error
+            if model.is_one_file:
+                parts = _parts_beside_the_file(model, {name: index[name] for name in names if name not in absent})
+                pipeline_class = getattr(diffusers, index["_class_name"])
+                pipeline = pipeline_class.from_single_file(model.path, config=config_source(model), **options, **parts)
+            else:
+                pipeline = DiffusionPipeline.from_pretrained(resolve(model), use_safetensors=True, **options)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, SingleFileComponentError) as error:
+        text = str(error).partition("\nPlease load the component")[0]  # advice for those who call diffusers themselves
+        reason = " ".join(text.split())
+        remedy = "the folder or download is incomplete"
+        if model.is_one_file:
+            remedy = "give model.config a pipeline of the same architecture, as a folder with the weights that the file lacks"
+        raise MpoError(f"model.path={model.path!r} cannot be loaded ({reason}); {remedy}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device or this_device())
+
+
+def _parts_beside_the_file(model: Model, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Autoencoder and text encoders that the file lacks, as files of FLUX.1 and SD 3 often do, from `config_source`.
+
+    parts: (library, class) by name.
+    """
+    held, found = _shapes(model.path), {}
+    for name, (_, class_name) in parts.items():
+        if name == "vae":
+            cls, is_held = getattr(diffusers, class_name), any(key.startswith(tuple(LDM_VAE_KEYS)) for key in held)
+        elif name.startswith("text_encoder") and class_name:
+            cls = getattr(transformers, class_name)
+            is_held = is_clip_model_in_single_file(cls, held)
+            if "T5" in class_name:
+                is_held = is_t5_in_single_file(held)
+        else:
+            continue
+        if not is_held:
+            found[name] = cls.from_pretrained(
+                config_source(model), subfolder=name, revision=model.revision, dtype=getattr(torch, model.dtype),
+                use_safetensors=True,
+            ).eval()  # fmt: skip
+    return found
 
 
 @contextmanager

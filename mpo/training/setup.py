@@ -61,7 +61,9 @@ def set_up(run: RunFolder, recipe: Recipe) -> Training:
     this_device()  # joins the other processes
     AcceleratorState._reset_state()  # a process may train twice, at another precision
     accelerator = Accelerator(
-        mixed_precision=settings.mixed_precision, log_with=list(settings.trackers) or None, project_dir=run.trackers
+        mixed_precision=settings.mixed_precision,
+        log_with=list(recipe.tracking.trackers) or None,
+        project_dir=run.trackers,
     )
 
     # Model: the reference's errors are described before the LoRA is trained, and weights are spread last.

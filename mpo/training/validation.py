@@ -22,6 +22,7 @@ from mpo.runtime.processes import barrier, is_main
 from mpo.scoring import load_reward, score_files
 from mpo.training.checkpoint_files import checkpoint_folder, lora_file
 from mpo.training.setup import Training
+from mpo.training.trackers import log_pictures
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def validate(t: Training, step: int) -> Validated:
     if is_main():
         append_line(t.run.validation_log, vars(validated))
     t.accelerator.log({"validation": validated.total}, step=step)
+    log_pictures(t.accelerator, [(sample.prompt, sample.file) for sample in samples], step)
     barrier()
     return validated
 

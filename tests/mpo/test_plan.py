@@ -4,13 +4,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.model_sizes import configs, count
+from benchmarks.model_sizes import configs, parts_of, rounded
 from mpo import MpoError
 from mpo.cli import app
+from mpo.dependencies import stages_of
+from mpo.models.costs import count
 from mpo.models.families import FAMILIES
-from mpo.plan import claims, describe, facts, figure, plan
+from mpo.plan import claims, describe, figure, model_costs, plan
 from mpo.recipe import load_recipe, parse_recipe, recipes_folder, shipped_recipes
-from mpo.run import stages_of
 
 LARGE = [name for name in shipped_recipes() if name != "quickstart"]
 
@@ -70,7 +71,7 @@ def test_what_the_plan_says_of_training_by_hand():
     """SDXL in bfloat16: weights 2 bytes; the LoRA 16 bytes a parameter; activations of 2 x 4 pictures; the judge."""
     recipe = load_recipe("sdxl-pickapic")
     steps = {step.stage: step for step in plan(recipe)[0]}
-    known = facts()[recipe.model.path]
+    known = model_costs()["models"][recipe.model.path]
     assert sum(known["parameters"].values()) == pytest.approx(2567.5 + 83.7 + 817.7)
     weights = (2567.5 + 83.7 + 817.7) * 2e-3
     assert steps["train"].memory_gb == pytest.approx(weights + 8292.2 * 2e-3 + 1.5, rel=1e-6)
@@ -88,10 +89,11 @@ def test_what_the_plan_says_of_training_by_hand():
 @pytest.mark.parametrize(
     "name", ["stable-diffusion-v1-5/stable-diffusion-v1-5", "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"]
 )
-def test_facts_are_what_the_benchmark_counts(name):
-    assert count(configs()[name]) == facts()[name]
+def test_costs_are_what_the_benchmark_counts(name):
+    assert rounded(count(parts_of(configs()[name]))) == model_costs()["models"][name]
 
 
-def test_facts_are_of_known_families():
-    assert facts().keys() == configs().keys()
-    assert {known["pipeline"] for known in facts().values()} == set(FAMILIES)
+def test_costs_are_of_known_families():
+    assert model_costs()["models"].keys() == configs().keys()
+    assert model_costs()["judges"].keys() == configs("judges").keys()
+    assert {known["pipeline"] for known in model_costs()["models"].values()} == set(FAMILIES)

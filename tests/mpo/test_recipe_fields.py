@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import datasets
@@ -31,13 +32,13 @@ from mpo.comparison.dominance import find_pairs, find_strategy
 from mpo.comparison.win_rates import summary_of
 from mpo.data.preferences import read_preferences
 from mpo.data.prompts import read_prompt_sets
+from mpo.dependencies import stages_of
 from mpo.models.checks import check_model
 from mpo.models.families import stable_diffusion
 from mpo.models.lora import inject_lora
 from mpo.models.noise import error_weights
 from mpo.models.sampling import size_of
 from mpo.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
-from mpo.run import stages_of
 from mpo.run_folder.files import write_json, write_text
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import PROMPTS, write_table
@@ -209,15 +210,21 @@ def sampled(stage: Callable[[RunFolder, Recipe], Any]) -> Callable[[Recipe], Any
 
 generated = sampled(lambda run, recipe: mpo.stages.generate.generate(run.folder))
 evaluated = sampled(lambda run, recipe: mpo.stages.evaluate.evaluate(run.folder))
-validated = sampled(lambda run, recipe: mpo.training.validation.validate(run, recipe, None, torch.nn.Identity(), 0))
+validated = sampled(
+    lambda run, recipe: mpo.training.validation.validate(
+        SimpleNamespace(run=run, recipe=recipe, pipeline=None, denoiser=torch.nn.Identity(), lockstep=False),  # type: ignore[arg-type]
+        0,
+    )
+)
 
 
 @pytest.fixture(autouse=True)
 def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stages ask for pictures in vain; a hub answers with what it was asked for."""
 
-    def make_samples(load: Any, samples: Any, *, description: str, lockstep: bool = False, **settings: Any) -> None:
-        raise Asked([(s.prompt, s.seed, s.file.name, s.size) for s in samples], settings)
+    def make_samples(load: Any, samples: Any, settings: Any, *, description: str, lockstep: bool = False) -> None:
+        asked = settings.num_inference_steps, settings.guidance_scale, settings.batch_size
+        raise Asked([(s.prompt, s.seed, s.file.name, s.size) for s in samples], asked)
 
     for module in (mpo.stages.generate, mpo.stages.evaluate, mpo.training.validation):
         monkeypatch.setattr(module, "make_samples", make_samples)
@@ -277,6 +284,7 @@ FIELDS: dict[str, Entry | str] = {
     "seed": Entry(1, generated),
     "model.path": Entry(HUB, model),
     "model.revision": Entry("v2", model, {"model.path": HUB}),
+    "model.config": "test_one_file_gives_the_same_pictures_as_the_folder",
     "model.dtype": "test_half_precisions_train_and_resume_exactly",
     "model.sizes": Entry([[32, 32], [64, 32]], generated),
     **source("train", {}),
@@ -335,12 +343,15 @@ FIELDS: dict[str, Entry | str] = {
     "train.compile": "test_a_compiled_network_trains_to_the_same",
     "train.reference_cache": "test_kept_reference_errors_are_the_references",
     "train.checkpoint_interval_steps": "test_the_mean_of_the_lora_is_an_exponential_one",
-    "train.trackers": "test_trackers_write_their_files",
     "validation.interval_steps": Entry(3, validated_steps, VALIDATED),
     "validation.seed": Entry(5, validated, VALIDATED),
     "validation.num_seeds": Entry(3, validated, VALIDATED),
     **sampling("validation", validated, VALIDATED),
     "validation.patience": Entry(2, stalled, VALIDATED),
+    **{
+        f"tracking.{name}": "test_training_writes_tensorboard_and_one_wandb_run_that_a_resumed_run_continues"
+        for name in ("trackers", "project", "entity", "name", "tags", "run_id")
+    },
     "evaluate.seed": Entry(5, evaluated),
     "evaluate.num_seeds": Entry(3, evaluated),
     **sampling("evaluate", evaluated, {}),

@@ -8,6 +8,7 @@ from mpo.models.checks import check_model
 from mpo.models.loading import ModelNotFoundError
 from mpo.recipe import parse_recipe
 from mpo.run import run_recipe
+from mpo.runtime.hub import OfflineError
 from tests.helpers.pipelines import build
 
 
@@ -20,7 +21,7 @@ from tests.helpers.pipelines import build
         ("stable_diffusion_xl", {"train": {"timestep_shift": 3.0}}, "timestep_shift=3.0 is used by flow models alone"),
         ("stable_diffusion_3", {"train": {"distilled_guidance": 3.5}}, "has no guidance distilled in; remove it"),
         ("flux", {"train": {"lora_targets": ["to_nothing"]}}, r"lora_targets=\['to_nothing'\] cannot be adapted"),
-        ("sana", {"train": {"attention": "xformers"}}, "cannot take the place of this model's Sana.*Linear"),
+        ("sana", {"train": {"attention": "xformers"}}, "cannot replace this model's Sana.*Linear"),
         ("stable_diffusion", {"train": {"batch_size": 4, "micro_batch_size": 4}}, None),
         ("stable_diffusion_3", {"train": {"lora_targets": ["to_q"], "attention": "xformers"}}, None),
         ("flux", {"train": {"timestep_shift": 3.0}}, None),
@@ -57,5 +58,8 @@ def test_schedulers_that_scale_what_the_network_sees_are_refused(fields, tmp_pat
 
 def test_a_model_that_is_not_there_is_named(fields):
     fields["model"]["path"] = "nobody/nothing"
-    with pytest.raises(ModelNotFoundError, match=r"model.path='nobody/nothing' cannot be loaded"):
+    with pytest.raises(OfflineError, match=r"model.path='nobody/nothing': the hub cannot be reached \(offline\?\)"):
+        check_model(parse_recipe(fields, source="small"))
+    fields["model"]["path"] = "./nothing"
+    with pytest.raises(ModelNotFoundError, match=r"model.path='./nothing' cannot be loaded"):
         check_model(parse_recipe(fields, source="small"))

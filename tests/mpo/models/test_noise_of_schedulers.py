@@ -36,7 +36,7 @@ from mpo.models.noise import (
     min_snr_weight,
     timestep_shift,
 )
-from tests.mpo.test_train import settings_of
+from tests.helpers.recipes import settings_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning")  # KDPM2 and numpy 2
 

@@ -8,7 +8,7 @@ import pytest
 from mpo import MpoError
 from mpo.training.batches import Draw
 from mpo.training.divergence import refuse_divergence
-from tests.mpo.test_train import settings_of
+from tests.helpers.recipes import settings_of
 
 
 def judge(chosen: list[float], reference: list[float], *, scaled: bool = True, **changes: Any) -> None:

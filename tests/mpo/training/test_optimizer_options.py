@@ -6,7 +6,7 @@ import torch
 from mpo import MpoError
 from mpo.recipe import RecipeError, parse_recipe
 from mpo.training.optimizer import build_optimizer, check_optimizer
-from tests.mpo.test_train import settings_of
+from tests.helpers.recipes import settings_of
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,129 @@
+"""Plans follow from the model's configuration, whatever its name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.model_sizes import configs
+from mpo.models.families import denoiser_of
+from mpo.plan import describe, plan
+from mpo.recipe import load_recipe, parse_recipe
+from reward.errors import JudgeError
+from tests.helpers.one_file import save_as_one_file
+from tests.helpers.pipelines import BUILDERS, build
+
+SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
+
+
+def write_small_files(folder: Path, **changes: Any) -> Path:
+    """A pipeline's folder without weights, of SDXL's published configuration; changes: of its network's."""
+    spec = configs()[SDXL]
+    index = {
+        "_class_name": "StableDiffusionXLPipeline",
+        "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "tokenizer_2": ["transformers", "CLIPTokenizer"],
+    }
+    scheduler = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    files = {
+        "model_index.json": index,
+        "scheduler/scheduler_config.json": {"_class_name": "EulerDiscreteScheduler", **scheduler},
+        "unet/config.json": {**spec["denoiser"], **changes},
+        "vae/config.json": spec["vae"],
+        "text_encoder/config.json": {"model_type": "clip_text_model", **spec["text_encoders"][0]["config"]},
+        "text_encoder_2/config.json": {"model_type": "clip_text_model", **spec["text_encoders"][1]["config"]},
+    }
+    for name, content in files.items():
+        content.pop("class", None)
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content))
+    return folder
+
+
+def estimates(recipe: Any) -> list[tuple[float, float, float]]:
+    return [(step.disk_gb or 0.0, step.memory_gb or 0.0, step.gpu_hours or 0.0) for step in plan(recipe)[0]]
+
+
+def test_a_fine_tune_under_another_name_costs_what_its_base_costs(tmp_path):
+    """On SDXL's classes in full size, built twice on the meta device; the base's own costs are the table's. 5 s."""
+    folder = write_small_files(tmp_path / "my-style")
+    base, tuned = load_recipe("sdxl"), load_recipe("sdxl", [f"model.path={folder}"])
+    assert sum(estimates(tuned), ()) == pytest.approx(sum(estimates(base), ()), rel=1e-3)
+    says = f"memory and time are those of {SDXL} in the table of published models"
+    assert [says in plan(recipe)[1] for recipe in (tuned, base)] == [False, True]
+
+
+def test_one_file_and_its_folder_cost_the_same(tmp_path, fields):
+    pipeline = build("stable_diffusion")
+    pipeline.save_pretrained(tmp_path / "folder")
+    save_as_one_file(pipeline, tmp_path / "one.safetensors")
+    fields["model"] = {"path": str(tmp_path / "folder")}
+    of_folder = parse_recipe(fields, source="small")
+    fields["model"] = {"path": str(tmp_path / "one.safetensors"), "config": str(tmp_path / "folder")}
+    of_file = parse_recipe(fields, source="small")
+    assert estimates(of_file) == estimates(of_folder)
+    assert all(step.gpu_hours for step in plan(of_file)[0] if step.stage in ("generate", "train", "evaluate"))
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_every_family_is_counted_from_its_small_files(name, tmp_path, fields):
+    """Parameters against those of the loaded networks; the LoRA is the recipe's own."""
+    pipeline = build(name)
+    pipeline.save_pretrained(tmp_path / "model")
+    fields["model"]["path"] = str(tmp_path / "model")
+    fields["train"] |= {"rank": 2, "lora_targets": ["to_q"]}
+    recipe = parse_recipe(fields, source="small")
+    steps = {step.stage: step for step in plan(recipe)[0]}
+    networks = {k: part for k, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    total = sum(p.numel() for part in networks.values() for p in part.parameters())
+    assert steps["generate"].memory_gb == pytest.approx(total * 4 / 1e9 + 1.5)  # float32, and what CUDA takes
+    layers = [m for k, m in denoiser_of(pipeline).named_modules() if k.endswith(".to_q")]
+    lora = sum(2 * (layer.in_features + layer.out_features) for layer in layers)
+    # Three checkpoints (every 2 of 6 steps) of weights and AdamW's two moments: 12 bytes a parameter.
+    assert steps["train"].disk_gb == pytest.approx(3 * lora * 12 / 1e9)
+    assert steps["train"].gpu_hours
+
+
+def test_another_size_of_model_is_another_estimate(tmp_path):
+    """One block less of SDXL's ten in the innermost level: counted anew, on the meta device. 20 s."""
+    whole = write_small_files(tmp_path / "whole")
+    smaller = write_small_files(tmp_path / "smaller", transformer_layers_per_block=[1, 2, 5])
+    train = [
+        next(step for step in plan(load_recipe("sdxl", [f"model.path={folder}"]))[0] if step.stage == "train")
+        for folder in (whole, smaller)
+    ]
+    assert train[1].gpu_hours < 0.85 * train[0].gpu_hours
+
+
+def test_a_judge_is_counted_from_its_options_and_else_from_the_table(tmp_path):
+    """A billion parameters in bfloat16 are 2 GB; in 4 bits half a gigabyte."""
+
+    def score_gb(count_judge: Any, *settings: str) -> tuple[float | None, str]:
+        steps, notes = plan(load_recipe("sd15", list(settings)), count_judge=count_judge)
+        memory = next(step.memory_gb for step in steps if step.stage == "score")
+        return memory and memory - 1.5, next(note for note in notes if "judge" in note)
+
+    def unreadable(options: Any) -> int:
+        raise JudgeError(f"judge {options['model']!r} cannot be read")
+
+    assert score_gb(lambda _: 10**9)[0] == pytest.approx(2.0)
+    assert score_gb(lambda _: 10**9, "judge.options.quantization=4bit")[0] == pytest.approx(0.5)
+    memory, note = score_gb(unreadable)
+    assert memory == pytest.approx(8292.2 * 2e-3)
+    assert "table of published models" in note
+    memory, note = score_gb(unreadable, "judge.options.model=nobody/judge")
+    assert memory is None
+    assert "no estimate of its time or memory (judge 'nobody/judge' cannot be read)" in note
+    assert score_gb(None, "judge.options.model=nobody/judge")[0] is None
+
+
+def test_the_quickstart_has_an_estimate(tmp_path):
+    assert "H100-hours" in describe(load_recipe("quickstart"), tmp_path / "run")
