@@ -19,7 +19,7 @@ from mpo import MpoError
 from mpo.data.encoded import EncodedPairs
 from mpo.models.families import find_family
 from mpo.models.loading import load_pipeline
-from mpo.models.lora import add_lora, load_lora, lora_off, lora_state
+from mpo.models.lora import add_lora, load_lora, lora_off
 from mpo.recipe import parse_recipe, read_recipe
 from mpo.run import run_recipe
 from mpo.run_folder.paths import RunFolder
@@ -136,21 +136,18 @@ def test_training_starts_at_log_2_and_moves_the_margin_up(finished: Path):
 
 
 def test_accumulation_changes_nothing_but_rounding(finished: Path, fields, tmp_path):
+    """Adam makes a step of a gradient that is next to nothing, so a single weight may differ by more than rounding."""
     fields["train"]["micro_batch_size"] = 4
-    run_recipe(
-        parse_recipe(fields, source="small"),
-        tmp_path / "run",
-        stages=("generate", "score", "select", "encode", "train"),
-    )
-    states = [torch.cat([t.flatten() for t in _state(folder).values()]) for folder in (finished, tmp_path / "run")]
-    torch.testing.assert_close(states[0], states[1], rtol=1e-2, atol=2e-4)
+    run = trainable(finished, tmp_path / "run", fields)
+    train(run.folder)
+    ours, theirs = (moved(RunFolder(folder), 6) for folder in (finished, run.folder))
+    assert (ours - theirs).norm() < 1e-3 * ours.norm()
 
 
-def _state(folder: Path) -> dict[str, torch.Tensor]:
-    recipe = read_recipe(folder / "recipe.yaml")
-    denoiser = add_lora(load_pipeline(recipe.model), recipe.train)
-    load_lora(denoiser, RunFolder(folder).checkpoints / "step-000006" / "lora.safetensors")
-    return lora_state(denoiser)
+def moved(run: RunFolder, step: int) -> torch.Tensor:
+    """The half of the LoRA that starts at zero."""
+    state = load_file(checkpoint_folder(run, step) / "lora.safetensors")
+    return torch.cat([state[name].flatten() for name in sorted(state) if "lora_B" in name])
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(finished, fields, tmp_path):
