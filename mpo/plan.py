@@ -34,7 +34,7 @@ QUANTIZED_BYTES = {"8bit": 1.0, "4bit": 0.5}  # bitsandbytes; scales and layers 
 RESERVE_GB = 1.5  # CUDA's context and kernels' workspace
 
 
-CountJudge = Callable[[Mapping[str, Any]], int]  # a judge's options -> its parameters; raises RewardError
+CountJudge = Callable[[str, Mapping[str, Any]], int]  # a judge's name and options -> its parameters; raises RewardError
 
 
 @lru_cache(maxsize=1)
@@ -128,7 +128,7 @@ def _judge_gb(judge: Judging, count_judge: CountJudge | None, notes: list[str]) 
     millions, reason = None, "its parameters are not counted"
     if count_judge:
         try:
-            millions = count_judge(judge.options) / 1e6
+            millions = count_judge(judge.name, judge.options) / 1e6
         except RewardError as error:
             reason = str(error)
     if millions is None and published:

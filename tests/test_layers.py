@@ -140,7 +140,7 @@ def test_every_import_is_declared():
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     packages = re.findall(r'^    "([\w-]+)', text.split("\ndependencies = [")[1].split("\n]")[0], re.MULTILINE)
     distributions = {"pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage", "scikit-learn": "sklearn"}
-    declared = {distributions.get(name, name).replace("-", "_") for name in packages}
+    declared = {str(distributions.get(name, name)).replace("-", "_") for name in packages}
     own = {"mpo", "reward", "tokenizers"}  # tokenizers comes with transformers, whose tokenizers it builds
     for path in files("mpo", "reward"):
         for imported in imports(path):

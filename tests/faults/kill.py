@@ -1,10 +1,10 @@
 """Ends a program at a chosen moment of its work on files, to see that the next run makes up for it.
 
-    python tests/faults/kill.py RUN EVENT PATTERN NUMBER ARGUMENTS...
+    python tests/faults/kill.py RUN EVENT PATTERN NTH ARGUMENTS...
 
 runs `mpo ARGUMENTS` and kills the process with SIGKILL. Two kinds of event, as the interpreter's audit hooks name them:
 "open", a file is opened for writing, and "os.rename", a whole file or folder is about to take its place. PATTERN is
-compared, as fnmatch does, with the path relative to the folder RUN; NUMBER tells which of the matching events, from 1.
+compared, as fnmatch does, with the path relative to the folder RUN; NTH tells which of the matching events, from 1.
 What libraries write by code that is not Python (safetensors, parquet) raises no "open", but their "os.rename" follows.
 """
 
@@ -22,15 +22,15 @@ KILL = str(Path(__file__))
 
 
 class Moment(NamedTuple):
-    """When to end: just before the NUMBER-th event of a kind on a path that matches."""
+    """When to end: just before the NTH event of a kind on a path that matches."""
 
     event: str  # "open" or "os.rename"
     pattern: str
-    number: int
+    nth: int  # from 1
 
     @property
     def arguments(self) -> tuple[str, str, str]:
-        return self.event, self.pattern, str(self.number)
+        return self.event, self.pattern, str(self.nth)
 
 
 class Interrupted(BaseException):
@@ -58,8 +58,8 @@ def watch(folder: Path, moment: Moment, end: Callable[[], None]) -> Callable[[st
             return
         path = os.path.abspath(path)
         if path.startswith(f"{folder}{os.sep}") and fnmatch(os.path.relpath(path, folder), moment.pattern):
-            seen += 1
-            if seen == moment.number:
+            count += 1
+            if count == moment.nth:
                 end()
 
     return hook
@@ -100,11 +100,11 @@ def interrupted(folder: Path, moment: Moment) -> Iterator[None]:
 
 
 def main() -> None:
-    folder, event, pattern, number, *arguments = sys.argv[1:]
+    folder, event, pattern, nth, *arguments = sys.argv[1:]
     from mpo.cli import main as mpo
 
     hook = watch(
-        Path(folder).absolute(), Moment(event, pattern, int(number)), lambda: os.kill(os.getpid(), signal.SIGKILL)
+        Path(folder).absolute(), Moment(event, pattern, int(nth)), lambda: os.kill(os.getpid(), signal.SIGKILL)
     )
     sys.addaudithook(hook)
     sys.argv = ["mpo", *arguments]
