@@ -315,12 +315,10 @@ def tune(
     loaded = load_checklist(checklist)
     taught = read_annotations(annotations, loaded.kind, root=root, checklist=loaded)
     examined = read_annotations(heldout, loaded.kind, root=root, checklist=loaded) if heldout else []
-    try:
-        from reward.judges.vlm import VLMJudge
-        from reward.tune import TuneSettings
-        from reward.tune import tune as tune_judge
-    except ImportError as error:
-        raise RewardError(f"{error.name} is not installed; tuning needs: pip install 'mpo[tune]'") from error
+    from reward.judges.vlm import VLMJudge
+    from reward.tune import TuneSettings
+    from reward.tune import tune as tune_judge
+
     judge = VLMJudge(model, dtype=dtype)
     reward = VisionReward(judge, loaded)
     before, failures = judgements(reward, examined, progress=not quiet)

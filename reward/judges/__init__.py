@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from reward.checklist import Kind, Question
+from reward.errors import JudgeError
 from reward.judges.options import check_options
 from reward.media import Media, Sampling
 
@@ -86,5 +87,10 @@ def find_judge(name: str, options: Mapping[str, Any]) -> Callable[..., Judge]:
         case "cogvlm2":
             from reward.judges.cogvlm2 import CogVLM2Judge as Class
         case _:
-            from reward.judges.server import ServerJudge as Class
+            try:
+                from reward.judges.server import ServerJudge as Class
+            except ModuleNotFoundError as error:
+                if error.name != "openai":
+                    raise
+                raise JudgeError("judge='server' needs openai; pip install 'mpo[server]'") from None
     return Class

@@ -223,6 +223,8 @@ def _load(model: Any, processor: Any, trust_remote_code: bool, options: dict[str
         )
         loaded = AutoModelForImageTextToText.from_pretrained(model, trust_remote_code=trust_remote_code, **options)
     except LOADING_ERRORS as error:
+        if "num2words" in str(error):
+            raise JudgeError(f"model={str(model)!r} needs num2words; pip install 'mpo[smolvlm]'") from None
         raise JudgeError(
             f"model={str(model)!r} cannot be loaded ({first_line(error)}); give a folder or hub id of a vision-language model of transformers"
         ) from error

@@ -47,10 +47,10 @@ def path_of(event: str, arguments: tuple[Any, ...]) -> Any:
 
 def watch(folder: Path, moment: Moment, end: Callable[[], None]) -> Callable[[str, tuple[Any, ...]], None]:
     """An audit hook that calls `end` at the moment. An audit hook stays as long as its process."""
-    seen = 0
+    count = 0
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal seen
+        nonlocal count
         if event != moment.event:
             return
         path = path_of(event, arguments)

@@ -1,3 +1,4 @@
+import sys
 from contextlib import ExitStack
 
 import numpy as np
@@ -155,3 +156,10 @@ def test_an_endpoint_that_fails_rests(pictures, connect):
 def test_counts_are_counts():
     with pytest.raises(JudgeError, match="concurrency=0"):
         ServerJudge("http://127.0.0.1:9/v1", concurrency=0)
+
+
+def test_a_server_judge_without_its_library_is_said_in_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "reward.judges.server", raising=False)
+    with pytest.raises(JudgeError, match=r"judge='server' needs openai; pip install 'mpo\[server\]'"):
+        load_judge("server", base_urls="http://localhost:1")

@@ -462,3 +462,12 @@ def test_a_question_sees_the_prefix_and_itself(lengths, prefix_length):
                 assert seen.max() == i
                 assert len(seen) == offset[n, i] + 1 == ids[n, i]
                 assert (allowed[n, i, :prefix_length] == prefix[n]).all()
+
+
+def test_smolvlm_without_its_library_is_said_in_one_line(tmp_path, monkeypatch):
+    model, processor = BUILDERS["smolvlm"]("eager")
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    monkeypatch.setattr("transformers.models.smolvlm.processing_smolvlm.num2words", None)  # as if it were not installed
+    with pytest.raises(JudgeError, match=r"needs num2words; pip install 'mpo\[smolvlm\]'"):
+        load_judge("vlm", model=str(tmp_path))
