@@ -35,6 +35,8 @@ class ModeChoice:
         self.trusted = {"sequential"}
         self.refused = dict(refused)  # mode -> why it is never used
         self.used: str | None = None  # by the last answer; None = nothing was asked yet
+        self._expected = set(refused)  # what the model's configuration told needs no warning
+        self._said: set[str] = set()  # modes whose use has been explained
 
     def ask(self, sample: Callable[[str], Float[Tensor, " Q"]], whole: Callable[[str], Tensor]) -> Tensor:
         """`whole(mode)` of the first mode that fits. sample(mode): log-odds of a few questions about one of the items.
@@ -76,14 +78,16 @@ class ModeChoice:
                 f" (rounding alone explains {self.tolerance:g})"
             )
 
-    def _note(self, mode: str, others: dict[str, str]) -> None:
-        """Says once why a slower mode is used."""
-        if mode != self.used and others:
-            modes_by_reason: dict[str, list[str]] = {}
-            for other, why in others.items():
-                modes_by_reason.setdefault(why, []).append(repr(other))
-            reasons = "; ".join(f"not in mode {' or '.join(modes)}: {why}" for why, modes in modes_by_reason.items())
-            level = logging.WARNING if mode == "sequential" or self.refused else logging.INFO
-            slow = " (one by one, a whole pass each, which is slow)" if mode == "sequential" else ""
-            logger.log(level, "%s: questions are asked in mode %r%s; %s", self.name, mode, slow, reasons)
+    def _note(self, mode: str, others: Mapping[str, str]) -> None:
+        """Remembers the mode, and says once for each why "auto" does not use a faster one."""
         self.used = mode
+        if self.requested != "auto" or not others or mode in self._said:
+            return
+        self._said.add(mode)
+        modes_by_reason: dict[str, list[str]] = {}
+        for other, why in others.items():
+            modes_by_reason.setdefault(why, []).append(repr(other))
+        reasons = "; ".join(f"not in mode {' or '.join(modes)}: {why}" for why, modes in modes_by_reason.items())
+        level = logging.WARNING if mode == "sequential" or set(self.refused) - self._expected else logging.INFO
+        slow = " (one by one, a whole pass each, which is slow)" if mode == "sequential" else ""
+        logger.log(level, "%s: questions are asked in mode %r%s; %s", self.name, mode, slow, reasons)

@@ -174,7 +174,7 @@ def test_windowed_attention_is_asked_in_a_batch(media):
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("build", [qwen3_5, lfm2_vl])
-def test_running_states_are_copied_for_each_question(build, attention, media):
+def test_running_states_are_copied_for_each_question(build, attention, media, caplog):
     """Linear attention and convolutions keep a state in place of keys; padding would become a part of it.
 
     Takes seconds: two families without their fast kernels.
@@ -191,6 +191,7 @@ def test_running_states_are_copied_for_each_question(build, attention, media):
             judge = VLMJudge(model, processor=processor, mode=mode, batch_size=batch_size)
             np.testing.assert_allclose(judge.answer(media[kind], PROMPTS, questions), expected, atol=1e-5)
             assert judge.used_mode == "copied"
+    assert "reward" not in {each.name.split(".")[0] for each in caplog.records}  # no warning: all is as expected
     for mode, why in refusals:
         judge = VLMJudge(model, processor=processor, mode=mode)
         with pytest.raises(JudgeError, match=rf"^mode='{mode}' does not fit \w+ForCond.*{why}.*; use mode='auto'$"):
