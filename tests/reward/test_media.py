@@ -104,6 +104,19 @@ def test_pictures_of_the_datasets_library(tmp_path):
         (encoded(Image.new("1", (2, 2), 0), "PNG"), (0, 0, 0)),
         (encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=100), (255, 0, 0)),
     ],
+    ids=[
+        "16-bit",
+        "16-bit clear",
+        "LA clear",
+        "LA",
+        "RGB clear",
+        "palette",
+        "P clear",
+        "GIF clear",
+        "1",
+        "1 black",
+        "CMYK",
+    ],
 )
 def test_every_kind_of_pixel_becomes_rgb(content, expected):
     pixels = np.asarray(read_image(content)).astype(int)
