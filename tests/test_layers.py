@@ -16,6 +16,7 @@ FLOORS = (
     ("study",),
     ("plan",),
     ("run", "take_over"),
+    ("dependencies",),
     ("stages",),
     ("pages",),
     ("export",),
@@ -32,19 +33,29 @@ FLOORS = (
 ROOM_FILES = {"__init__.py", "model_costs.yaml"}  # at the top of mpo/, beside the floors
 # Modules without a test file of their own, and where their promises are tested.
 TESTED_ELSEWHERE = {
+    "mpo/dependencies.py": "tests/faults/test_damage.py: what becomes of a run that is damaged or changed",
+    "mpo/run_folder/lock.py": "tests/faults/test_damage.py: two processes and a dead owner",
+    "mpo/run_folder/manifest.py": "tests/faults/test_damage.py: what manifests are for",
+    "mpo/training/checkpoint_files.py": "tests/faults/test_damage.py and tests/mpo/training/test_checkpoints.py",
+    "mpo/training/forward.py": "tests/mpo/stages/test_train.py: a step by hand",
+    "mpo/training/setup.py": "tests/mpo/stages/test_train.py: every setting of training",
+    "reward/judges/modes.py": "tests/reward/judges/test_vlm.py and test_cogvlm2.py: both choose by it",
+    "reward/judges/processing.py": "tests/reward/judges/test_vlm.py: what processors are given",
     "mpo/stages/report.py": "tests/mpo/pages/test_report.py: the stage only writes that page",
     **dict.fromkeys(
         [f"mpo/models/families/{name}.py" for name in ("flux", "sana", "stable_diffusion", "stable_diffusion_3")],
         "tests/mpo/models/families/test_families.py walks over every family",
     ),
     "reward/errors.py": "holds no code but names",
-    "reward/judges/loading.py": "tests/reward/judges/test_vlm.py and test_cogvlm2.py: judges that load",
     "reward/judges/measures.py": "tests/reward/judges/test_measured.py: the judge asks each measure",
     "reward/judges/packing.py": "tests/reward/judges/test_vlm.py: packed against one by one",
     "reward/judges/yes_no.py": "tests/reward/judges/test_vlm.py: whose answers it reads",
 }  # fmt: skip
 # Tests of more than a module, and what they are of.
 TESTS_OF_NO_MODULE = {
+    "tests/faults/test_damage.py": "runs that are damaged or changed",
+    "tests/mpo/test_recipe_fields.py": "every field of a recipe",
+    "tests/mpo/models/families/test_protocol.py": "every family",
     "tests/mpo/embedded/test_model.py": "the weights in mpo/embedded/model",
     "tests/mpo/models/families/test_families.py": "every family",
     "tests/reward/judges/test_vllm.py": "the server judge against a real vLLM",

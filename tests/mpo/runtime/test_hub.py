@@ -82,7 +82,7 @@ def test_a_hub_that_answers_is_not_called_offline():
             self.send_response(404)
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
     server = HTTPServer(("127.0.0.1", 0), KnowsNothing)
