@@ -1,7 +1,6 @@
 """A recipe: every number of an alignment run, typed, frozen, on one page of YAML."""
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -11,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mpo import MpoError
+from reward.settings import parse_setting, read_yaml, write_yaml
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
@@ -385,7 +385,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return write_yaml(recipe.model_dump(mode="json"))
 
 
 def find_prompts(file: str) -> Path:
@@ -394,20 +394,12 @@ def find_prompts(file: str) -> Path:
     return shipped if shipped.is_file() else Path(file)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-5 as text; a recipe's reader expects a number."""
-
-
-_FLOAT = re.compile(r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
-
-
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        fields = yaml.load(path.read_text("utf-8"), Loader=_Loader)
+        fields = read_yaml(path.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(
-            f"recipe {path} is not YAML in UTF-8: {' '.join(str(error).split())}; mend the file"
+            f"recipe {path} is not YAML in UTF-8: {' '.join(str(error).split())}; correct the file"
         ) from None
     if not isinstance(fields, dict):
         raise RecipeError(f"recipe {path} holds no mapping; see a shipped one with `mpo show quickstart`")
@@ -415,9 +407,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _lay_over(fields: dict[str, Any], setting: str) -> None:
-    key, equals, text = setting.partition("=")
-    if not equals or not key:
-        raise RecipeError(f"--set {setting!r} is not KEY=VALUE; for example --set train.learning_rate=1e-5")
+    key, value = parse_setting(setting, flag="--set", example="train.learning_rate=1e-5", error=RecipeError)
     *sections, last = key.split(".")
     target = fields
     for section in sections:
@@ -428,10 +418,7 @@ def _lay_over(fields: dict[str, Any], setting: str) -> None:
                 f"--set {setting!r}: the recipe has no section {section!r}{suggestion(section, Recipe.model_fields if target is fields else target)}; it has: {', '.join(k for k, v in target.items() if isinstance(v, dict)) or 'none here'}"
             )
         target = target[section]
-    try:
-        target[last] = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
-        raise RecipeError(f"--set {setting!r}: the value is not YAML; quote it") from None
+    target[last] = value
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -1,9 +1,11 @@
 """The model card beside the LoRA: what it is, how it was made, how it did, what it is not."""
 
 from mpo.comparison.win_rates import read_evaluation
+from mpo.models.loading import load_index
 from mpo.recipe import Recipe, dump_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_selection
+from mpo.runtime.hub import is_hub_id
 from mpo.training.checkpoint_files import result_of
 from mpo.training.objectives import METHODS
 
@@ -18,7 +20,7 @@ def model_card(run: RunFolder, recipe: Recipe, *, peft: bool = False) -> str:
     )
     base = recipe.model.path
     return f"""---
-{f"base_model: {base}" if base != "embedded" else "base_model_relation: adapter"}
+{f"base_model: {base}" if base != "embedded" and is_hub_id(base) else "base_model_relation: adapter"}
 library_name: diffusers
 tags: [lora, text-to-image, {recipe.train.objective}, multi-dimensional-preference-optimisation]
 ---
@@ -28,10 +30,7 @@ A LoRA of rank {recipe.train.rank} for `{base}`, trained with {METHODS[recipe.tr
 {_selection_words(recipe, scores.checklist.fingerprint)} (method: arXiv 2412.21059).
 
 ```python
-{"import torch" + chr(10) if base == "embedded" else ""}from diffusers import DiffusionPipeline
-{"from peft import PeftModel" + chr(10) if peft else ""}{"from mpo.models import EMBEDDED" + chr(10) if base == "embedded" else ""}
-pipeline = DiffusionPipeline.from_pretrained({"EMBEDDED).to(torch.float32" if base == "embedded" else repr(base)})
-{'pipeline.transformer = PeftModel.from_pretrained(pipeline.transformer, "lora")  # this folder' if peft else 'pipeline.load_lora_weights("lora")  # this folder'}
+{_how_to_load(recipe, peft=peft)}
 ```
 
 ## Training
@@ -54,6 +53,24 @@ The LoRA serves what the judge measures, and inherits what the judge and the bas
 {dump_recipe(recipe).rstrip()}
 ```
 """
+
+
+def _how_to_load(recipe: Recipe, *, peft: bool) -> str:
+    """The lines of Python that load model and LoRA, in the folder of the card's parent."""
+    model = recipe.model
+    imports, load = ["from diffusers import DiffusionPipeline"], f"DiffusionPipeline.from_pretrained({model.path!r})"
+    if model.path == "embedded":
+        imports = ["import torch", *imports, "from mpo.models import EMBEDDED"]
+        load = "DiffusionPipeline.from_pretrained(EMBEDDED).to(torch.float32)"
+    elif model.is_one_file:
+        name = load_index(model)["_class_name"]
+        imports = [f"from diffusers import {name}"]
+        load = f"{name}.from_single_file({model.path!r}" + (f", config={model.config!r})" if model.config else ")")
+    add = 'pipeline.load_lora_weights("lora")  # this folder'
+    if peft:
+        imports.append("from peft import PeftModel")
+        add = 'pipeline.transformer = PeftModel.from_pretrained(pipeline.transformer, "lora")  # this folder'
+    return "\n".join([*imports, "", f"pipeline = {load}", add])
 
 
 def _selection_words(recipe: Recipe, checklist: str) -> str:
