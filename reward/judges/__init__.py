@@ -1,7 +1,7 @@
 """Judges answer questions about pictures and clips. A judge raises on a question that it cannot answer; it never guesses."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from reward.judges.options import check_options
 from reward.media import Media, Sampling
 
 
+@runtime_checkable
 class Judge(Protocol):
     """What every judge offers."""
 
