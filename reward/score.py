@@ -268,7 +268,7 @@ class VisionReward:
         info: (N,) float32 for each dimension by name. Metadata, which these trainers pass along, is not looked at.
         """
 
-        def reward_function(images: Any, prompts: Sequence[str], metadata: Any = None, **_: Any) -> tuple:
+        def reward_function(images: Any, prompts: Sequence[Any], metadata: Any = None, **_: Any) -> tuple:
             layout: Layout = "HWC" if isinstance(images, np.ndarray) else "CHW"
             scores = self.score(images, list(prompts), layout=layout, on_error=on_error)
             dimensions = scores.dimensions.astype(np.float32).T
@@ -311,7 +311,7 @@ class VisionReward:
         return batch
 
     def _judge(
-        self, batch: dict[int, Media], prompts: Sequence[str], fail: Callable[[int, RewardError], None]
+        self, batch: dict[int, Media], prompts: Sequence[Any], fail: Callable[[int, RewardError], None]
     ) -> list[tuple[int, np.ndarray]]:
         """Rows with their answers. A batch that fails is tried again one by one, to find the item; a batch that needs
         too much memory, in halves.

@@ -111,7 +111,7 @@ def _hsv(pixels: np.ndarray) -> np.ndarray:
     return hsv
 
 
-def is_colour(hsv: np.ndarray, name: str) -> np.ndarray:
+def is_colour(hsv: np.ndarray, name: str) -> np.ndarray | np.bool_:
     """Which pixels (..., 3; hue in degrees) have a basic colour. Shade, darkness and haze do not change the hue."""
     hue, saturation, value = np.moveaxis(hsv, -1, 0)
     if name == "white":
