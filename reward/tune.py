@@ -5,7 +5,7 @@ alone, behind the very words that `VLMJudge` asks, so that what is trained is wh
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class AnswerCollator(DataCollatorForVisionLanguageModeling):
         self.words = {question.id: question for question in checklist}
         self.answer_ids = set(judge.yes) | set(judge.no)
 
-    def torch_call(self, examples: list[dict[str, Any]]) -> Mapping[str, Any]:
+    def torch_call(self, examples: list[dict[str, Any]]) -> Any:
         """[{item, question_id, answer}] -> the model's inputs and labels, -100 everywhere but at the answers."""
         asked = [self.words[e["question_id"]].ask(self.annotations[e["item"]].prompt) for e in examples]
         answers = [ANSWERS[e["answer"]] for e in examples]

@@ -380,7 +380,7 @@ def test_mistakes_are_named(qwen, media, tmp_path):
     with pytest.raises(JudgeError, match="its processor"):
         VLMJudge(model)
     with pytest.raises(JudgeError, match=r"mode='fast' is not possible; use 'auto', 'packed'"):
-        VLMJudge(model, processor=processor, mode="fast")  # type: ignore[arg-type]
+        load_judge("vlm", model="x", mode="fast")
     with pytest.raises(JudgeError, match="no place for the question: put"):
         VLMJudge(model, processor=processor, template="Well?")
     with pytest.raises(JudgeError, match=r"nobody/nothing.*cannot be loaded"):
