@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -18,6 +18,7 @@ from mpo.runtime.progress import track
 from mpo.runtime.seeds import Purpose, derive_seed
 
 
+@runtime_checkable
 class SamplingSettings(Protocol):
     """What sections generate, validation and evaluate of a recipe share."""
 
