@@ -8,6 +8,7 @@ compared, as fnmatch does, with the path relative to the folder RUN; NTH tells w
 What libraries write by code that is not Python (safetensors, parquet) raises no "open", but their "os.rename" follows.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -97,6 +98,21 @@ def interrupted(folder: Path, moment: Moment) -> Iterator[None]:
     finally:
         _hooks.pop()
     raise AssertionError(f"{moment} did not come")
+
+
+@contextmanager
+def full_disk(folder: Path, moment: Moment) -> Iterator[None]:
+    """From the moment on, the disk takes no more of what matches: the error that the system gives."""
+
+    def fail() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), moment.pattern)
+
+    _install()
+    _hooks.append(watch(folder.absolute(), moment, fail))
+    try:
+        yield
+    finally:
+        _hooks.pop()
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from mpo.run import run_recipe, run_stage
 from mpo.run_folder.paths import RunFolder
 from mpo.runtime.progress import set_quiet
 from reward.errors import RewardError
+from tests.faults.kill import Moment, full_disk
 from tests.helpers.recipes import small_fields, with_validation
 from tests.helpers.runs import files_of
 
@@ -307,6 +308,28 @@ def test_an_output_that_is_a_file_is_one_line(whole, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises((MpoError, RewardError), match="is a file; name a folder"):
         run_recipe(read_recipe(whole / "recipe.yaml"), tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        Moment("os.rename", "candidates/*.png", 3),
+        Moment("os.rename", "scores.parquet", 1),
+        Moment("open", "training.jsonl", 3),
+        Moment("open", "checkpoints/.step-000004.*.part/state.json", 1),
+        Moment("os.rename", "lora", 1),
+    ],
+    ids=lambda moment: moment.pattern,
+)
+def test_a_full_disk_is_one_line_and_after_room_is_made_the_same_bytes(moment, whole, tmp_path):
+    """A whole run each, of some seconds."""
+    recipe, folder = read_recipe(whole / "recipe.yaml"), tmp_path / "run"
+    with full_disk(folder, moment), pytest.raises(MpoError, match=r"the disk is full: .*make room") as error:
+        run_recipe(recipe, folder)
+    assert "\n" not in str(error.value)
+    run_recipe(recipe, folder)
+    before, after = files_of(whole), files_of(folder)
+    assert [name for name in before if after.get(name) != before[name]] == []
 
 
 def test_status_says_why_and_what_to_do(run):
