@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.utils import logging
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
@@ -75,7 +76,12 @@ def check_loads(folder: Path, pipeline: Any, state: Mapping[str, torch.Tensor], 
 def _load(folder: Path, pipeline: Any) -> tuple[Any, dict[str, torch.Tensor]]:
     """The denoiser with the LoRA, and its weights under peft's names."""
     if has_loader(pipeline):
-        pipeline.load_lora_weights(str(folder))
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()  # it warns that the text encoders, which are not trained, have no LoRA
+        try:
+            pipeline.load_lora_weights(str(folder))
+        finally:
+            logging.set_verbosity(verbosity)
         denoiser = denoiser_of(pipeline)
         names = list(getattr(denoiser, "peft_config", {}))
         return denoiser, get_peft_model_state_dict(denoiser, adapter_name=names[0]) if names else {}

@@ -155,8 +155,9 @@ def _examples(
         for model, row in zip(MODELS, (i, half + i), strict=True):
             data = base64.b64encode((run.samples / rows[row]["file"]).read_bytes()).decode()
             pair[model] = {"data": data, "total": scores.total[row], "dimensions": scores.dimensions[row]}
-        outcome = float(outcomes(scores.total[half + i], scores.total[i], tie=tie_threshold(scores.checklist)))
-        verdict = {1.0: "tuned wins", 0.5: "tie", 0.0: "base wins"}[outcome]
+        tuned, base = scores.total[[half + i]], scores.total[[i]]
+        (outcome,) = outcomes(tuned, base, tie=tie_threshold(scores.checklist))
+        verdict = {1.0: "tuned wins", 0.5: "tie", 0.0: "base wins"}[float(outcome)]
         examples.append(
             {
                 "prompt": prompts[rows[i]["prompt_id"]],
