@@ -134,7 +134,7 @@ def _stage_command(stage: str, words: str) -> None:
         from mpo.run import run_stage
 
         if repair and redo:
-            raise MpoError("--repair cannot be combined with --redo: the first keeps undamaged files, the second keeps none; leave out one of them")
+            raise MpoError("--repair with --redo: the first keeps undamaged files, the second none; leave out either")
         with _stopped_by_hand():
             run_stage(folder, stage, repair=repair, redo=redo)
 

@@ -407,7 +407,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         fields = yaml.load(path.read_text("utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(
-            f"recipe {path} is not YAML in UTF-8: {' '.join(str(error).split())}; fix the file"
+            f"recipe {path} is not YAML in UTF-8: {' '.join(str(error).split())}; correct the file"
         ) from None
     if not isinstance(fields, dict):
         raise RecipeError(f"recipe {path} is not a mapping; see a shipped one with `mpo show quickstart`")

@@ -90,7 +90,7 @@ def _check(recipe: Recipe, run: RunFolder, stages: Sequence[str]) -> PromptSets:
     if run.recipe.exists():
         held = read_recipe(run.recipe).model_copy(
             update={"tracking": recipe.tracking}
-        )  # results do not depend on it
+        )  # results do not depend on tracking
         if held != recipe:
             raise MpoError(
                 f"--output {str(run.folder)!r} holds a run of another recipe (it differs in {', '.join(_differences(held, recipe))}); use another folder, with --from {run.folder} to take over what they share"

@@ -85,7 +85,7 @@ def readable_config(model: Model) -> Iterator[str]:
     field = "config" if model.config else "path"
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument")  # from a call that diffusers makes
+            warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument")  # diffusers' own call
             yield source
     except (OSError, ValueError) as error:
         if isinstance(error, MpoError):
