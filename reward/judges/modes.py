@@ -56,7 +56,7 @@ class ModeChoice:
             except MisfitError as error:
                 misfits[mode] = str(error)
         why = (self.refused | misfits)[self.requested]
-        raise JudgeError(f"mode={self.requested!r} does not work with {self.name}: {why}; use mode='auto'")
+        raise JudgeError(f"mode={self.requested!r} does not fit {self.name}: {why}; use mode='auto'")
 
     def _compare(
         self, mode: str, sample: Callable[[str], Float[Tensor, " Q"]], reference: Callable[[], Float[Tensor, " Q"]]

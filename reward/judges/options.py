@@ -174,7 +174,7 @@ def _explain(name: str, options: Mapping[str, Any], error: ValidationError) -> s
         remedy = _REMEDIES.get(problem["type"], problem["msg"]).format(**context)
     guess = _did_you_mean(value, context["expected"].split("'")[1::2]) if problem["type"] == "literal_error" else ""
     shown = "…" if field == "api_key" else repr(value)
-    return f"judge {name!r}: {field}={shown} is not valid; {remedy}{guess}"
+    return f"judge {name!r}: {field}={shown} is not possible; {remedy}{guess}"
 
 
 def _did_you_mean(word: Any, known: Any) -> str:
