@@ -188,7 +188,7 @@ def test_json_and_csv_at_once_are_refused(run, pictures):
 
 def test_a_cache_that_is_no_folder_or_no_database_is_one_line(run, pictures):
     words = ("score", pictures / "red.png", "-p", PROMPT, "--quiet", "--cache")
-    one_line(run(*words, pictures / "bad.png"), "cannot be made a folder")
+    one_line(run(*words, pictures / "bad.png"), "cannot be created as a folder")
     (pictures / "answers.sqlite").write_bytes(b"no database" * 100)
     one_line(run(*words, pictures), "answers.sqlite' cannot be used")
 
