@@ -1,4 +1,4 @@
-"""What each stage depends on, and whether its work still stands.
+"""What each stage depends on, and whether its work is still valid.
 
 A stage depends on fields of the recipe and on files; its manifest records both, with the files that it made. A stage is
 done if all of that is as recorded. If not, the verdict names the field or file, and the command that puts it
@@ -170,7 +170,7 @@ def examine(run: RunFolder, recipe: Recipe, stage: str) -> Verdict:
     if held.outputs is None:
         return Verdict("begun", "begun")
     if held.recipe != fields_of(recipe, stage):
-        return Verdict("begun", "to go on: train.num_steps has changed")
+        return Verdict("begun", "train.num_steps has changed")
     expected = held.outputs | _recorded_candidates(run, stage)
     missing = tuple(name for name in expected if not (run.folder / name).is_file())
     damaged = tuple(n for n, digest in expected.items() if n not in missing and sha256(run.folder / n) != digest)
@@ -188,7 +188,7 @@ def _changed_field(held: Manifest, now: dict[str, Any], recipe: Recipe) -> str:
     for name in sorted(held.recipe.keys() | now.keys()):
         before, after = held.recipe.get(name), now.get(name)
         if name == "train.num_steps" and recipe.train.lr_schedule == "constant":
-            continue  # training goes on, or ends where it is
+            continue  # training continues, or ends where it is
         if before != after:
             return f"recipe.yaml says {name}={after!r}, but it was made with {before!r}"
     return ""

@@ -111,7 +111,7 @@ class Prompts(Section):
 
 
 class Preferences(Section):
-    """Pictures that people (or others) have compared already, in place of candidates of our own."""
+    """Pictures that people (or others) have compared already, instead of candidates of our own."""
 
     path: str  # a folder, a .jsonl, .csv or .parquet file, or a data set's hub id
     layout: Literal["pickapic", "pairs", "folder"]  # mpo/data/preferences.py says what each is
@@ -273,7 +273,7 @@ class Validation(Section):
     num_inference_steps: Count
     guidance_scale: NonNegative
     batch_size: Count
-    patience: Count | None = None  # stop after so many validations without a new best; None = train to the end
+    patience: Count | None = None  # stop after this many validations without a new best; None = train to the end
 
 
 WandbName = Annotated[str, Field(pattern=r"^[^/\\#?%:]{1,128}$")]  # characters that wandb refuses in names and ids
@@ -287,7 +287,7 @@ class Tracking(Section):
     entity: str | None = None  # wandb's user or team; None = the default of the account
     name: str | None = None  # of the run in wandb; None = the recipe's
     tags: tuple[str, ...] = ()  # of the run in wandb
-    run_id: WandbName | None = None  # wandb's; None = made once and kept, so that a resumed run goes on in the same one
+    run_id: WandbName | None = None  # wandb's; None = made once and kept, so that a resumed run continues in it
 
     _sequences = field_validator("trackers", "tags", mode="before")(_tuples)
 

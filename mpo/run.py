@@ -181,7 +181,7 @@ def run_stage(folder: str | Path, stage: str, *, repair: bool = False, redo: boo
     """Run one stage of a prepared run, in every process. What is done already is not done again.
 
     repair: damaged files of the stage are deleted and made again, with the same bytes. redo: all that the stage
-    and those after it have made is deleted first. Raises MpoError if the folder is no run, if the stage's work, or that
+    and later ones have made is deleted first. Raises MpoError if the folder is not a run, if the stage's work, or that
     of an earlier stage, no longer fits the recipe or its inputs, or if another process is at work on the folder.
     """
     run = RunFolder(folder)
@@ -207,7 +207,7 @@ def run_stage(folder: str | Path, stage: str, *, repair: bool = False, redo: boo
 
 
 def _open_stage(run: RunFolder, recipe: Recipe, stage: str, repair_it: bool, redo_it: bool) -> Manifest | None:
-    """What goes into a stage, once all before it stands; None if the stage is done."""
+    """What goes into a stage, once all earlier ones are valid; None if the stage is done."""
     if redo_it:
         undone = redo(run, recipe, stage)
         run.log_event("redo", stages=undone)

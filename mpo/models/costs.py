@@ -29,7 +29,7 @@ from mpo.recipe import Model
 
 RANK = 16
 # Tokens of a prompt by pipeline: (for T5, Gemma or Qwen, cut at the pipeline's default; kept as conditions).
-# Qwen-Image takes prompts as they are: 64 tokens, to which its template adds 34 that are dropped afterwards.
+# Qwen-Image does not pad prompts: 64 tokens here, and its template adds 34 that are dropped afterwards.
 TOKENS = {
     "StableDiffusion3Pipeline": (256, 256), "FluxPipeline": (512, 512), "SanaPipeline": (300, 300),
     "PixArtSigmaPipeline": (300, 300), "QwenImagePipeline": (98, 64),
