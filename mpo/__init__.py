@@ -4,4 +4,4 @@ __version__ = "0.1.0"
 
 
 class MpoError(ValueError):
-    """An error of the user's making: the message is one line that names field, value and remedy."""
+    """A user's mistake: the message is one line that names field, value and remedy."""

@@ -25,16 +25,16 @@ WORDS = {
     "done": "done", "absent": "not begun", "begun": "begun", "missing": "incomplete", "damaged": "damaged", "stale": "out of date"
 }  # fmt: skip
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars: now and then a line, fit for a log.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars; a line now and then instead, for logs.")]
 Folder = Annotated[Path, typer.Argument(help="A run directory, made by `mpo run`.", metavar="RUN")]
-Repair = Annotated[bool, typer.Option("--repair", help="Make again what is damaged, to the same bytes.")]
+Repair = Annotated[bool, typer.Option("--repair", help="Make damaged files again, with the same bytes.")]
 Redo = Annotated[
-    bool, typer.Option("--redo", help="Delete what this stage and those after it have made, and make it anew.")
+    bool, typer.Option("--redo", help="Delete what this stage and later ones have made, and make it again.")
 ]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", help="Lay a value over the recipe, such as train.learning_rate=1e-5. Repeatable.", metavar="KEY=VALUE"
+        "--set", help="Override a recipe value, such as train.learning_rate=1e-5. Repeatable.", metavar="KEY=VALUE"
     ),
 ]
 
@@ -50,12 +50,12 @@ def run(
     ] = False,
     source: Annotated[
         Path | None,
-        typer.Option("--from", help="A run whose work is taken over as far as the recipes agree.", metavar="RUN"),
+        typer.Option("--from", help="Reuse the work of this run as far as the recipes agree.", metavar="RUN"),
     ] = None,
     repair: Repair = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a recipe from prompts to a tuned LoRA and its report. Run it again to go on where it stopped."""
+    """Run a recipe from prompts to a tuned LoRA and its report. Run it again to continue where it stopped."""
     set_quiet(quiet)
     from mpo.recipe import load_recipe
     from mpo.run import run_recipe, stages_of
@@ -64,11 +64,11 @@ def run(
     loaded = load_recipe(recipe, settings or [])
     stages = stages_of(loaded)
     if until not in stages:
-        raise MpoError(f"--until={until!r} is no stage of this recipe; stages: {', '.join(stages)}")
+        raise MpoError(f"--until={until!r} is not a stage of this recipe; stages: {', '.join(stages)}")
     folder = output or Path("runs") / loaded.name
     if dry_run:
         if source:
-            raise MpoError("--from does not go with --dry-run, which plans the whole run; leave out either")
+            raise MpoError("--from cannot be combined with --dry-run, which plans the whole run; leave out one of them")
         from mpo.plan import describe
         from reward.judges.loading import count_parameters
 
@@ -81,16 +81,16 @@ def run(
 
 @contextmanager
 def _stopped_by_hand() -> Iterator[None]:
-    """Ctrl-C is no failure: it says how to go on. Exit code 130, as shells have it."""
+    """Ctrl-C is not a failure: say how to continue. Exit code 130, as in shells."""
     try:
         yield
     except KeyboardInterrupt:
-        print("\nmpo: stopped; run the same command again to go on from here", file=sys.stderr)
+        print("\nmpo: stopped; run the same command again to continue from here", file=sys.stderr)
         raise typer.Exit(130) from None
 
 
 def _conclude(run: Any) -> None:
-    """What a run has come to, from the main process."""
+    """Print the run's result, from the main process."""
     import json
 
     from mpo.runtime.processes import is_main
@@ -134,7 +134,7 @@ def _stage_command(stage: str, words: str) -> None:
         from mpo.run import run_stage
 
         if repair and redo:
-            raise MpoError("--repair with --redo: the first keeps what is whole, the second nothing; leave out either")
+            raise MpoError("--repair with --redo: the first keeps undamaged files, the second none; leave out either")
         with _stopped_by_hand():
             run_stage(folder, stage, repair=repair, redo=redo)
 
@@ -145,7 +145,7 @@ def _stage_command(stage: str, words: str) -> None:
 def status(
     folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False
 ) -> None:
-    """Say which stages of a run are done, which no longer fit and why, and what to do about it."""
+    """Show which stages of a run are done, which are out of date and why, and what to do about it."""
     import json
 
     from mpo.dependencies import status as verdicts
@@ -154,7 +154,7 @@ def status(
 
     run = RunFolder(folder)
     if not run.recipe.is_file():
-        raise MpoError(f"{str(folder)!r} is no run: it holds no recipe.yaml; name a run folder")
+        raise MpoError(f"{str(folder)!r} is not a run: it has no recipe.yaml; name a run folder")
     rows = verdicts(run, read_recipe(run.recipe))
     if as_json:
         records = [
@@ -185,7 +185,7 @@ def dataset(
 for _stage, _words in {
     "generate": "Sample the candidates.",
     "import-pairs": "Read the pictures and pairs of the recipe's preferences.",
-    "score": "Let the judge answer the checklist about every candidate.",
+    "score": "Let the judge answer the checklist for every candidate.",
     "select": "Choose the pairs to train on.",
     "encode": "Encode latents and prompts of the pairs, once.",
     "train": "Train the LoRA on the pairs.",
@@ -223,7 +223,7 @@ def main() -> None:
         print(f"mpo: {error}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as stop:
-        if not stop.code:  # one that fails leaves at once: the others may be waiting for it
+        if not stop.code:  # a process that fails leaves at once: the others may be waiting for it
             shut_down()
         raise
 

@@ -1,7 +1,7 @@
-"""What each stage depends on, and whether its work still stands.
+"""What each stage depends on, and whether its work is still valid.
 
 A stage depends on fields of the recipe and on files; its manifest records both, with the files that it made. A stage is
-done if all of that is as recorded. Where it is not, the verdict names the field or file, and the command that makes it
+done if all of that is as recorded. If not, the verdict names the field or file, and the command that puts it
 right.
 """
 
@@ -43,12 +43,12 @@ FIELDS: dict[str, tuple[str, ...]] = {
 }
 # These change when training writes, not what it learns.
 FREE = ("train.checkpoint_interval_steps",)
-# What differs from run to run of the same work is not recorded.
+# What differs between runs of the same work is not recorded.
 VARYING = ("trackers", "timing.jsonl")
 
 
 def stages_of(recipe: Recipe) -> tuple[str, ...]:
-    """The recipe's stages in order. One that brings its pairs imports them; if it takes them as given, no judge is asked."""
+    """The recipe's stages in order. A recipe with pairs of its own imports them; if it takes them as given, no judge is asked."""
     if recipe.preferences is None:
         return STAGES
     return ("import-pairs", *(stage for stage in STAGES[1:] if (stage, recipe.select.strategy) != ("score", "given")))
@@ -86,7 +86,7 @@ def _result(run: RunFolder) -> list[Path]:
 
 
 def writes_of(run: RunFolder, recipe: Recipe, stage: str) -> list[Path]:
-    """Files and folders that belong to a stage, those of unfinished work included."""
+    """Files and folders that belong to a stage, including those of unfinished work."""
     match stage:
         case "prompts":
             tables = [run.heldout_prompts, run.validation_prompts]
@@ -114,7 +114,7 @@ def writes_of(run: RunFolder, recipe: Recipe, stage: str) -> list[Path]:
 
 
 def outputs_of(run: RunFolder, recipe: Recipe, stage: str) -> dict[str, str]:
-    """What a finished stage has made, by name, with digests. Candidates are not among them: their table holds theirs."""
+    """What a finished stage has made, by name, with digests. Candidates are left out: their table has their digests."""
     paths = [path for path in writes_of(run, recipe, stage) if path != run.candidates and path.name not in VARYING]
     return digests(run, paths)
 
@@ -125,7 +125,7 @@ def fields_of(recipe: Recipe, stage: str) -> dict[str, Any]:
     if stage == "train" and recipe.validation is not None:
         names += ["validation", "judge"]
     if stage == "train" and recipe.train.distilled_guidance is None and recipe.generate is not None:
-        names.append("generate.guidance_scale")  # at which a network with distilled guidance is trained
+        names.append("generate.guidance_scale")  # networks with distilled guidance are trained at it
     found: dict[str, Any] = {}
     for name in names:
         value: Any = recipe.model_dump(mode="json")
@@ -140,7 +140,7 @@ State = Literal["done", "absent", "begun", "missing", "damaged", "stale"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """On a stage. `why` is empty for "done" and "absent"; `names` are the files concerned."""
+    """The state of a stage. `why` is empty for "done" and "absent"; `names` are the files concerned."""
 
     state: State
     why: str = ""
@@ -148,7 +148,7 @@ class Verdict:
 
 
 def examine(run: RunFolder, recipe: Recipe, stage: str) -> Verdict:
-    """Whether a stage is done, and if not, why. Reads the files that it names, but no file twice in one process."""
+    """Whether a stage is done, and if not, why. Reads the files that it names, each once per process."""
     held = read_manifest(run, stage)
     if held is None:
         made = [path for path in writes_of(run, recipe, stage) if path.exists()]
@@ -170,12 +170,12 @@ def examine(run: RunFolder, recipe: Recipe, stage: str) -> Verdict:
     if held.outputs is None:
         return Verdict("begun", "begun")
     if held.recipe != fields_of(recipe, stage):
-        return Verdict("begun", "to go on: train.num_steps has changed")
+        return Verdict("begun", "train.num_steps has changed")
     expected = held.outputs | _recorded_candidates(run, stage)
     missing = tuple(name for name in expected if not (run.folder / name).is_file())
     damaged = tuple(n for n, digest in expected.items() if n not in missing and sha256(run.folder / n) != digest)
     if missing and stage in ("train", "import-pairs") and missing != ("trained.json",):
-        return Verdict("damaged", f"{missing[0]} is missing", missing)  # it cannot be made alone
+        return Verdict("damaged", f"{missing[0]} is missing", missing)  # it cannot be made again alone
     if damaged:
         return Verdict("damaged", f"{damaged[0]} is not what stage {stage} wrote", damaged)
     if missing:
@@ -188,9 +188,9 @@ def _changed_field(held: Manifest, now: dict[str, Any], recipe: Recipe) -> str:
     for name in sorted(held.recipe.keys() | now.keys()):
         before, after = held.recipe.get(name), now.get(name)
         if name == "train.num_steps" and recipe.train.lr_schedule == "constant":
-            continue  # training goes on, or ends where it is
+            continue  # training continues, or ends where it is
         if before != after:
-            return f"recipe.yaml says {name}={after!r}, and it was made with {before!r}"
+            return f"recipe.yaml says {name}={after!r}, but it was made with {before!r}"
     return ""
 
 
@@ -202,7 +202,7 @@ def _recorded_candidates(run: RunFolder, stage: str) -> dict[str, str]:
 
 
 def require_earlier(run: RunFolder, recipe: Recipe, stage: str) -> None:
-    """Raises MpoError unless the stages before it stand: done, or at least none of what this stage reads is missing."""
+    """Raises MpoError unless earlier stages are done, or at least nothing that this stage reads is missing."""
     needed = {p.relative_to(run.folder).parts[0] for p in inputs_of(run, recipe, stage)}
     if stage in ("score", "encode"):
         needed.add("candidates")
@@ -220,14 +220,14 @@ def require_earlier(run: RunFolder, recipe: Recipe, stage: str) -> None:
 
 
 def remedy(run: RunFolder, stage: str, verdict: Verdict) -> str:
-    """What is wrong, and the command that makes it right: one line."""
+    """What is wrong, and the command that puts it right: one line."""
     if stage == PREPARE:
         right = (
             "put them back, or use another folder" if verdict.state == "stale" else "run the next stage with --repair"
         )
         return f"{verdict.why}; {right}"
     if verdict.state == "stale":
-        return f"stage {stage}: {verdict.why}; set it back, or run `mpo {stage} {run.folder} --redo`, which makes it and all that follows anew"
+        return f"stage {stage}: {verdict.why}; set it back, or run `mpo {stage} {run.folder} --redo`, which makes it and all later stages again"
     return f"stage {stage}: {verdict.why}; run `mpo {stage} {run.folder} --repair`, which makes it again"
 
 
@@ -255,7 +255,7 @@ def repair(run: RunFolder, recipe: Recipe, stage: str, names: Iterable[str]) -> 
     elif stage == "train":
         logs = {run.training_log.name, run.validation_log.name}
         if logs & set(names):
-            doomed = writes_of(run, recipe, stage)  # what the steps said can only be had by taking them again
+            doomed = writes_of(run, recipe, stage)  # only taking the steps again brings their log back
         else:
             doomed = [run.trained, *damaged_checkpoints(run, [run.folder / name for name in names])]
     else:
@@ -266,7 +266,7 @@ def repair(run: RunFolder, recipe: Recipe, stage: str, names: Iterable[str]) -> 
 
 
 def redo(run: RunFolder, recipe: Recipe, stage: str) -> list[str]:
-    """Delete what a stage and those after it have made; returns their names, those that had made anything."""
+    """Delete what a stage and later ones have made; returns the names of those that had made anything."""
     stages = stages_of(recipe)
     undone = []
     for later in stages[stages.index(stage) :]:
@@ -278,7 +278,7 @@ def redo(run: RunFolder, recipe: Recipe, stage: str) -> list[str]:
 
 
 def status(run: RunFolder, recipe: Recipe) -> list[tuple[str, Verdict, str]]:
-    """Of each stage in order: its verdict, and what to do about it ("" = nothing)."""
+    """Each stage in order: its verdict, and what to do about it ("" = nothing)."""
     rows = []
     for stage in (PREPARE, *stages_of(recipe)):
         try:

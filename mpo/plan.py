@@ -1,4 +1,4 @@
-"""What a recipe will do and what it will take: counts, disk, GPU memory and time, computed and not measured.
+"""What a recipe will do and what it will need: counts, disk, GPU memory and time, computed and not measured.
 
 No weights are loaded. Memory and time follow from parameters, activations and multiply-accumulates, counted on the model's
 own configuration (mpo/models/costs.py). They are estimates: what allocators and kernels add is not in them.
@@ -51,7 +51,7 @@ class Step:
     words: str
     disk_gb: float | None = None
     memory_gb: float | None = (
-        None  # of one GPU: training at its peak; else weights alone, to which pictures in work come
+        None  # on one GPU: training's peak; other stages: weights alone, without the pictures in work
     )
     gpu_hours: float | None = None  # on one H100
     peak_words: str = ""  # when it takes that memory, if not always
@@ -75,18 +75,18 @@ def plan(recipe: Recipe, *, count_judge: CountJudge | None = None) -> tuple[list
 
 
 def _prompts(settings: Prompts, notes: list[str]) -> tuple[dict[str, int], list[str]]:
-    """How many prompts each set has; and all that can be read."""
+    """How many prompts each set has, and all prompts that can be read."""
     sources = {name: getattr(settings, name) for name in ("train", "heldout", "validation")}
     try:
         sets = dict(zip(sources, read_prompt_sets(settings), strict=True))
         return {name: len(prompts) for name, prompts in sets.items()}, [p for prompts in sets.values() for p in prompts]
     except OfflineError as error:
-        notes.append(f"not checked: the prompts, whose limits are taken as their numbers. {error}")
+        notes.append(f"not checked: the prompts; their limits stand in for their numbers. {error}")
     return {name: (source.limit or 0) if source else 0 for name, source in sources.items()}, []
 
 
 def _costs(recipe: Recipe, notes: list[str]) -> dict[str, Any] | None:
-    """An entry as in model_costs.yaml, with the recipe's own LoRA: counted, or the table's if it is of an equal model."""
+    """An entry as in model_costs.yaml, with the recipe's own LoRA: counted, or the table's if it has an equal model."""
     table = model_costs()["models"]
     try:
         parts = build_parts(recipe.model)

@@ -29,7 +29,7 @@ class Section(BaseModel):
 
 
 def refuse_unused(settings: Sequence[tuple[Any, str, str]]) -> None:
-    """(whether it is given, its name, by what alone it is used). Raises ValueError for the first that is given."""
+    """Settings as (is it given, its name, what alone uses it). Raises ValueError for the first that is given."""
     for given, name, needed in settings:
         if given:
             raise ValueError(f"{name} is used by {needed} alone; set that, or remove {name}")
@@ -83,15 +83,15 @@ class PromptSource(Section):
     """Prompts in a file or in a data set of the hub."""
 
     path: str  # .txt (a prompt a line), .jsonl, .csv, .parquet, a folder of `datasets`, or a data set's hub id
-    column: str = "prompt"  # of all but .txt
+    column: str = "prompt"  # for all but .txt
     split: str | None = None  # data sets only; None = "train"
     revision: str | None = None  # hub only; None = the default branch
-    limit: Count | None = None  # so many different ones at the most; None = all
-    shuffle_seed: Seed | None = None  # which ones, and their order, by chance; None = the first, in order
+    limit: Count | None = None  # at most this many different prompts; None = all
+    shuffle_seed: Seed | None = None  # picks and orders them at random; None = the first, in order
 
 
 class Prompts(Section):
-    """Three sets that share no prompt. A text alone is a source's path; files as for PromptSource.
+    """Three sets that share no prompt. A plain text is a source's path; files as for PromptSource.
 
     Paths are relative to the shipped recipes' folder or to the working directory.
     """
@@ -100,7 +100,7 @@ class Prompts(Section):
     heldout: PromptSource
     validation: PromptSource | None = None
     max_similarity: Annotated[float, Field(gt=0, le=1)] | None = (
-        None  # cosine; drops training prompts above; None = all stay
+        None  # cosine; training prompts above it are dropped; None = all stay
     )
     similarity: str = "tfidf"  # or a text encoder's folder or hub id, such as sentence-transformers/all-MiniLM-L6-v2
 
@@ -111,13 +111,13 @@ class Prompts(Section):
 
 
 class Preferences(Section):
-    """Pictures that people (or others) have compared already, in place of candidates of our own."""
+    """Pictures that people (or others) have compared already, instead of candidates of our own."""
 
     path: str  # a folder, a .jsonl, .csv or .parquet file, or a data set's hub id
     layout: Literal["pickapic", "pairs", "folder"]  # mpo/data/preferences.py says what each is
     split: str | None = None  # data sets only; None = "train"
     revision: str | None = None  # hub only; None = the default branch
-    limit: Count | None = None  # the first so many pairs; None = all
+    limit: Count | None = None  # at most this many pairs, the first; None = all
 
 
 class Generate(Section):
@@ -177,14 +177,14 @@ class Train(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = (
         0.0  # dpo only: the chance that a pair is the wrong way round
     )
-    sft_weight: NonNegative = 0.0  # of the chosen's own denoising error beside the objective
+    sft_weight: NonNegative = 0.0  # of the chosen's own denoising error, added to the objective
     timestep_sampling: Literal["uniform", "logit_normal"] = "uniform"
     timestep_mean: float = 0.0  # logit_normal only (arXiv 2403.03206, section 3.1)
     timestep_std: Positive = 1.0  # logit_normal only
-    timestep_range: tuple[float, float] = (0.0, 1.0)  # shares of the schedule, 0 = no noise; the others are not trained
+    timestep_range: tuple[float, float] = (0.0, 1.0)  # shares of the schedule, 0 = no noise; the rest is not trained
     timestep_shift: Positive | None = None  # flow models only; above 1 = more noise (arXiv 2403.03206, eq. 23);
-    # None = the scheduler's own, by resolution where it samples so
-    num_draws: Count | None = None  # of noise and timestep for a pair, used in turn; None = a new one at each passing
+    # None = the scheduler's own, by resolution if it samples so
+    num_draws: Count | None = None  # of noise and timestep for a pair, used in turn; None = a new one at each pass
     error_weighting: Literal["none", "min_snr"] = "none"  # arXiv 2303.09556
     snr_gamma: Positive = 5.0  # min_snr only; 5 is the paper's
     learning_rate: Positive
@@ -203,10 +203,10 @@ class Train(Section):
     weight_decay: NonNegative = 0.0
     max_grad_norm: Positive = 1.0
     max_error_ratio: Annotated[float, Field(gt=1)] = (
-        3.0  # stop where the chosen's error grows to so many times the reference's
+        3.0  # stop if the chosen's error grows to this many times the reference's
     )
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None  # of the LoRA's running mean; None = no mean is kept
-    distilled_guidance: NonNegative | None = None  # models with guidance distilled in; None = generate.guidance_scale
+    distilled_guidance: NonNegative | None = None  # models with distilled guidance; None = generate.guidance_scale
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     gradient_checkpointing: bool = False  # less memory, about a third slower
     attention: Literal["sdpa", "xformers"] = "sdpa"
@@ -214,7 +214,7 @@ class Train(Section):
     reference_cache: str | None = (
         None  # a folder for the reference's errors, which other runs may share; None = not kept
     )
-    checkpoint_interval_steps: Count  # interval
+    checkpoint_interval_steps: Count  # a checkpoint every N steps
 
     _sequences = field_validator("lora_targets", "timestep_range", mode="before")(_tuples)
 
@@ -257,7 +257,7 @@ class Train(Section):
     def _batches_fit(self) -> "Train":
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
             raise ValueError(
-                f"batch_size={self.batch_size} is no multiple of micro_batch_size={self.micro_batch_size}; change either"
+                f"batch_size={self.batch_size} is not a multiple of micro_batch_size={self.micro_batch_size}; change one of them"
             )
         if self.warmup_steps >= self.num_steps:
             raise ValueError(f"warmup_steps={self.warmup_steps} must be less than num_steps={self.num_steps}")
@@ -273,7 +273,7 @@ class Validation(Section):
     num_inference_steps: Count
     guidance_scale: NonNegative
     batch_size: Count
-    patience: Count | None = None  # stop after so many validations without a new best; None = train to the end
+    patience: Count | None = None  # stop after this many validations without a new best; None = train to the end
 
 
 WandbName = Annotated[str, Field(pattern=r"^[^/\\#?%:]{1,128}$")]  # characters that wandb refuses in names and ids
@@ -287,7 +287,7 @@ class Tracking(Section):
     entity: str | None = None  # wandb's user or team; None = the default of the account
     name: str | None = None  # of the run in wandb; None = the recipe's
     tags: tuple[str, ...] = ()  # of the run in wandb
-    run_id: WandbName | None = None  # wandb's; None = made once and kept, so that a resumed run goes on in the same one
+    run_id: WandbName | None = None  # wandb's; None = made once and kept, so that a resumed run continues in it
 
     _sequences = field_validator("trackers", "tags", mode="before")(_tuples)
 
@@ -358,9 +358,9 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
-    """A shipped recipe by name, or a YAML file, with settings such as "train.learning_rate=1e-5" laid over it.
+    """A shipped recipe by name, or a YAML file, with settings such as "train.learning_rate=1e-5" on top.
 
-    Raises RecipeError with one line that names the field, its value and what would do.
+    Raises RecipeError with one line that names the field, its value and the remedy.
     """
     shipped = shipped_recipes()
     path = shipped.get(name) or Path(name)
@@ -402,7 +402,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"recipe {path} is not YAML in UTF-8: {' '.join(str(error).split())}; correct the file"
         ) from None
     if not isinstance(fields, dict):
-        raise RecipeError(f"recipe {path} holds no mapping; see a shipped one with `mpo show quickstart`")
+        raise RecipeError(f"recipe {path} is not a mapping; see a shipped one with `mpo show quickstart`")
     return fields
 
 
@@ -428,7 +428,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def _explain(error: ValidationError) -> str:
-    """The first problem: field, value, and what would do."""
+    """The first problem: field, value and remedy."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"]) or "the recipe"
     if first["type"] == "extra_forbidden":

@@ -29,18 +29,18 @@ from mpo.runtime.processes import barrier, broadcast_from_main, is_main, num_pro
 from mpo.runtime.progress import say
 from mpo.take_over import take_over
 
-# Several processes take part in these; the others are the main one's.
+# Several processes take part in these; the main one does the others alone.
 ALL_RANKS = ("generate", "score", "encode", "train", "evaluate")
 
 
 def stage_function(stage: str) -> Callable[..., None]:
-    """The function of a stage. Imported late: the first takes diffusers along, which takes seconds."""
+    """The function of a stage. Imported late: the first imports diffusers, which takes seconds."""
     name = stage.replace("-", "_")
     return getattr(importlib.import_module(f"mpo.stages.{name}"), name)
 
 
 def check_settings(recipe: Recipe, prompts: Sequence[str], *, training: bool = True) -> None:
-    """What can be checked without the hub: judge, checklist, strategy, optimizer, how steps are dealt to processes.
+    """What can be checked without the hub: judge, checklist, strategy, optimizer, how steps are split over processes.
 
     training: whether these processes will train. Raises ValueError (MpoError, ChecklistError, JudgeError) with one line that names field, value and remedy.
     """
@@ -81,7 +81,7 @@ def prepare(
 
 
 def _check(recipe: Recipe, run: RunFolder, stages: Sequence[str]) -> PromptSets:
-    """Everything that follows from the recipe, the prompts and the model's small files; returns the prompts."""
+    """Check all that the recipe, the prompts and the model's small files show; returns the prompts."""
     from mpo.models.checks import check_model
     from mpo.training.trackers import check_trackers
 
@@ -90,7 +90,7 @@ def _check(recipe: Recipe, run: RunFolder, stages: Sequence[str]) -> PromptSets:
     if run.recipe.exists():
         held = read_recipe(run.recipe).model_copy(
             update={"tracking": recipe.tracking}
-        )  # which results do not depend on
+        )  # results do not depend on tracking
         if held != recipe:
             raise MpoError(
                 f"--output {str(run.folder)!r} holds a run of another recipe (it differs in {', '.join(_differences(held, recipe))}); use another folder, with --from {run.folder} to take over what they share"
@@ -117,7 +117,7 @@ def read_prompts(run: RunFolder, recipe: Recipe) -> PromptSets:
 
 
 def _write_prompt_tables(run: RunFolder, recipe: Recipe, prompts: PromptSets) -> None:
-    """Those that are missing. Raises MpoError if the sources have changed since the run was made."""
+    """Write those that are missing. Raises MpoError if the sources have changed since the run was made."""
     held = read_manifest(run, PREPARE)
     manifest = begin(run, recipe, PREPARE) if held is None else held
     for path, texts in zip((run.prompts, run.heldout_prompts, run.validation_prompts), prompts, strict=True):
@@ -127,19 +127,19 @@ def _write_prompt_tables(run: RunFolder, recipe: Recipe, prompts: PromptSets) ->
             if held and held.outputs and held.outputs.get(name) not in (None, sha256(path)):
                 path.unlink()
                 raise MpoError(
-                    f"{path} is missing, and the recipe's prompts are no longer those that it was made of; put back the file that they come from, or use another folder"
+                    f"{path} is missing, and the recipe's prompts are no longer those that it was made from; put back the file that they come from, or use another folder"
                 )
     if held is None or held.outputs is None:
         finish(run, recipe, manifest)
 
 
 def _find_source(source: str | Path | None) -> RunFolder | None:
-    """The run of `--from`. Raises MpoError if it is none."""
+    """The run of `--from`. Raises MpoError if it is not a run."""
     if source is None:
         return None
     run = RunFolder(source)
     if not run.recipe.is_file():
-        raise MpoError(f"--from {str(source)!r} is no run: it holds no recipe.yaml; name a run folder")
+        raise MpoError(f"--from {str(source)!r} is not a run: it has no recipe.yaml; name a run folder")
     return run
 
 
@@ -165,7 +165,7 @@ def run_recipe(
     repair: bool = False,
     source: str | Path | None = None,
 ) -> None:
-    """The stages from first to last; None = all of the recipe's. What is done already is not done again.
+    """Run the stages from first to last; None = all of the recipe's. What is done already is not done again.
 
     repair: what is damaged is made again. source: a run whose work is taken over as far as it fits, such as candidates
     and scores for another way to select or another beta.
@@ -178,16 +178,16 @@ def run_recipe(
 
 
 def run_stage(folder: str | Path, stage: str, *, repair: bool = False, redo: bool = False) -> None:
-    """One stage of a prepared run, in every process. What is done already is not done again.
+    """Run one stage of a prepared run, in every process. What is done already is not done again.
 
-    repair: what is damaged of the stage's work is deleted and made again, to the same bytes. redo: all that the stage
-    and those after it have made is deleted first. Raises MpoError if the folder is no run, if the stage's work, or that
-    of an earlier stage, no longer fits the recipe or its inputs, and if another process is at work on the folder.
+    repair: damaged files of the stage are deleted and made again, with the same bytes. redo: all that the stage
+    and later ones have made is deleted first. Raises MpoError if the folder is not a run, if the stage's work, or that
+    of an earlier stage, no longer fits the recipe or its inputs, or if another process is at work on the folder.
     """
     run = RunFolder(folder)
     if not run.recipe.is_file():
         raise MpoError(
-            f"{str(folder)!r} is no run: it holds no recipe.yaml; make one with `mpo run RECIPE --output {folder}`"
+            f"{str(folder)!r} is not a run: it has no recipe.yaml; make one with `mpo run RECIPE --output {folder}`"
         )
     recipe = read_recipe(run.recipe)
     if stage not in stages_of(recipe):
@@ -207,7 +207,7 @@ def run_stage(folder: str | Path, stage: str, *, repair: bool = False, redo: boo
 
 
 def _open_stage(run: RunFolder, recipe: Recipe, stage: str, repair_it: bool, redo_it: bool) -> Manifest | None:
-    """What goes into a stage, once all before it stands; None if the stage is done."""
+    """What goes into a stage, once all earlier ones are valid; None if the stage is done."""
     if redo_it:
         undone = redo(run, recipe, stage)
         run.log_event("redo", stages=undone)

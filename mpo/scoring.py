@@ -1,4 +1,4 @@
-"""The judge's answers about pictures: what stages score and evaluate, and validation, have in common."""
+"""The judge's answers about pictures: shared by the stages score and evaluate, and by validation."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -28,9 +28,9 @@ P_YES = pa.schema([("p_yes", pa.list_(pa.float64()))])
 
 
 def check_judge(recipe: Recipe, prompts: Sequence[str]) -> Checklist:
-    """The checklist that is asked. Loads no weights; whether a judge that has some can answer is found when it is loaded.
+    """The checklist that is asked. Loads no weights: whether a judge that has some can answer shows when it is loaded.
 
-    Raises JudgeError or ChecklistError where the recipe's judge, its options, questions or prompts cannot be used.
+    Raises JudgeError or ChecklistError if the recipe's judge, its options, questions or prompts cannot be used.
     """
     judging = recipe.judge
     if judging.name != "measured":
@@ -50,7 +50,7 @@ def load_reward(recipe: Recipe) -> VisionReward:
 
 
 def checklist_metadata(checklist: Checklist) -> dict[str, str]:
-    """What a table of scores says of the questions asked."""
+    """What a table of scores says about the questions asked."""
     return {
         "checklist": checklist.fingerprint,
         "questions": ",".join(checklist.question_ids),
@@ -61,7 +61,7 @@ def checklist_metadata(checklist: Checklist) -> dict[str, str]:
 def scored_checklist(recipe: Recipe, table: pa.Table, path: Path) -> Checklist:
     """The checklist that a table was scored with. Loads no judge.
 
-    Raises MpoError where the checklist has changed since.
+    Raises MpoError if the checklist has changed since.
     """
     metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     if not {"questions", "checklist"} <= metadata.keys():
@@ -77,9 +77,9 @@ def scored_checklist(recipe: Recipe, table: pa.Table, path: Path) -> Checklist:
 def score_files(
     reward: VisionReward, files: Sequence[Path], prompts: Sequence[str], *, parts: Path, description: str
 ) -> Scores:
-    """Scores of N picture files, kept in `parts` chunk by chunk so that a killed run goes on where it was.
+    """Scores of N picture files, kept in `parts` chunk by chunk so that a killed run continues where it was.
 
-    A chunk that was kept of other pictures, texts, questions or another judge is judged again. Every process judges its
+    A chunk that was kept from other pictures, texts, questions or another judge is judged again. Every process judges its
     share of the chunks, and all return the whole. Raises MediaError naming a file that cannot be decoded.
     """
     judged_by = {"checklist": reward.checklist.fingerprint, "judge": reward.judge.fingerprint}
@@ -119,7 +119,7 @@ class _Chunk:
 
 
 def checked_scores(rows: Sequence[Mapping[str, Any]], checklist: Checklist, path: Path) -> Scores:
-    """Rows of a table with p_yes -> Scores. Raises MpoError if what the table holds beside p_yes does not follow from it."""
+    """Rows of a table with p_yes -> Scores. Raises MpoError if the table's other columns do not follow from p_yes."""
     try:
         scores = score_answers(np.array([row["p_yes"] for row in rows]), checklist)
     except ValueError as error:

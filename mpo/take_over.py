@@ -20,7 +20,7 @@ TAKEN = ("generate", "import-pairs", "score", "select", "encode")  # training al
 def take_over(theirs: Recipe, ours: Recipe, source: RunFolder, run: RunFolder, prompts: PromptSets) -> list[str]:
     """Link (or copy, to another disk) what `source` has finished, stage by stage up to the first that does not fit.
 
-    A stage fits if its manifest stands, and holds the same recipe fields and the same inputs as ours would.
+    A stage fits if it is done, and its manifest has the same recipe fields and the same inputs as ours would.
     prompts: ours, as read. Returns what was taken.
     """
     tables = ("prompts", "heldout_prompts", "validation_prompts")
@@ -53,11 +53,11 @@ def take_over(theirs: Recipe, ours: Recipe, source: RunFolder, run: RunFolder, p
 
 
 def _link(source: Path, target: Path) -> None:
-    """A file, or the files of a folder that are whole. What a stage made is replaced, if ever, and never written into."""
+    """Link a file, or a folder's finished files. Safe, since a stage's files are replaced if ever, never written into."""
     files = [file for file in sorted(source.rglob("*")) if file.is_file()] if source.is_dir() else [source]
     for file in files:
         goal = target / file.relative_to(source)
-        if file.name.endswith(".part") or goal.exists():  # being written; ours
+        if file.name.endswith(".part") or goal.exists():  # still being written, or ours already
             continue
         with replacing(goal) as temporary:
             try:

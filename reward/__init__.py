@@ -1,4 +1,4 @@
-"""Readable scores for pictures and clips: a judge answers a checklist, learnt weights add the answers up."""
+"""Readable scores for pictures and clips: a judge answers a checklist, learnt weights add up the answers."""
 
 from reward.checklist import Checklist, Question, load_checklist, save_checklist
 from reward.errors import CacheError, ChecklistError, JudgeError, JudgeUnavailableError, MediaError, RewardError

@@ -1,11 +1,11 @@
 """How well a reward agrees with people on pairs.
 
-- accuracy ("diff" in the papers): of the pairs in which people have a preference, the share ordered as they do. A tie
+- accuracy ("diff" in the papers): the share of pairs ordered as people do, out of those with a preference. A tie
   of the reward counts as wrong.
 - tau (with ties; Deutsch et al., arXiv 2305.14324, "acc_eq with tie calibration"): the share of all pairs, ties
-  included, on which reward and people say the same of first, second and tie. The reward calls a tie where its margin is
+  included, on which reward and people agree: first, second or tie. The reward calls a tie if its margin is
   at most a threshold. The groups are split into two halves; each half is judged with the threshold that fits the other
-  half best, so that all pairs count and none had a say in its own threshold.
+  half best, so that all pairs count and none influences its own threshold.
 
 Shapes: P pairs.
 """
@@ -34,26 +34,26 @@ class Interval:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far one number, a total or a dimension's score, agrees with people."""
+    """How well one number, a total or a dimension's score, agrees with people."""
 
     name: str
     num_pairs: int
     num_ties: int  # of people
     accuracy: Interval
     tau: Interval
-    threshold: float  # the margin up to which a tie is called best, over all pairs; tau itself uses those of the halves
+    threshold: float  # the best margin up to which to call a tie, over all pairs; tau itself uses those of the halves
 
 
 def tie_threshold(margins: Float[np.ndarray, " P"], preferred: Float[np.ndarray, " P"]) -> float:
-    """The least threshold eps >= 0 for which calling |margin| <= eps a tie agrees best with people.
+    """The smallest threshold eps >= 0 at which calling |margin| <= eps a tie agrees best with people.
 
-    margins: score of a less score of b. preferred: 1 = a, 0 = b, 1/2 = tie.
+    margins: score of a minus score of b. preferred: 1 = a, 0 = b, 1/2 = tie.
     """
     size = np.abs(margins)
     order = np.argsort(size, kind="stable")
     right_as_tie = (preferred[order] == 0.5).astype(int)
     right_as_order = (np.sign(margins[order]) == np.sign(2 * preferred[order] - 1)).astype(int)
-    # With the k pairs of least margin called ties: those that are ties, and the others that are ordered right.
+    # With the k smallest margins called ties: pairs that are ties, and others that are ordered right.
     gained = np.concatenate([[0], np.cumsum(right_as_tie - right_as_order)])
     ends = np.concatenate([[True], np.append(size[order][1:] != size[order][:-1], True)])  # equal margins go together
     if len(size) and size[order][0] == 0:
@@ -71,10 +71,10 @@ def agreement(
     num_bootstrap: int = 1000,
     seed: int = 0,
 ) -> Agreement:
-    """Agreement of margins (score of a less score of b) with preferences (1 = a, 0 = b, 1/2 = tie).
+    """Agreement of margins (score of a minus score of b) with preferences (1 = a, 0 = b, 1/2 = tie).
 
-    groups: texts; pairs of one group (a prompt) stay together in the halves and in resamples. Raises RewardError for
-    margins that are not finite, other preferences, groups that are not texts, different lengths, and fewer than two groups.
+    groups: strings; pairs of one group (a prompt) stay together in the halves and in resamples. Raises RewardError for
+    margins that are not finite, other preferences, groups that are not strings, different lengths, and fewer than two groups.
     """
     margins, preferred = np.asarray(margins, np.float64), np.asarray(preferred, np.float64)
     _check(name, margins, preferred, groups)

@@ -1,7 +1,7 @@
-"""Answers kept on disk: what was judged once is not judged again.
+"""Answers kept on disk: nothing is judged twice.
 
 One SQLite file. A row is found by what the answers depend on, and nothing else: the item's content, its
-prompt, the questions' words, the judge. So new weights cost no judging; new words do.
+prompt, the questions' words, the judge. So new weights need no judging; new words do.
 """
 
 import hashlib
@@ -14,11 +14,11 @@ import numpy as np
 
 from reward.errors import CacheError
 
-LOOKUP = 500  # keys a query; SQLite's oldest limit is 999
+LOOKUP = 500  # keys per query; SQLite's oldest limit is 999
 
 
 def answer_key(content: str, prompt: str, questions: str, judge: str) -> bytes:
-    """32 bytes. Each part is digested by itself, so that different lists of parts never give the same key."""
+    """32 bytes. Each part is hashed by itself, so that different lists of parts never give the same key."""
     parts = (hashlib.sha256(part.encode()).digest() for part in (content, prompt, questions, judge))
     return hashlib.sha256(b"".join(parts)).digest()
 
@@ -33,13 +33,13 @@ class AnswerCache:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CacheError(
-                f"cache={str(folder)!r} cannot be made a folder ({error.strerror}); give another"
+                f"cache={str(folder)!r} cannot be created as a folder ({error.strerror}); give another"
             ) from error
         with self._connection() as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, p_yes BLOB) WITHOUT ROWID")
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
-        """The rows that are there, (Q,) float64 each."""
+        """The rows that exist, (Q,) float64 each."""
         found = {}
         with self._connection() as connection:
             for start in range(0, len(keys), LOOKUP):
@@ -50,7 +50,7 @@ class AnswerCache:
         return found
 
     def put(self, rows: Mapping[bytes, np.ndarray]) -> None:
-        """All rows, or on a crash none."""
+        """Write all rows, or none after a crash."""
         with self._connection() as connection:
             values = [(key, np.asarray(row, np.float64).tobytes()) for key, row in rows.items()]
             connection.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", values)

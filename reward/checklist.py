@@ -1,6 +1,6 @@
 """Checklists: dimension -> sub-dimension -> ordered yes/no questions, each with a weight.
 
-A checklist is data (YAML beside this file, or the user's own); this module gives it types and checks it.
+A checklist is data (YAML beside this file, or the user's own); this module types and checks it.
 Source of the hierarchy: VisionReward, arXiv 2412.21059, section 2 and its published question files.
 
 Shapes: N items, Q questions, K groups of a granularity.
@@ -91,7 +91,7 @@ class Checklist(BaseModel):
         ids = [question.id for question in self.questions]
         repeated = sorted({i for i in ids if ids.count(i) > 1})
         if repeated:
-            raise ValueError(f"question ids {repeated} occur more than once; give each question an id of its own")
+            raise ValueError(f"question ids {repeated} occur more than once; give each question its own id")
         gates = {question.id for question in self.questions if question.gate}
         for question in self.questions:
             if question.gate_id is not None and question.gate_id not in gates:
@@ -118,7 +118,7 @@ class Checklist(BaseModel):
 
     @cached_property
     def continuous(self) -> Bool[np.ndarray, " Q"]:
-        """Whether a question's probability counts as it is."""
+        """Whether a question's probability counts, not its yes or no."""
         return np.array([question.continuous for question in self.questions])
 
     @cached_property
@@ -155,7 +155,7 @@ class Checklist(BaseModel):
         return names, members & scored
 
     def only(self, question_ids: Collection[str]) -> "Checklist":
-        """This checklist cut down to some of its questions, order kept. Gates of kept questions must be kept."""
+        """This checklist with only some of its questions, in order. Gates of kept questions must be kept."""
         unknown = sorted(set(question_ids) - set(self.question_ids))
         if unknown:
             raise ChecklistError(
@@ -198,9 +198,9 @@ class Checklist(BaseModel):
         return _validated(fields, source=name)
 
     def consistency(self, p_yes: Float[np.ndarray, "N Q"]) -> list[Inconsistency]:
-        """Where, within a sub-dimension, a stricter level is answered yes and a laxer one no.
+        """Cases where, within a sub-dimension, a stricter level is answered yes and a laxer one no.
 
-        p_yes: in [0, 1]. Questions that a gate turns off are passed over.
+        p_yes: in [0, 1]. Questions that a gate turns off are skipped.
         """
         yes = np.asarray(p_yes) >= 0.5
         applies = (self.gate_index < 0) | yes[:, self.gate_index]
@@ -216,7 +216,7 @@ class Checklist(BaseModel):
 
     @cached_property
     def questions_fingerprint(self) -> str:
-        """Digest over the questions' ids and words alone: what a judge's answers depend on."""
+        """Digest over only the questions' ids and words: what a judge's answers depend on."""
         words = "\0".join(f"{question.id}\0{question.text}" for question in self.questions)
         return hashlib.sha256(words.encode()).hexdigest()[:12]
 
@@ -258,7 +258,7 @@ def load_checklist(name: str | Path) -> Checklist:
         try:
             text, source = path.read_text("utf-8"), str(path)
         except UnicodeDecodeError as error:
-            raise ChecklistError(f"checklist {path} is not a text in UTF-8; give a YAML file") from error
+            raise ChecklistError(f"checklist {path} is not UTF-8 text; give a YAML file") from error
         except OSError as error:
             raise ChecklistError(f"checklist {path} cannot be read ({error.strerror}); give a YAML file") from error
     try:

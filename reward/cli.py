@@ -1,6 +1,6 @@
 """The command `reward`: thin; each command calls functions that a user can import.
 
-Exit codes: 0 = done; 1 = some items could not be scored, the others were; 2 = a mistake of the user's, told in one line.
+Exit codes: 0 = done; 1 = some items could not be scored, the others were; 2 = a user's mistake, explained in one line.
 """
 
 import csv
@@ -18,7 +18,7 @@ from reward.errors import RewardError
 
 app = typer.Typer(
     name="reward",
-    help="Readable scores for pictures and clips: a judge answers a checklist, weights add the answers up.",
+    help="Readable scores for pictures and clips: a judge answers a checklist, weights add up the answers.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,16 +44,16 @@ Questions = Annotated[
     str, typer.Option("--questions", help="all, answerable (by this judge), or question ids separated by commas.")
 ]
 Cache = Annotated[
-    Path | None, typer.Option("--cache", help="Keep answers in this folder; what was asked before is not asked again.")
+    Path | None, typer.Option("--cache", help="Keep answers in this folder, so that nothing is asked twice.")
 ]
 NoAlignment = Annotated[
     bool,
     typer.Option("--no-alignment", help="Leave out the questions that ask about the prompt; no prompt is needed then."),
 ]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="No progress and no remarks on standard error, only errors.")
+    bool, typer.Option("--quiet", "-q", help="Print only errors on standard error: no progress, no remarks.")
 ]
-Prompt = Annotated[str, typer.Option("--prompt", "-p", help="The text that the items were made from.")]
+Prompt = Annotated[str, typer.Option("--prompt", "-p", help="The prompt that the items were made from.")]
 Format = Annotated[
     str, typer.Option("--format", help="jsonl, visionrewarddb, genai-bench, hpdv2, imagerewarddb or pickapic.")
 ]
@@ -116,12 +116,12 @@ def score(
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score pictures or clips: a row each, a column for each dimension."""
+    """Score pictures or clips: one row each, one column per dimension."""
     from reward import load_checklist
 
     set_quiet(quiet)
     if as_json and as_csv:
-        raise RewardError("--json and --csv cannot both be written to standard output; give one")
+        raise RewardError("--json and --csv cannot both go to standard output; give one")
     media, texts = _items(files or [], prompt, prompts, load_checklist(checklist).kind, needs_prompts=not no_alignment)
     reward = load_reward(judge, option or [], checklist, questions, cache)
     reward = reward.without_alignment() if no_alignment else reward
@@ -164,7 +164,7 @@ def compare(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say which of two items is better under a prompt, by how much, and because of which answers."""
+    """Show which of two items is better for a prompt, by how much, and because of which answers."""
     set_quiet(quiet)
     reward = load_reward(judge, option or [], checklist, questions, cache)
     found = (reward.without_alignment() if no_alignment else reward).compare(a, b, prompt)
@@ -192,7 +192,7 @@ def explain(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say what each answer adds to an item's score, the largest part first."""
+    """Show what each answer adds to an item's score, largest first."""
     set_quiet(quiet)
     reward = load_reward(judge, option or [], checklist, questions, cache)
     reward = reward.without_alignment() if no_alignment else reward
@@ -200,7 +200,7 @@ def explain(
     if not as_json:
         _contributions(found, prompt)
         return
-    # Answers that add nothing are left out; what they would add is 0, so the total is complete.
+    # Answers that add nothing are left out; the total is still complete.
     total = sum(each.difference for each in found) + reward.checklist.intercept / reward.checklist.divisor
     judged = {"judge": reward.judge.fingerprint, "checklist": reward.checklist.fingerprint, "total": total}
     contributions = [_contribution_fields(each, prompt) for each in found]
@@ -263,7 +263,7 @@ def agree(
 ) -> None:
     """Measure how well a reward agrees with people: accuracy (ties dropped) and tau (ties counted), by dimension.
 
-    With --format annotations: how often its judge answers each question as people do.
+    With --format annotations: how often the judge answers each question as people do.
     """
     from dataclasses import asdict
 
@@ -292,7 +292,7 @@ def tune(
     annotations: Annotated[Path, typer.Argument(help="Checklist answers: VisionRewardDB's layout, or JSON lines.")],
     model: Annotated[str, typer.Option(help="A vision-language model: a folder or hub id.")],
     output: Annotated[Path, typer.Option(help="Folder for the LoRA; `-o model=FOLDER` then judges with it.")],
-    heldout: Annotated[Path | None, typer.Option(help="Answers to examine the judge on, before and after.")] = None,
+    heldout: Annotated[Path | None, typer.Option(help="Answers to test the judge on, before and after.")] = None,
     checklist: ChecklistName = "image",
     root: Root = None,
     num_steps: int = 1500,
@@ -302,7 +302,7 @@ def tune(
     rank: int = 16,
     bf16: bool = False,
     gradient_checkpointing: bool = False,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or auto: of the weights as loaded.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Type of the loaded weights: float32, bfloat16 or auto.")] = "auto",
     seed: int = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -328,7 +328,7 @@ def tune(
     )  # fmt: skip
     log = tune_judge(judge, taught, loaded, output, settings)
     if log:
-        typer.echo(f"loss {log[0]['loss']:.3f} at first, {log[-1]['loss']:.3f} at last")
+        typer.echo(f"loss {log[0]['loss']:.3f} at the start, {log[-1]['loss']:.3f} at the end")
     after, _ = judgements(reward, examined, progress=not quiet)
     _before_and_after(before, after)
     typer.echo(str(output))
@@ -346,10 +346,10 @@ def _before_and_after(before: Sequence[Any], after: Sequence[Any]) -> None:
 @app.command("serve-check")
 def serve_check(
     url: Annotated[str, typer.Argument(help="Such as http://localhost:8000/v1.")],
-    model: Annotated[str | None, typer.Option(help="As the server names it. Default: the only one it serves.")] = None,
+    model: Annotated[str | None, typer.Option(help="Its name on the server. Default: the only one it serves.")] = None,
     api_key: Annotated[str | None, typer.Option(help="Default: $OPENAI_API_KEY.")] = None,
 ) -> None:
-    """Find out whether a server can judge: ask it about a picture and look at what comes back."""
+    """Find out whether a server can judge: ask it about a picture and show its answer."""
     import time
 
     from PIL import Image
@@ -388,7 +388,7 @@ def _read_prompts(path: Path, *, needs_prompts: bool) -> tuple[list[Path], list[
     try:
         lines = path.read_text("utf-8").split("\n")  # not splitlines, which also splits within JSON's strings
     except UnicodeDecodeError as error:
-        raise RewardError(f"--prompts {path} is not a text in UTF-8; give JSON lines") from error
+        raise RewardError(f"--prompts {path} is not UTF-8 text; give JSON lines") from error
     except OSError as error:
         raise RewardError(f"--prompts {path}: {error.strerror}; give a file of JSON lines") from error
     media, texts = [], []
@@ -414,7 +414,7 @@ def _read_prompts(path: Path, *, needs_prompts: bool) -> tuple[list[Path], list[
 
 
 def _make_room(output: Path, *, overwrite: bool) -> None:
-    """Raises RewardError if a checklist cannot be written there: told before anything is judged, not hours later."""
+    """Raises RewardError if a checklist cannot be written there, before anything is judged, not hours later."""
     if output.suffix not in (".yaml", ".yml"):
         raise RewardError(f"--output {output} does not end in .yaml; give a name that does")
     if output.is_dir():
@@ -426,7 +426,7 @@ def _make_room(output: Path, *, overwrite: bool) -> None:
     except OSError as error:
         raise RewardError(f"--output {output}: its folder cannot be made ({error.strerror}); give another") from error
     if not os.access(output if output.exists() else output.parent, os.W_OK):
-        raise RewardError(f"--output {output} cannot be written; give a place that you may write to")
+        raise RewardError(f"--output {output} cannot be written; give a path that you may write to")
 
 
 def _score_rows(scores: Any, media: Sequence[Path]) -> list[dict[str, Any]]:
@@ -517,16 +517,16 @@ _quiet = False
 
 
 def set_quiet(quiet: bool) -> None:
-    """Quiet: only errors on standard error; no progress, no remarks, no bars of the libraries that load models."""
+    """Quiet: only errors on standard error; no progress, no remarks, no bars from the libraries that load models."""
     global _quiet
     _quiet = quiet
     logging.getLogger("reward").setLevel(logging.ERROR if quiet else logging.WARNING)
     if quiet:
-        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # read when they are imported, which comes later
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # the libraries read it when imported, which comes later
 
 
 def _say(remark: str) -> None:
-    """A remark; what goes wrong is `_error`."""
+    """Print a remark; errors go to `_error`."""
     if not _quiet:
         _error(remark)
 

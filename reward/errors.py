@@ -1,8 +1,8 @@
-"""Errors that a user can put right: each message is one line that names the item and the remedy."""
+"""Errors that a user can fix: each message is one line that names the item and the remedy."""
 
 
 class RewardError(ValueError):
-    """Any of the below."""
+    """Base class of the errors below."""
 
 
 class ChecklistError(RewardError):
@@ -18,8 +18,8 @@ class MediaError(RewardError):
 
 
 class CacheError(RewardError):
-    """Kept answers that cannot be read or written."""
+    """Cached answers that cannot be read or written."""
 
 
 class JudgeUnavailableError(JudgeError):
-    """A judge that does not answer at present: no item is at fault, and trying the next would not help."""
+    """A judge that does not answer at the moment: no item is at fault, and trying the next would not help."""

@@ -1,8 +1,8 @@
-"""Reading pictures and clips: every way in ends as an RGB `PIL.Image` or a `Clip`, fully decoded.
+"""Reads pictures and clips: every input becomes an RGB `PIL.Image` or a `Clip`, fully decoded.
 
-Ways in: files, their bytes, or the datasets library's {"bytes", "path"}; PIL images; NumPy arrays and torch tensors,
+Inputs: files, their bytes, or the datasets library's {"bytes", "path"}; PIL images; NumPy arrays and torch tensors,
 uint8 or floats in [0, 1], pictures (C, H, W) and clips (F, C, H, W), or with `layout="HWC"` (H, W, C) and (F, H, W, C).
-A list of pictures, each given in any of these ways, is a clip.
+A list of pictures, each given in any of these forms, is a clip.
 """
 
 import hashlib
@@ -24,20 +24,20 @@ from reward.errors import MediaError
 Layout = Literal["CHW", "HWC"]
 PICTURE_SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 CLIP_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
-MediaLike = Any  # see the module's docstring; torch is not imported for its type alone
+MediaLike = Any  # see the module's docstring; torch is not imported just for its type
 MediaBatch = Any  # a sequence of MediaLike, or one array or tensor of them with a batch axis in front
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames taken from a clip, in order. One made by hand is checked when it is read: see `read_clip`."""
+    """Frames taken from a clip, in order. A hand-made one is checked when it is read: see `read_clip`."""
 
     frames: np.ndarray  # (F, H, W, 3) uint8
-    times_s: np.ndarray  # (F,) float64, not falling: when each is shown
+    times_s: np.ndarray  # (F,) float64, never decreasing: when each is shown
 
     @property
     def fps(self) -> float:
-        """Frames a second among those taken; 1 if they span no time, as a single frame does."""
+        """Frames a second among those taken; 1 if they span no time, such as a single frame."""
         span_s = float(self.times_s[-1] - self.times_s[0])
         return (len(self.times_s) - 1) / span_s if span_s > 0 else 1.0
 
@@ -54,7 +54,7 @@ class Sampling:
 
 
 def files_in(folder: str | Path, kind: Kind) -> list[Path]:
-    """The pictures or clips that lie in a folder, by their suffix and sorted by name; not those in folders below it.
+    """The pictures or clips in a folder, by their suffix and sorted by name; subfolders are not searched.
 
     Raises MediaError if there are none.
     """
@@ -68,7 +68,7 @@ def files_in(folder: str | Path, kind: Kind) -> list[Path]:
 
 
 def read_media(source: MediaLike, kind: Kind, *, layout: Layout = "CHW", sampling: Sampling, fps: float = 8.0) -> Media:
-    """A decoded picture or clip. `fps`: of clips that come as frames, which do not know their own.
+    """A decoded picture or clip. `fps`: for clips that come as frames, which have no rate of their own.
 
     Raises MediaError naming what is missing, unreadable, empty, not finite, out of range or of the wrong kind.
     """
@@ -76,7 +76,7 @@ def read_media(source: MediaLike, kind: Kind, *, layout: Layout = "CHW", samplin
 
 
 def read_image(source: MediaLike, layout: Layout = "CHW") -> Image.Image:
-    """An RGB picture, turned upright by its EXIF orientation, transparency laid on white, 16 bits scaled to 8.
+    """An RGB picture, turned upright by its EXIF orientation, transparency blended with white, 16 bits scaled to 8.
 
     Raises MediaError, naming the picture.
     """
@@ -85,7 +85,7 @@ def read_image(source: MediaLike, layout: Layout = "CHW") -> Image.Image:
         with _decoding(name), Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
             image = _rgb(opened, name)
     elif isinstance(source, Image.Image):
-        with _decoding(name):  # a picture that Pillow has opened is decoded when it is first looked at
+        with _decoding(name):  # Pillow decodes a picture when it is first read
             image = _rgb(source, name)
     else:
         image = Image.fromarray(_pixels(source, layout, name, axes=3))
@@ -96,7 +96,7 @@ def read_image(source: MediaLike, layout: Layout = "CHW") -> Image.Image:
 
 @contextmanager
 def _decoding(name: str) -> Iterator[None]:
-    """Whatever a decoder raises on broken bytes becomes a MediaError: Pillow's and FFmpeg's plugins keep to no list."""
+    """Turns whatever a decoder raises on broken bytes into a MediaError: Pillow's and FFmpeg's plugins may raise anything."""
     try:
         yield
     except MediaError:
@@ -128,7 +128,7 @@ def _rgb(image: Image.Image, name: str) -> Image.Image:
 def read_clip(source: MediaLike, layout: Layout = "CHW", *, sampling: Sampling, fps: float = 8.0) -> Clip:
     """The frames that `sampling` takes, with their times. Raises MediaError, naming the clip.
 
-    Frames of a `Clip` may be floats in [0, 1] as well, (F, H, W, 3); its times must be finite and may not fall.
+    Frames of a `Clip` may be floats in [0, 1] as well, (F, H, W, 3); its times must be finite and may not decrease.
     """
     name, source = _name(source, "clip"), _file_of(source, "clip")
     if isinstance(source, (str, Path, bytes)):
@@ -136,7 +136,7 @@ def read_clip(source: MediaLike, layout: Layout = "CHW", *, sampling: Sampling, 
     if isinstance(source, Clip):
         frames, times_s = _pixels(source.frames, "HWC", name, axes=4), _times(source, name)
     elif not 0 < fps < math.inf:
-        raise MediaError(f"fps={fps} of {name} is not a number above 0; give its frames a second")
+        raise MediaError(f"fps={fps} of {name} is not a number above 0; give its frames per second")
     else:
         stacked = isinstance(source, (list, tuple))
         frames = _stack(source, layout, name) if stacked else _pixels(source, layout, name, axes=4)
@@ -171,7 +171,7 @@ def _times(clip: Clip, name: str) -> Float[np.ndarray, " F"]:
         raise MediaError(f"{name} has times_s[{frame}]={times_s[frame]}; give seconds")
     for frame in np.flatnonzero(np.diff(times_s) < 0):
         raise MediaError(
-            f"{name} has times_s[{frame + 1}]={times_s[frame + 1]} after {times_s[frame]}; put its frames in the order in which they are shown"
+            f"{name} has times_s[{frame + 1}]={times_s[frame + 1]} after {times_s[frame]}; put its frames in the order they are shown"
         )
     return times_s
 
@@ -180,7 +180,7 @@ def sample_times(times_s: Float[np.ndarray, " F"], sampling: Sampling) -> Int[np
     """Indices of the T frames to take, in order.
 
     With a rate, the frame shown nearest to each tick, up to the one nearest to the last frame's time: for 1 Hz and at
-    most 24 frames, those that VisionReward's published code looks at. Without, evenly from first to last.
+    most 24 frames, those that VisionReward's published code looks at. Without a rate, evenly from first to last.
     """
     if sampling.rate_hz is None:
         count = min(sampling.max_frames, len(times_s))
@@ -191,9 +191,9 @@ def sample_times(times_s: Float[np.ndarray, " F"], sampling: Sampling) -> Int[np
 
 
 def digest(source: MediaLike, *, layout: Layout = "CHW", fps: float = 8.0) -> str:
-    """sha256 of a file's bytes, or of pixels with all that says how to read them. Decodes no file.
+    """sha256 of a file's bytes, or of pixels and everything that says how to read them. Decodes no file.
 
-    Raises MediaError for a file that cannot be read, and a picture that cannot be decoded.
+    Raises MediaError for a file that cannot be read, or a picture that cannot be decoded.
     """
     name, source = _name(source, "item"), _file_of(source, "item")
     if isinstance(source, bytes):
@@ -250,12 +250,12 @@ def _decode(source: str | Path | bytes, name: str, sampling: Sampling) -> Clip:
             raise MediaError(
                 f"{name} breaks off: {len(frames)} of {len(set(wanted))} frames could be decoded; replace it"
             )
-        # Inside, for a broken file may change its frames' size on the way.
+        # Inside, since the frame size may change within a broken file.
         return Clip(np.stack([frames[pts] for pts in wanted]), np.array([float(pts * base) for pts in wanted]))
 
 
 def _file_of(source: MediaLike, kind: str) -> MediaLike:
-    """The bytes, or else the path, in a mapping of the datasets library; anything else as it is."""
+    """The bytes, or else the path, in a mapping of the datasets library; anything else unchanged."""
     if not isinstance(source, Mapping):
         return source
     for key, types in (("bytes", bytes), ("path", (str, Path))):
@@ -267,7 +267,7 @@ def _file_of(source: MediaLike, kind: str) -> MediaLike:
 
 
 def _array(source: MediaLike, name: str) -> np.ndarray:
-    if hasattr(source, "detach"):  # a torch tensor; NumPy knows no bfloat16
+    if hasattr(source, "detach"):  # a torch tensor; NumPy has no bfloat16
         source = source.detach().cpu()
         return (source.float() if "bfloat16" in str(source.dtype) else source).numpy()
     try:
@@ -288,7 +288,7 @@ def _pixels(source: MediaLike, layout: Layout, name: str, *, axes: int) -> UInt8
     if len(array) == 0:
         raise MediaError(f"{name} has no frame; replace it")
     if 0 in array.shape:
-        raise MediaError(f"{name} has shape {array.shape} and so no pixel; replace it")
+        raise MediaError(f"{name} has shape {array.shape} and so no pixels; replace it")
     array = np.moveaxis(array, channel_axis, -1)
     if array.dtype == np.uint8:
         return array

@@ -1,4 +1,4 @@
-"""The checklists exactly as published with VisionReward, for judges that were trained on those very words.
+"""The checklists exactly as published with VisionReward, for judges that were trained on exactly those words.
 
 Their files are not part of this project: they are read from the user's folder (a checkout of the repository, or the
 folder beside the checkpoint) or fetched once from the public repository; either way their digest is checked.
@@ -35,8 +35,8 @@ def load_official(name: str, folder: Path | None = None) -> Checklist:
     """`official:image` (30 published questions), `official:image-full` (59) or `official:video` (29).
 
     folder: holds VisionReward_Image/ and VisionReward_Video/; None = fetched once into the user's cache folder.
-    Published lines and this project's own stand in the same order, so each line takes the id, sub-dimension and gate
-    of its counterpart. Of alignment only the weight is published, so it is asked in this project's words.
+    Published lines and this project's own are in the same order, so each line takes the id, sub-dimension and gate
+    of its counterpart. For alignment only the weight is published, so it is asked in this project's words.
     Raises ChecklistError if a file is missing, cannot be fetched or is not the published one.
     """
     match name:
@@ -112,7 +112,7 @@ def _text(file: str, folder: Path | None) -> str:
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != SHA256[file]:
         raise ChecklistError(
-            f"{path} is not the published file (its sha256 differs); replace it, or load a changed one as a YAML checklist of your own"
+            f"{path} is not the published file (its sha256 differs); replace it, or load a changed one as your own YAML checklist"
         )
     return content.decode("utf-8")
 

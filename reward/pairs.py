@@ -1,4 +1,4 @@
-"""A reward on what people judged: pairs to learn weights from or to compare with, and answers to compare with.
+"""A reward on what people judged: pairs to learn weights from or compare with, and answers to compare with.
 
 Shapes: P pairs, Q questions.
 """
@@ -76,7 +76,7 @@ def fit_on_pairs(pairs: JudgedPairs, **options: Any) -> FittedWeights:
 def agreements(pairs: JudgedPairs, **options: Any) -> list[Agreement]:
     """Agreement of the total with people, and of each dimension's score.
 
-    A dimension is compared with what people said about that dimension if the file tells, else about the whole. Raises
+    A dimension is compared with what people said about that dimension if the file says so, else about the whole. Raises
     RewardError for a dimension in the file that is not in the checklist.
     """
     known = pairs.a.checklist.dimensions
@@ -104,7 +104,7 @@ class Judgement:
     """How a judge answers one question, compared with people."""
 
     question_id: str
-    balanced_accuracy: float  # the mean of two shares: of people's yes and of their no, those that it answers alike
+    balanced_accuracy: float  # mean of the shares of people's yes and of their no that it repeats
     num_yes: int  # of people's answers
     num_no: int
 

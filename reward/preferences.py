@@ -1,7 +1,7 @@
 """Human judgements from local files: preferences between two items, and checklist answers about one.
 
 Each reader takes a file or folder as its publisher ships it, already downloaded. Paths inside are relative to `root`.
-Formats are described beside each reader.
+Each reader describes its format.
 """
 
 import json
@@ -32,7 +32,7 @@ class Preference:
     b: MediaLike
     preferred: float  # 1 = a, 0 = b, 1/2 = a tie
     group: str  # pairs of one group are not independent: they share a prompt
-    dimensions: Mapping[str, float] = field(default_factory=dict)  # the same, dimension by dimension, where known
+    dimensions: Mapping[str, float] = field(default_factory=dict)  # the same by dimension, if known
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Annotation:
 
 
 def read_preferences(path: str | Path, format: str, *, root: str | Path | None = None) -> list[Preference]:
-    """Preferences of a file in one of `PREFERENCE_FORMATS`. root: of relative paths; None = the file's folder.
+    """Preferences from a file in one of `PREFERENCE_FORMATS`. root: for relative paths; None = the file's folder.
 
     Raises PreferenceError, naming file and row, if something is missing or unknown.
     """
@@ -63,7 +63,7 @@ def read_preferences(path: str | Path, format: str, *, root: str | Path | None =
             raise PreferenceError(f"{path}, row {number}: {reason}; is it of format {format!r}?") from error
     for preference in found:
         if not isinstance(preference.prompt, str):
-            raise PreferenceError(f"{path}: prompt {preference.prompt!r} is not a text; correct the file")
+            raise PreferenceError(f"{path}: prompt {preference.prompt!r} is not text; correct the file")
     if not found:
         raise PreferenceError(f"{path} holds no preference of format {format!r}")
     return found
@@ -79,7 +79,7 @@ def _own(row: Mapping[str, Any], root: Path) -> Iterator[Preference]:
 def _visionrewarddb(row: Mapping[str, Any], root: Path) -> Iterator[Preference]:
     """VisionRewardDB-Video, regression and test: prompt, standard_answer (video1, video2, tie), video1_path, video2_path.
 
-    The same with "image" for "video" is taken too.
+    "image" instead of "video" works too.
     """
     kind = "video" if "video1_path" in row else "image"
     preferred = {f"{kind}1": 1.0, f"{kind}2": 0.0, "tie": 0.5}[row["standard_answer"]]
@@ -148,7 +148,7 @@ def _all_pairs(
 def read_annotations(
     path: str | Path, kind: Kind, *, root: str | Path | None = None, checklist: Checklist | None = None
 ) -> list[Annotation]:
-    """Checklist answers of a file in VisionRewardDB's layout, or this project's own.
+    """Checklist answers from a file in VisionRewardDB's layout, or this project's own.
 
     VisionRewardDB: image or video_path, prompt, and meta_result with meta_mask (0/1, one for each published question
     in order; those with mask 0 are left out), or else `annotation`, levels by sub-dimension (see `answers_of_level`).
@@ -208,8 +208,8 @@ def _published_answers(row: Mapping[str, Any], checklist: Checklist) -> dict[str
     return answers
 
 
-# Lowest and highest level of each sub-dimension (arXiv 2412.21059, annotation guidelines). Of body, face and hands, 0
-# is taken for "there is none": without it, the steps of each are one more than its published questions.
+# Lowest and highest level of each sub-dimension (arXiv 2412.21059, annotation guidelines). For body, face and hands, 0
+# is read as "there is none": without it, each has one step more than published questions.
 LEVELS: dict[Kind, dict[str, tuple[int, int]]] = {
     "image": {
         "symmetry": (-1, 1), "object_pairing": (-1, 1), "main_object": (-1, 1), "color_brightness": (-1, 1),
@@ -225,7 +225,7 @@ LEVELS: dict[Kind, dict[str, tuple[int, int]]] = {
         "shape_throughout": (0, 4), "movement_smoothness": (0, 4), "movement_reality": (0, 4),
     },
 }  # fmt: skip
-ANNOTATED_AS = {  # where VisionRewardDB names a sub-dimension otherwise
+ANNOTATED_AS = {  # where VisionRewardDB uses another name for a sub-dimension
     "object motion": "object motion dynamic",
     "camera motion": "camera motion dynamic",
     "lighting aesthetic": "lighting aes",
@@ -234,9 +234,9 @@ ANNOTATED_AS = {  # where VisionRewardDB names a sub-dimension otherwise
 
 
 def answers_of_level(level: int, lowest: int, highest: int, *, absent: int | None = None) -> list[bool]:
-    """K ordered levels -> K-1 answers, strictest question first: at the question for level k, level >= k says yes.
+    """K ordered levels -> K-1 answers, strictest question first: the question for level k is yes if level >= k.
 
-    absent: a level that means "there is none" and is not a step of the scale, as 0 is for body, face and hands.
+    absent: a level that means "there is none" and is not a step of the scale, like 0 for body, face and hands.
     Raises ValueError for a level outside [lowest, highest], and for `absent` itself.
     """
     steps = [step for step in range(lowest, highest + 1) if step != absent]
@@ -244,7 +244,7 @@ def answers_of_level(level: int, lowest: int, highest: int, *, absent: int | Non
         raise ValueError(
             f"level {level} is outside [{lowest}, {highest}]"
             if level != absent
-            else f"level {level} means that there is none, and answers no question"
+            else f"level {level} means that there is none, so it answers no question"
         )
     return [level >= step for step in reversed(steps[1:])]
 

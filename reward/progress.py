@@ -10,7 +10,7 @@ LINE_EVERY_S = 30.0
 
 @contextmanager
 def show_progress(total: int, *, every_s: float = LINE_EVERY_S) -> Iterator[Callable[[], None]]:
-    """Yields a function to call after each item. Without a terminal, a line every_s seconds and at the end."""
+    """Yields a function to call after each item. Without a terminal, it prints a line every `every_s` seconds and at the end."""
     from rich.console import Console
     from rich.progress import Progress
 

@@ -2,7 +2,7 @@
 
 R_k = sum over the questions of group k of weight x answer; total = sum over all + intercept
 (arXiv 2412.21059, section 2.3), both divided by the checklist's divisor. Answers are +1 yes, -1 no, 0 if their gate's
-answer is no; a continuous question counts with its probability.
+answer is no; a continuous question counts as its probability.
 
 Shapes: N items, Q questions, D dimensions, S sub-dimensions, K groups of a granularity. An axis with an underscore (_Q)
 comes from the caller: the function checks it and says what is wrong.
@@ -32,7 +32,7 @@ Fail = Callable[[int, RewardError], None]  # records that a row has no score, or
 
 @dataclass(frozen=True)
 class Scores:
-    """What the judge answered about N items, and their scores. The row of an item that failed is NaN throughout."""
+    """The judge's answers about N items, and their scores. A failed item's row is all NaN."""
 
     checklist: Checklist
     p_yes: Float[np.ndarray, "N Q"]  # in [0, 1]
@@ -70,7 +70,7 @@ class Scores:
     def by(self, granularity: Granularity | str) -> Float[np.ndarray, "N K"]:
         """The contributions summed within each group of a granularity (dimension, subdimension, question)."""
         _, members = self.checklist.groups(granularity)
-        # Not a matrix product: BLAS adds up a row in another order at another place; equal answers must score equal.
+        # Not a matrix product: BLAS sums a row in an order that depends on its place; equal answers must score equal.
         contributions = self.contributions
         sums = [contributions[:, of].sum(axis=1) for of in members]
         return np.stack(sums, axis=1) if sums else np.zeros((len(contributions), 0))  # none: only gates are asked
@@ -102,18 +102,18 @@ class Contribution:
     question: Question
     dimension: str
     answer: float  # +1, -1, 0, or a continuous question's probability
-    other_answer: float | None  # the same of the other item in a comparison; None = there is no other
+    other_answer: float | None  # the other item's answer in a comparison; None = there is no other
     difference: float  # what the question adds to the total, or to the gap
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two items under one prompt. Gaps are a's score less b's."""
+    """Two items for one prompt. Gaps are a's score minus b's."""
 
     preferred: Literal["a", "b", "tie"]
     margin: float
     dimension_margins: dict[str, float]
-    contributions: tuple[Contribution, ...]  # the widest first; questions that make no difference are left out
+    contributions: tuple[Contribution, ...]  # largest first; questions that make no difference are left out
 
 
 class VisionReward:
@@ -133,7 +133,7 @@ class VisionReward:
     ):
         """`questions`: "all", "answerable" (those that the judge says it can answer) or a list of question ids.
 
-        cache: folder in which answers are kept (see `reward.cache`); None = nothing is kept.
+        cache: folder that keeps answers (see `reward.cache`); None = nothing is kept.
 
         Raises RewardError (JudgeError, ChecklistError, CacheError) for an unknown judge, checklist or question, a
         question that the judge cannot answer, a kind of media that it cannot look at, and a cache that cannot be used.
@@ -159,9 +159,9 @@ class VisionReward:
         self._asks_prompt = [q.id for q in self.checklist if PROMPT_FIELD in q.text]
 
     def without_alignment(self) -> "VisionReward":
-        """The same without the questions that ask about the prompt, so that no prompt is needed.
+        """This reward without the questions about the prompt, so that no prompt is needed.
 
-        Totals lack alignment and so compare with one another only. Raises ChecklistError if no question is left.
+        Totals lack alignment, so compare them only with one another. Raises ChecklistError if no question is left.
         """
         kept = [q.id for q in self.checklist if PROMPT_FIELD not in q.text]
         if not kept:
@@ -184,8 +184,8 @@ class VisionReward:
         """N pictures or clips and their prompts (one for all, or one each) -> Scores of N rows.
 
         media: files, PIL images (lists of them as clips), arrays or tensors; `layout` and range: see `reward.media`.
-        prompts: texts; anything else fails as its item does.
-        fps: frames a second of clips that come as frames. on_item is called after each item. progress: shown on standard
+        prompts: strings; anything else fails like an item does.
+        fps: frames per second of clips that come as frames. on_item is called after each item. progress: shown on standard
         error (see `reward.progress`).
         Raises MediaError or JudgeError naming the item; with on_error="record" that row is NaN, its reason in
         `Scores.failures`, and the others are scored.
@@ -213,7 +213,7 @@ class VisionReward:
                 failures[row] = str(error)
                 advance()
 
-            # What was answered before comes out of the cache.
+            # Earlier answers come from the cache.
             keys = self._checked_keys(media, prompts, fail, layout=layout, fps=fps)
             kept = self.cache.get(list(keys.values())) if self.cache else {}
             for row in (row for row, key in keys.items() if key in kept):
@@ -240,12 +240,12 @@ class VisionReward:
     def compare(
         self, a: MediaLike, b: MediaLike, prompt: str, *, layout: Layout = "CHW", fps: float = 8.0
     ) -> Comparison:
-        """Which of two pictures or clips is better under a prompt, by how much, and through which answers.
+        """Which of two pictures or clips is better for a prompt, by how much, and because of which answers.
 
         Raises as `score` does.
         """
         scores = self.score([a, b], [prompt, prompt], layout=layout, fps=fps)
-        # The sign of the sum of weight x difference, as the published comparison has it, not of two rounded totals.
+        # The sign of the sum of weight x difference, as in the published comparison, not of two rounded totals.
         gaps = self.checklist.weights * (scores.answers[0] - scores.answers[1]) / self.checklist.divisor
         margin = float(gaps.sum())
         names, members = self.checklist.groups("dimension")
@@ -256,7 +256,7 @@ class VisionReward:
     def explain(
         self, item: MediaLike, prompt: str, *, layout: Layout = "CHW", fps: float = 8.0
     ) -> tuple[Contribution, ...]:
-        """What each answer adds to an item's score, the largest part first. `compare` does the same for two."""
+        """What each answer adds to an item's score, largest first. `compare` does the same for two."""
         scores = self.score([item], [prompt], layout=layout, fps=fps)
         return self._contributions(scores.contributions[0], scores.answers[0], None)
 
@@ -265,7 +265,7 @@ class VisionReward:
 
         images: a tensor (N, C, H, W) in [0, 1] or uint8, a NumPy array (N, H, W, C), or a list of PIL images; clips
         have a frame axis behind the first. scores: (N,) float32, NaN for an item that failed with on_error="record".
-        info: (N,) float32 for each dimension by name. Metadata, which these trainers pass along, is not looked at.
+        info: (N,) float32 for each dimension by name. These trainers also pass metadata, which is ignored.
         """
 
         def reward_function(images: Any, prompts: Sequence[Any], metadata: Any = None, **_: Any) -> tuple:
@@ -279,14 +279,14 @@ class VisionReward:
     def _checked_keys(
         self, media: MediaBatch, prompts: Sequence[Any], fail: Fail, *, layout: Layout, fps: float
     ) -> dict[int, bytes]:
-        """The cache's key of each row (empty without a cache); rows whose prompt or file will not do fail."""
+        """The cache's key of each row (empty without a cache); rows with an unusable prompt or file fail."""
         keys: dict[int, bytes] = {}
         judge = self.judge.fingerprint if self.cache else ""
         words = f"{self.checklist.kind}:{self.checklist.questions_fingerprint}"
         for row, (item, prompt) in enumerate(zip(media, prompts, strict=True)):
             try:
                 if not isinstance(prompt, str):
-                    raise JudgeError(f"its prompt is {prompt!r}; give a text")
+                    raise JudgeError(f"its prompt is {prompt!r}; give text")
                 if self._asks_prompt and not prompt.strip():
                     raise JudgeError(
                         f"question {self._asks_prompt[0]!r} asks about the prompt, which is empty; give one, or leave the question out (--no-alignment, VisionReward.without_alignment)"
@@ -313,7 +313,7 @@ class VisionReward:
     def _judge(
         self, batch: dict[int, Media], prompts: Sequence[Any], fail: Callable[[int, RewardError], None]
     ) -> list[tuple[int, np.ndarray]]:
-        """Rows with their answers. A batch that fails is tried again one by one, to find the item; a batch that needs
+        """Rows with their answers. A failed batch is tried again one by one, to find the item; a batch that needs
         too much memory, in halves.
         """
         if not batch:
@@ -324,12 +324,12 @@ class VisionReward:
             return list(zip(rows, self.judge.answer([*batch.values()], texts, self.checklist.questions), strict=True))
         except JudgeUnavailableError:
             raise
-        except Exception as error:  # a judge may be anybody's code, and so may the model's
+        except Exception as error:  # a judge, or its model, may be anybody's code
             if len(rows) == 1:
                 fail(rows[0], _judge_error(error))
                 return []
             size = (len(rows) + 1) // 2 if _is_out_of_memory(error) else 1
-        # Not in the handler: while the error lives, so do the tensors of the failed pass.
+        # Not in the handler: the error keeps the tensors of the failed pass alive.
         _free_memory()
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
         return [pair for part in parts for pair in self._judge({row: batch[row] for row in part}, prompts, fail)]
@@ -358,7 +358,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _free_memory() -> None:
-    """Gives the GPU memory that PyTorch keeps for later back, as far as nothing uses it."""
+    """Frees the GPU memory that PyTorch caches and nothing uses."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Settings as people write them: YAML in files, KEY=VALUE on a command line. One reading for both."""
+"""Settings as people write them: YAML in files, KEY=VALUE on a command line. Both are read the same way."""
 
 import re
 from typing import Any
@@ -7,7 +7,7 @@ import yaml
 
 from reward.errors import RewardError
 
-# YAML 1.1, which PyYAML reads, wants a point and a sign in 1.0e-5; YAML 1.2 and everybody else take 1e-5 for a number.
+# YAML 1.1, which PyYAML reads, needs a point and a sign in 1.0e-5; YAML 1.2 and everybody else read 1e-5 as a number.
 _FLOAT = re.compile(r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
 
 
@@ -15,7 +15,7 @@ class _Loader(yaml.SafeLoader):
     pass
 
 
-class _Dumper(yaml.SafeDumper):  # quotes the text "1e-5", which would otherwise come back as a number
+class _Dumper(yaml.SafeDumper):  # quotes the text "1e-5", which would otherwise be read back as a number
     pass
 
 
@@ -39,7 +39,7 @@ def write_yaml(value: Any) -> str:
 def parse_setting(text: str, *, flag: str, example: str, error: type[Exception] = RewardError) -> tuple[str, Any]:
     """KEY=VALUE -> (key, value read as YAML). A dotted key stays one text.
 
-    flag: the option that the text came with, such as "--set". example: a setting that would do.
+    flag: the option that the text came with, such as "--set". example: a valid setting.
     Raises `error` with one line.
 
     >>> parse_setting("train.learning_rate=1e-5", flag="--set", example="seed=1")

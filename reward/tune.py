@@ -1,7 +1,7 @@
 """Tuning a judge: a LoRA on a vision-language model, taught people's checklist answers.
 
-Each question is balanced, as in arXiv 2412.21059: the excess of yes or of no is dropped. The loss is on the answer token
-alone, behind the very words that `VLMJudge` asks, so that what is trained is what is asked.
+Each question is balanced, as in arXiv 2412.21059: the excess of yes or of no is dropped. The loss is only on the answer
+token, after exactly the words that `VLMJudge` asks, so that what is trained is what is asked.
 """
 
 from collections import defaultdict
@@ -28,7 +28,7 @@ ANSWERS = {True: "yes", False: "no"}
 
 @dataclass(frozen=True)
 class TuneSettings:
-    """The paper tunes a 19B model with batch 64 at 1e-6 for 1,500 steps, all weights; a LoRA takes a higher rate."""
+    """The paper tunes a 19B model with batch 64 at 1e-6 for 1,500 steps, all weights; a LoRA needs a higher rate."""
 
     num_steps: int = 1500
     batch_size: int = 64
@@ -56,7 +56,7 @@ class Example:
 
 
 def balanced_examples(annotations: Sequence[Annotation], *, seed: int) -> list[Example]:
-    """Of each question, as many yes as no, chosen at random; a question with only one of them is dropped."""
+    """As many yes as no for each question, chosen at random; a question with only one of them is dropped."""
     by_question: dict[str, dict[bool, list[Example]]] = defaultdict(lambda: {True: [], False: []})
     for item, annotation in enumerate(annotations):
         for question_id, answer in annotation.answers.items():
@@ -72,7 +72,7 @@ def balanced_examples(annotations: Sequence[Annotation], *, seed: int) -> list[E
 
 
 class AnswerCollator(DataCollatorForVisionLanguageModeling):
-    """TRL's vision collator, with the loss on the answer token only. It reads media when their batch is due."""
+    """TRL's vision collator, with the loss on the answer token only. It reads media only when their batch is needed."""
 
     def __init__(self, judge: VLMJudge, annotations: Sequence[Annotation], checklist: Checklist):
         super().__init__(processor=judge.processor, max_length=None, completion_only_loss=True)
@@ -81,11 +81,11 @@ class AnswerCollator(DataCollatorForVisionLanguageModeling):
         self.answer_ids = set(judge.yes) | set(judge.no)
 
     def torch_call(self, examples: list[dict[str, Any]]) -> Any:
-        """[{item, question_id, answer}] -> the model's inputs and labels, -100 everywhere but at the answers."""
+        """[{item, question_id, answer}] -> the model's inputs and labels, -100 everywhere except at the answers."""
         asked = [self.words[e["question_id"]].ask(self.annotations[e["item"]].prompt) for e in examples]
         answers = [ANSWERS[e["answer"]] for e in examples]
         media = [self.annotations[e["item"]].media for e in examples]
-        if self.checklist.kind == "video":  # which TRL's collator does not know
+        if self.checklist.kind == "video":  # TRL's collator does not know it
             clips = [read_media(each, "video", sampling=self.judge.sampling) for each in media]
             texts = [
                 self.judge._text(clip, words) + answer
@@ -111,7 +111,7 @@ class AnswerCollator(DataCollatorForVisionLanguageModeling):
         taught = set(batch["labels"][batch["labels"] != -100].tolist())
         if not taught <= self.answer_ids or not taught:
             raise RewardError(
-                f"the token behind the question is {self.judge.processor.tokenizer.decode(sorted(taught))!r}, not yes or no; this model's chat template puts something before the answer"
+                f"the token after the question is {self.judge.processor.tokenizer.decode(sorted(taught))!r}, not yes or no; this model's chat template puts something before the answer"
             )
         return batch
 
@@ -125,11 +125,11 @@ def tune(
 ) -> list[dict[str, float]]:
     """Trains a LoRA and saves it with the processor in `output`, which `VLMJudge(output)` loads. Returns the log.
 
-    The judge's model carries the LoRA afterwards. Raises RewardError if no question has both a yes and a no.
+    Afterwards the judge's model has the LoRA. Raises RewardError if no question has both a yes and a no.
     """
     settings = settings or TuneSettings()
     if checklist.kind not in judge.kinds:
-        raise RewardError(f"checklist {checklist.name!r} is about {checklist.kind}s, which this model does not take")
+        raise RewardError(f"checklist {checklist.name!r} is about {checklist.kind}s, which this model does not accept")
     examples = balanced_examples(annotations, seed=settings.seed)
     if not examples:
         raise RewardError("no question was answered both yes and no; give more annotations")
@@ -159,7 +159,7 @@ def tune(
             seed=settings.seed,
             bf16=settings.bf16,
             **checkpointing,
-            max_length=None,  # a cut would part pictures from their tokens
+            max_length=None,  # truncation would separate pictures from their tokens
             remove_unused_columns=False,
             dataset_kwargs={"skip_prepare_dataset": True},
             report_to=[],

@@ -34,13 +34,13 @@ class FittedWeights:
     checklist: Checklist  # with these weights
     weights: Float[np.ndarray, " Q"]  # >= 0
     low: Float[np.ndarray, " Q"]  # lower ends of the 95 % intervals, >= 0
-    high: Float[np.ndarray, " Q"]  # upper ends; infinite for a question that the pairs say nothing about
+    high: Float[np.ndarray, " Q"]  # upper ends; infinite if the pairs say nothing about a question
     l2: float
     num_pairs: int
     num_ties: int
     cv_accuracy: float  # of pairs that are not ties, in folds that the fit had not seen
     cv_log_loss: float
-    log_loss_by_l2: dict[float, float]  # what the choice of l2 rests on
+    log_loss_by_l2: dict[float, float]  # what l2 was chosen by
 
 
 def fit(
@@ -55,7 +55,7 @@ def fit(
 
     Minimises mean cross-entropy + l2 / 2 |w / scale|^2 over w >= 0, which is convex. method: "exact" = scipy's bounded
     L-BFGS; "projected" = passes of gradient descent over all pairs, negative weights set to 0 after each, as the paper
-    describes: it ends at the same place, later. scale: each weight's unit in the penalty; None = 1.
+    describes: it ends at the same weights, later. scale: each weight's unit in the penalty; None = 1.
     """
     scale = np.ones(differences.shape[1]) if scale is None else scale
     x = differences * scale
@@ -95,7 +95,7 @@ def fit_weights(
     num_folds: int = 5,
     name: str | None = None,
 ) -> FittedWeights:
-    """Learns weights with the regularisation that predicts best, and says how sure each is (see `weight_intervals`).
+    """Learns weights with the regularisation that predicts best, and how certain each is (see `weight_intervals`).
 
     answers_a, answers_b: as in `Scores.answers`. preferred: 1 = a, 0 = b, 1/2 = tie. groups: pairs of one group (a
     prompt) are not independent and stay together in folds and intervals; None = each pair by itself. l2: None = by
@@ -141,9 +141,9 @@ def weight_intervals(
 ) -> tuple[Float[np.ndarray, " Q"], Float[np.ndarray, " Q"]]:
     """Lower and upper ends of each weight's 95 % interval, cut off at 0.
 
-    Around Firth's estimate, which needs no penalty to be chosen and has little bias, so the intervals are not narrowed
+    They lie around Firth's estimate, which needs no penalty and has little bias, so the intervals are not narrowed
     by shrinkage or by weights that stick at 0. Standard errors are those of the jackknife that leaves out a group at a
-    time, with Student's t of as many degrees of freedom as groups less one: the choice that held up best in MacKinnon,
+    time, with Student's t of G - 1 degrees of freedom: the choice that held up best in MacKinnon,
     Nielsen and Webb, "Cluster-robust inference: A guide to empirical practice", J. Econometrics 232 (2023).
     Infinite upper end: the pairs say nothing about the question (all its differences are 0) or cannot tell it from
     others. group: 0, 1, …, at least two of them.
@@ -163,7 +163,7 @@ def weight_intervals(
     moves = np.empty((num_groups, x.shape[1]))
     for g, rows in enumerate(_rows_of(group)):
         own = scaled[rows]
-        # Just below 1, the leverage of a group without which a direction is not told at all: its interval gets huge.
+        # Just below 1: the leverage of a group that alone determines a direction, whose interval gets huge.
         leverage = (1 - 1e-9) * own @ covariance @ own.T
         moves[g] = covariance @ own.T @ np.linalg.solve(np.eye(len(own)) - leverage, residual[rows])
     moves = moves @ axes[:, told].T  # (G, Q)
@@ -178,7 +178,7 @@ def _firth(
     x: Float[np.ndarray, "P R"], preferred: Float[np.ndarray, " P"]
 ) -> tuple[Float[np.ndarray, " R"], Float[np.ndarray, " P"], Float[np.ndarray, "R R"]]:
     """Firth's estimate (Biometrika 80, 1993), its probabilities, and the inverse of the information. It is finite
-    even if the pairs can be told apart perfectly, where maximum likelihood is not. x must be of full rank.
+    even if the pairs can be separated perfectly, unlike maximum likelihood. x must have full rank.
     """
     w = np.zeros(x.shape[1])
     for _ in range(MAX_NEWTON_STEPS):
@@ -208,7 +208,7 @@ def _checked(
     a, b, preferred = (np.asarray(each, dtype=np.float64) for each in (a, b, preferred))
     expected = (len(preferred), len(checklist.questions))
     if not len(preferred):
-        raise RewardError("there are no preferences to learn from; give some")
+        raise RewardError("there are no preferences to learn from; give at least one")
     if a.shape != expected or b.shape != expected:
         raise RewardError(
             f"answers have shapes {a.shape} and {b.shape}; {len(preferred)} preferences on checklist {checklist.name!r} need {expected}"
@@ -223,7 +223,7 @@ def _checked(
 
 
 def _scale(x: np.ndarray, continuous: np.ndarray) -> np.ndarray:
-    """A continuous question's differences are smaller than 2: without a unit of its own, the penalty would hit it harder."""
+    """A continuous question's differences are smaller than 2: without its own unit, the penalty would hit it harder."""
     rms = np.sqrt((x**2).mean(axis=0))
     typical = rms[~continuous & (rms > 0)].mean() if (~continuous & (rms > 0)).any() else 1.0
     return np.where(continuous & (rms > 0), typical / np.where(rms > 0, rms, 1.0), 1.0)
@@ -234,7 +234,7 @@ def _log_loss(z: np.ndarray, preferred: np.ndarray) -> float:
 
 
 def _cross_validated(x, preferred, group, l2: float, method: Method | str, scale, num_folds: int) -> np.ndarray:
-    """(P,) w . difference of each pair, by a fit that saw nothing of its group."""
+    """(P,) w . difference of each pair, by a fit that did not see its group."""
     z = np.empty(len(x))
     for seen, unseen in GroupKFold(num_folds).split(x, groups=group):
         z[unseen] = x[unseen] @ fit(x[seen], preferred[seen], l2=l2, method=method, scale=scale)

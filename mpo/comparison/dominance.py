@@ -1,8 +1,8 @@
 """Which of two candidates to prefer.
 
 x dominates y iff R_k(x) >= R_k(y) for every group k of the granularity, and total(x) - total(y) > margin
-(arXiv 2412.21059, section 3), where differences too small to count are ties. Plain total-score pairs (`total`) and single dimensions (`dimension:NAME`) stand
-behind the same interface. Pairs are formed among candidates of one prompt only.
+(arXiv 2412.21059, section 3); differences too small to count are ties. Plain total-score pairs (`total`) and single dimensions (`dimension:NAME`) share
+the same interface. Pairs are formed among candidates of one prompt only.
 """
 
 from collections.abc import Callable
@@ -25,20 +25,20 @@ TIE = 0.01  # of the weighted sum
 def tie_threshold(checklist: Checklist) -> float:
     """Scores that differ by no more than this are a tie.
 
-    A yes/no answer moves a sum by twice its weight, 0.017 at least with the published weights, and so always counts. A
-    continuous answer (text alignment) moves it by any amount, most of them no difference that a person could see; and
+    A yes/no answer moves a sum by twice its weight, at least 0.017 with the published weights, so it always counts. A
+    continuous answer (text alignment) moves it by any amount, mostly too little for a person to see; and
     two sums that look the same at two decimals differ by less.
     """
     return TIE / checklist.divisor
 
 
 def _difference(values: np.ndarray) -> np.ndarray:
-    """(..., N) -> (..., N, N): [i, j] = value of i less value of j."""
+    """(..., N) -> (..., N, N): [i, j] = value of i minus value of j."""
     return values[..., :, None] - values[..., None, :]
 
 
 def by_dominance(groups: np.ndarray, total: np.ndarray, *, tie: float = 0.0) -> np.ndarray:
-    """The margin in total where no group is worse by more than a tie."""
+    """The margin in total, if no group is worse by more than a tie."""
     no_worse = np.ones((*total.shape, total.shape[-1]), bool)
     for k in range(groups.shape[-1]):  # one group at a time: memory stays at (..., N, N)
         no_worse &= groups[..., :, None, k] >= groups[..., None, :, k] - tie
@@ -93,15 +93,15 @@ def find_pairs(
     min_margin: float,
     per_prompt: int | None,
 ) -> Pairs:
-    """All pairs (i, j) of one prompt whose margin exceeds `min_margin`; of each prompt the widest `per_prompt`.
+    """All pairs (i, j) of one prompt whose margin exceeds `min_margin`; at most the widest `per_prompt` of each prompt.
 
-    prompt_ids (N,) grouped (equal ones adjacent); groups (N, K); total (N,). In the order of prompts, of falling margin
+    prompt_ids (N,) grouped (equal ones adjacent); groups (N, K); total (N,). Sorted by prompt, and by falling margin
     within one; equal margins keep the candidates' order.
     """
     starts = np.flatnonzero(np.r_[True, prompt_ids[1:] != prompt_ids[:-1]]) if len(prompt_ids) else np.empty(0, int)
     sizes = np.diff(np.r_[starts, len(prompt_ids)])
     chosen, rejected, margins = [], [], []
-    for size in np.unique(sizes):  # prompts with equally many candidates are compared together
+    for size in np.unique(sizes):  # prompts with the same number of candidates are compared together
         rows = starts[sizes == size][:, None] + np.arange(size)  # (P, n)
         matrix = strategy(groups[rows], total[rows]).reshape(len(rows), -1)
         kept = matrix > min_margin
@@ -122,5 +122,5 @@ def find_pairs(
 
 
 def num_worse(pairs: Pairs, dimensions: np.ndarray, *, tie: float) -> int:
-    """How many pairs' chosen is worse than its rejected in some dimension, by more than a tie; dimensions (N, D)."""
+    """How many pairs have a chosen worse than the rejected in some dimension, by more than a tie; dimensions (N, D)."""
     return int((dimensions[pairs.chosen] < dimensions[pairs.rejected] - tie).any(axis=1).sum())

@@ -17,7 +17,7 @@ MODELS = ("base", "tuned")
 
 
 def outcomes(tuned: np.ndarray, base: np.ndarray, *, tie: float) -> np.ndarray:
-    """Scores -> 1 where tuned wins, 1/2 at a tie (they differ by `tie` at most), 0 where base wins; same shape."""
+    """Scores -> 1 where tuned wins, 1/2 at a tie (they differ by at most `tie`), 0 where base wins; same shape."""
     difference = tuned - base
     return np.where(np.abs(difference) <= tie, 0.5, (difference > 0).astype(np.float64))
 
@@ -25,7 +25,7 @@ def outcomes(tuned: np.ndarray, base: np.ndarray, *, tie: float) -> np.ndarray:
 def summarise(outcome: np.ndarray, *, num_bootstrap: int, seed: int) -> dict[str, Any]:
     """Outcomes (prompts, seeds) -> rates, and a 95 % percentile interval of the win rate by bootstrap over prompts.
 
-    win_rate counts a tie as half a win. Prompts are resampled, not pictures: those of a prompt are not independent.
+    win_rate counts a tie as half a win. Prompts are resampled, not pictures: pictures of one prompt are not independent.
     """
     per_prompt = outcome.mean(axis=1)
     rng = np.random.default_rng(seed)

@@ -1,1 +1,1 @@
-"""Reading what training is made of: prompts, pairs compared elsewhere, encoded pairs."""
+"""Reading what training needs: prompts, pairs compared elsewhere, encoded pairs."""

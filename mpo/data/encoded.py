@@ -29,7 +29,7 @@ def encoded_ids(run: RunFolder) -> tuple[list[int], list[int]]:
 
 
 def holds(file: Path, ids: Sequence[int]) -> bool:
-    """Whether a shard is there, whole, and of these rows."""
+    """Whether a shard exists, is undamaged, and has exactly these rows."""
     try:
         with safe_open(str(file), framework="pt") as shard:
             return {int(key.partition(".")[0]) for key in shard.keys()} == set(ids)  # noqa: SIM118  # not a mapping
@@ -50,7 +50,7 @@ class EncodedPairs:
             for start in range(0, len(ids), SHARD):
                 file = shard_file(run, kind, start // SHARD)
                 if not holds(file, ids[start : start + SHARD]):
-                    how = "damaged, or of other pairs" if file.exists() else "missing"
+                    how = "damaged, or made from other pairs" if file.exists() else "missing"
                     raise MpoError(f"{file} is {how}; run `mpo encode {run.folder}`, which makes it again")
         self._open = lru_cache(maxsize=64)(
             lambda kind, shard: safe_open(str(shard_file(run, kind, shard)), framework="pt")
@@ -60,7 +60,7 @@ class EncodedPairs:
         self._names = sorted(key.partition(".")[2] for key in keys if key.startswith(f"{first}."))
 
     def shape(self, candidate_id: int) -> tuple[int, ...]:
-        """Of the candidate's latents: (c, h, w)."""
+        """Shape of the candidate's latents: (c, h, w)."""
         file = self._open("latents", self._shard["latents"][candidate_id])
         return tuple(file.get_slice(f"{candidate_id}.latents").get_shape())
 
@@ -69,7 +69,7 @@ class EncodedPairs:
         return torch.stack(self._rows("latents", "latents", candidate_ids))
 
     def conditioning(self, prompt_ids: Sequence[int]) -> Conditioning:
-        """Each (B, ...); rows of different lengths are filled up with zeros, which their mask leaves out."""
+        """Each (B, ...); shorter rows are padded with zeros, which their mask leaves out."""
         return {name: pad_sequence(self._rows("prompts", name, prompt_ids), True) for name in self._names}
 
     def _rows(self, kind: str, name: str, ids: Sequence[int]) -> list[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Pictures that have been compared already: reading them from three layouts.
+"""Reads pictures that have been compared already, in three layouts.
 
 `pickapic`: rows of Pick-a-Pic v2 (caption, jpg_0, jpg_1 as bytes; label_0 and label_1, 1 for the better, 0.5 each for a
 tie; ties are left out, as in arXiv 2311.12908). `pairs`: rows of prompt, chosen, rejected, as TRL names them; chosen and
@@ -68,17 +68,17 @@ def _folder(settings: Preferences) -> Iterator[Preference]:
         texts = [p for p in (folder / f"{file.stem}.txt", file.with_suffix(".txt")) if p.is_file()]
         if not rejected or not texts:
             raise MpoError(
-                f"preferences.path={settings.path!r}: {file.name} has no {'rejected picture' if not rejected else 'text'} of its name; add it, or remove the picture"
+                f"preferences.path={settings.path!r}: {file.name} has no {'rejected picture' if not rejected else 'text'} of the same name; add it, or remove the picture"
             )
         yield Preference(texts[0].read_text("utf-8").strip(), file, rejected[0])
 
 
 def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Scaled to cover (width, height), and cut to it around the centre."""
+    """Scale to cover (width, height), then crop around the centre."""
     return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
 
 
 def nearest_size(image: Image.Image, sizes: tuple[tuple[int, int], ...]) -> tuple[int, int]:
-    """The size of the nearest aspect ratio, by the ratio of the ratios."""
+    """The size with the nearest aspect ratio, by the ratio of the ratios."""
     aspect = image.width / image.height
     return min(sizes, key=lambda size: max(aspect / (size[0] / size[1]), (size[0] / size[1]) / aspect))

@@ -12,11 +12,11 @@ from mpo.recipe import Prompts, PromptSource, find_prompts
 from mpo.runtime.hub import OfflineError, is_hub_id, is_offline
 
 PromptSets = tuple[list[str], list[str], list[str]]  # training, held-out, validation
-BLOCK = 1024  # so many prompts at a time are compared with all kept ones
+BLOCK = 1024  # prompts compared at a time with all those kept
 
 
 def read_prompts(source: PromptSource, *, field: str) -> list[str]:
-    """A source's prompts, stripped, each once, blank ones left out. Raises MpoError naming field, source and remedy."""
+    """A source's prompts, stripped, without repeats and blanks. Raises MpoError naming field, source and remedy."""
     wanted = source.limit if source.shuffle_seed is None else None
     found: dict[str, None] = {}  # data sets have a row for each picture or vote
     for text in _texts(source, field):
@@ -83,7 +83,7 @@ def require_apart(name: str, prompts: Sequence[str], other: str, others: Sequenc
     shared = set(prompts) & set(others)
     if shared:
         raise MpoError(
-            f"{other} shares {len(shared)} prompts with {name}, such as {min(shared)!r}; remove them from either"
+            f"{other} shares {len(shared)} prompts with {name}, such as {min(shared)!r}; remove them from one of the two"
         )
 
 
@@ -92,7 +92,7 @@ def drop_similar(
 ) -> list[str]:
     """The prompts, in order, that are at most `limit` similar (cosine) to every prompt kept before and to `apart_from`.
 
-    arXiv 2412.21059 keeps prompts that are at most 0.8 similar. by: "tfidf" (of words and pairs of words, weighted over
+    arXiv 2412.21059 keeps prompts that are at most 0.8 similar. by: "tfidf" (words and pairs of words, weighted over
     all given) or a text encoder's folder or hub id, whose last hidden states are averaged.
     """
     texts = [*apart_from, *prompts]

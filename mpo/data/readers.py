@@ -60,7 +60,7 @@ def _read_set(
     path: str, split: str | None, revision: str | None, columns: Sequence[str]
 ) -> tuple[list[str], Iterator[dict[str, Any]]]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the library's own imports
+        warnings.simplefilter("ignore")  # from the library's own imports
         import datasets
     folder = Path(path)
     if (folder / "dataset_info.json").is_file() or (folder / "dataset_dict.json").is_file():  # save_to_disk's
@@ -69,7 +69,7 @@ def _read_set(
     else:
         cached = is_hub_id(path) and is_offline()  # `datasets` keeps what it has loaded, but not what it has streamed
         data = datasets.load_dataset(path, split=split or "train", revision=revision, streaming=not cached)
-    if data.column_names is None:  # a stream of texts, known from its first row
+    if data.column_names is None:  # a stream of texts: its first row shows them
         return list(next(iter(data), dict.fromkeys(columns))), iter(data)
     if not set(columns) <= set(data.column_names):
         return data.column_names, iter(())

@@ -1,4 +1,4 @@
-"""Trains the embedded text-to-image model from nothing: `python -m mpo.embedded.train_base --output DIR`.
+"""Trains the embedded text-to-image model from scratch: `python -m mpo.embedded.train_base --output DIR`.
 
 Three phases, each flat: draw captioned scenes; train a tiny autoencoder on them; train text encoder and UNet
 together on the scenes' latents (v-prediction, zero terminal SNR). The result is a stock

@@ -1,7 +1,7 @@
 """The LoRA as stock diffusers reads it, or peft for a pipeline without a LoRA loader.
 
 The keys are peft's own, one form for all layers: diffusers recognises a form by the first key that it sees, and would
-pass over layers in any other.
+skip layers in any other.
 """
 
 import json
@@ -29,7 +29,7 @@ def has_loader(pipeline: Any) -> bool:
 
 def write_lora(folder: Path, pipeline: Any, state: Mapping[str, torch.Tensor], config: LoraConfig) -> None:
     """A LoRA's weights under peft's names -> the file that the pipeline's `load_lora_weights` reads, or peft's two files."""
-    # Without the configuration a loader takes alpha = rank, and the LoRA acts with another strength.
+    # Without the configuration a loader assumes alpha = rank, and the LoRA has the wrong strength.
     metadata = _jsonable(config.to_dict())
     if has_loader(pipeline):
         name = denoiser_name(pipeline)
@@ -46,7 +46,7 @@ def write_lora(folder: Path, pipeline: Any, state: Mapping[str, torch.Tensor], c
 def check_loads(folder: Path, pipeline: Any, state: Mapping[str, torch.Tensor], scale: float) -> int:
     """Load a written LoRA into the untuned pipeline, the stock way, and compare; returns the number of its layers.
 
-    scale: alpha / rank. Raises MpoError if a layer is missing, or acts otherwise than in training.
+    scale: alpha / rank. Raises MpoError if a layer is missing, or acts differently than in training.
     """
     try:
         denoiser, loaded = _load(folder, pipeline)
@@ -105,5 +105,5 @@ def _sort_header(file: Path) -> None:
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
-    file.unlink()  # only its owner may read that one; a new file gets the rights that files have here
+    file.unlink()  # only its owner may read that one; a new file gets the usual permissions
     file.write_bytes(len(header).to_bytes(8, "little") + header + data[end:])

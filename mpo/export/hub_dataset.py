@@ -21,7 +21,7 @@ SHARD = 1000  # rows in a file
 
 
 def publish(folder: str | Path, output: str | Path) -> None:
-    """Write the data set of a run to a new folder. Raises MpoError where pairs are missing or the folder is there."""
+    """Write the data set of a run to a new folder. Raises MpoError if pairs are missing or the folder exists."""
     import datasets
 
     run, output = RunFolder(folder), Path(output)
@@ -31,7 +31,7 @@ def publish(folder: str | Path, output: str | Path) -> None:
     pairs = read_table(run.pairs, made_by="select").to_pylist()
     checklist = None
     scores: list[dict[str, Any]] = []
-    if run.scores.exists():  # absent where pairs came as given
+    if run.scores.exists():  # missing if pairs came as given
         table = read_table(run.scores, made_by="score")
         checklist = scored_checklist(recipe, table, run.scores)
         scores = table.to_pylist()
@@ -133,7 +133,7 @@ pairs = load_dataset("FOLDER", "pairs", split="train")  # prompt, chosen, reject
 ```
 
 ## Limits
-A judge is no person, and its mistakes are in the scores. Pictures may show what the model has learnt wrongly. The
+A judge is not a person, and its mistakes are in the scores. Pictures may show what the model has learnt wrongly. The
 licences of the model, of the prompts and of any pictures taken from elsewhere apply.
 
 ## Questions

@@ -19,7 +19,7 @@ def check_attention(denoiser: Any, settings: Train) -> None:
     if settings.attention != "xformers":
         return
     processors = {type(m.processor).__name__ for m in denoiser.modules() if isinstance(m, Attention)}
-    if not processors <= REPLACEABLE:  # diffusers would silently replace any other by plain attention
+    if not processors <= REPLACEABLE:  # diffusers would silently replace any other with plain attention
         raise MpoError(
             f"train.attention='xformers' cannot replace this model's {', '.join(sorted(processors - REPLACEABLE))}; use 'sdpa'"
         )

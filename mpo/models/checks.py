@@ -52,10 +52,10 @@ def distilled_guidance(recipe: Recipe, denoiser_config: Mapping[str, Any]) -> fl
     given = recipe.train.distilled_guidance
     if not denoiser_config.get("guidance_embeds", False):
         if given is not None:
-            raise MpoError(f"train.distilled_guidance={given}: this model has no guidance distilled in; remove it")
+            raise MpoError(f"train.distilled_guidance={given}: this model has no distilled guidance; remove it")
         return None
     if given is None and recipe.generate is None:
         raise MpoError(
-            "train.distilled_guidance is missing, and there is no generate.guidance_scale to take; give it a value"
+            "train.distilled_guidance is missing, and there is no generate.guidance_scale to use instead; give it a value"
         )
     return recipe.generate.guidance_scale if given is None and recipe.generate else given

@@ -1,10 +1,10 @@
-"""What memory and time of a model follow from, counted on its configuration without weights.
+"""Counts what a model's memory and time follow from, on its configuration, without weights.
 
 Everything runs on torch's meta device, which computes shapes only, in bfloat16 and batch 1. Multiply-accumulates are half
 of the floating-point operations that torch's FlopCounterMode sees: matrix products, convolutions and attention. Bytes kept
-for the backward are the distinct storages that autograd saves, besides parameters, of a network of which only a LoRA of
-rank 16 is trained. With gradient checkpointing these are what is saved between the blocks, plus what the largest block
-saves: a block's own are there only while it is computed again.
+for the backward are the distinct storages that autograd saves, besides parameters, if only a LoRA of
+rank 16 is trained. With gradient checkpointing these are the bytes saved between the blocks, plus those of the largest
+block: a block's own exist only while it is computed again.
 
 Attention and RMS norm are what a GPU would run: on the meta device torch falls back on forms that keep far more.
 """
@@ -28,13 +28,13 @@ from mpo.models.loading import readable_config
 from mpo.recipe import Model
 
 RANK = 16
-# Tokens of a prompt by pipeline: (of T5, Gemma or Qwen, as the pipelines' calls cut them by default; kept as conditions).
-# Qwen-Image takes prompts as they are: 64 tokens, to which its template adds 34 that are dropped afterwards.
+# Tokens of a prompt by pipeline: (for T5, Gemma or Qwen, cut at the pipeline's default; kept as conditions).
+# Qwen-Image does not pad prompts: 64 tokens here, and its template adds 34 that are dropped afterwards.
 TOKENS = {
     "StableDiffusion3Pipeline": (256, 256), "FluxPipeline": (512, 512), "SanaPipeline": (300, 300),
     "PixArtSigmaPipeline": (300, 300), "QwenImagePipeline": (98, 64),
 }  # fmt: skip
-DEFAULT_SIZE = 1024  # of pipelines whose network has no sample_size: FLUX.1 and Qwen-Image
+DEFAULT_SIZE = 1024  # for pipelines whose network has no sample_size: FLUX.1 and Qwen-Image
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Parts:
 
 
 def build_parts(model: Model) -> Parts:
-    """From the model's small files. Raises ModelNotFoundError, or OfflineError."""
+    """The networks, from the model's small files. Raises ModelNotFoundError, or OfflineError."""
     with readable_config(model) as source:
         index: Any = DiffusionPipeline.load_config(source, revision=model.revision)
         configs: dict[str, tuple[Any, Any]] = {}
@@ -85,7 +85,7 @@ def build(cls: Any, config: Any) -> Any:
 
 
 def count(parts: Parts) -> dict[str, Any]:
-    """An entry of model_costs.yaml. For large models about half a minute. Injects a LoRA into `parts.denoiser`."""
+    """An entry of model_costs.yaml. Takes about half a minute for large models. Injects a LoRA into `parts.denoiser`."""
     size, latents = own_size(parts)
     with kernels_of_a_gpu():
         inputs = denoiser_inputs(parts, latents)
@@ -158,7 +158,7 @@ def own_size(parts: Parts) -> tuple[int, tuple[int, int, int]]:
 
 
 def conditioning_shapes(parts: Parts) -> dict[str, tuple[int, ...]]:
-    """Of one prompt, as the denoiser takes it."""
+    """Shapes of one prompt's conditioning, as the denoiser takes it."""
     configs = [encoder.config for encoder in parts.text_encoders]
     kept = TOKENS.get(parts.pipeline_class, (0, 0))[1]
     match parts.pipeline_class:
@@ -217,7 +217,7 @@ def denoiser_inputs(parts: Parts, latents: tuple[int, int, int]) -> dict[str, An
 
 
 def run_text_encoder(encoder: Any, parts: Parts) -> None:
-    """One prompt through it; of a vision-language model, through the language model alone."""
+    """Run one prompt through it; in a vision-language model, through the language model alone."""
     kind = type(encoder).__name__
     tokens = encoder.config.max_position_embeddings if "CLIP" in kind else TOKENS[parts.pipeline_class][0]
     ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")
@@ -257,12 +257,12 @@ class Kept:
 
 
 def kept_bytes(denoiser: Any, inputs: dict[str, Any]) -> tuple[int, int]:
-    """Kept for the backward of one picture: plain, and at the peak with gradient checkpointing."""
+    """Bytes kept for the backward of one picture: plain, and at the peak with gradient checkpointing."""
     denoiser.train()
     plain, blocks = Kept(denoiser), []
 
     def noted(block: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        """Takes the place of checkpointing: computes nothing again, only notes what the block keeps."""
+        """Stands in for checkpointing: recomputes nothing, only notes what the block keeps."""
         before = plain.bytes
         out = block(*arguments, **options)
         blocks.append(plain.bytes - before)

@@ -53,13 +53,13 @@ def config_source(model: Model) -> str:
 
 
 def _shapes(path: str) -> dict[str, torch.Tensor]:
-    """What one file holds, as tensors without values: its head says names and shapes. Raises ModelNotFoundError."""
+    """What one file holds, as tensors without values; its header has names and shapes. Raises ModelNotFoundError."""
     try:
         with safe_open(path, framework="pt") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  no mapping
     except (OSError, SafetensorError) as error:
         raise ModelNotFoundError(
-            f"model.path={path!r} is no whole .safetensors file ({error}); download it again"
+            f"model.path={path!r} is not a complete .safetensors file ({error}); download it again"
         ) from None
     return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
@@ -78,14 +78,14 @@ def load_index(model: Model) -> dict[str, Any]:
 
 @contextmanager
 def readable_config(model: Model) -> Iterator[str]:
-    """Gives `config_source`; turns what reading the small files raises into one line. Raises as `load_index` does."""
+    """Yields `config_source`; turns errors from reading the small files into one line. Raises as `load_index` does."""
     source = config_source(model)
     on_hub = is_hub_id(source)
     offline = on_hub and is_offline()
     field = "config" if model.config else "path"
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument")  # of a call that diffusers makes
+            warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument")  # diffusers' own call
             yield source
     except (OSError, ValueError) as error:
         if isinstance(error, MpoError):
@@ -141,7 +141,7 @@ def load_pipeline(model: Model, *, without: Sequence[str] = (), device: str | No
 
 
 def _parts_beside_the_file(model: Model, parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Autoencoder and text encoders that the file lacks, as files of FLUX.1 and SD 3 often do, from `config_source`.
+    """Autoencoder and text encoders that the file lacks (files of FLUX.1 and SD 3 often do), from `config_source`.
 
     parts: (library, class) by name.
     """
@@ -166,7 +166,7 @@ def _parts_beside_the_file(model: Model, parts: Mapping[str, Any]) -> dict[str, 
 
 @contextmanager
 def _without_chatter(model: Model) -> Iterator[None]:
-    """No progress bars of the libraries' own; for the embedded model no warning that its autoencoder is a small one."""
+    """Silences the libraries' progress bars, and for the embedded model the warning that its autoencoder is small."""
     verbosity = diffusers_logging.get_verbosity()
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()

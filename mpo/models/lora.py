@@ -47,7 +47,7 @@ def inject_lora(denoiser: Any, family: Family, settings: Train) -> None:
 
 
 def lora_config(denoiser: Any, family: Family, settings: Train) -> LoraConfig:
-    """Of a LoRA on the family's layers, or the recipe's."""
+    """The configuration of a LoRA on the family's layers, or the recipe's."""
     return LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]  # a factor like any other

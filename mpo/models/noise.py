@@ -1,4 +1,4 @@
-"""Noise: at which level each draw of the training stream is, and what it makes of latents.
+"""Noise: its level for each draw of the training stream, and what it does to latents.
 
 Diffusion models have whole timesteps t and x_t = sqrt(a_t) x + sqrt(1 - a_t) noise, where a_t is the scheduler's own
 `alphas_cumprod` (arXiv 2006.11239, eq. 4). Flow models have x_s = (1 - s) x + s noise, s in [0, 1], and timestep 1000 s
@@ -29,7 +29,7 @@ def is_flow(scheduler: Any) -> bool:
 
 
 def check_scheduler(scheduler: Any, settings: Train, *, counts_tokens: bool) -> None:
-    """Raises MpoError for a scheduler whose noise cannot be trained on, and for settings that it has no use for.
+    """Raises MpoError for a scheduler whose noise cannot be trained on, and for settings that it does not use.
 
     counts_tokens: whether the family says how many tokens latents become, which a shift by resolution depends on.
     """
@@ -37,7 +37,7 @@ def check_scheduler(scheduler: Any, settings: Train, *, counts_tokens: bool) -> 
     if is_flow(scheduler):
         _check_flow(name, config, settings, counts_tokens)
         return
-    # EDM has a schedule of sigmas alone: it scales what the network sees, and predicts otherwise.
+    # EDM has only a schedule of sigmas: it scales the network's input, and predicts something else.
     if "sigma_data" in config or not hasattr(scheduler, "alphas_cumprod"):
         raise MpoError(
             f"the model's scheduler {name} has no schedule of betas; use a model with epsilon or v_prediction"
@@ -69,7 +69,7 @@ def timestep_shift(settings: Train, scheduler: Any, num_tokens: int | None) -> f
     """The factor a that moves a flow's share s to a s / (1 + (a - 1) s): the recipe's, else what the scheduler samples with.
 
     num_tokens: tokens that the latents become in the network; schedulers that shift by resolution need it.
-    Left out is what depends on the number of sampling steps: `shift_terminal`, Karras and other spacings.
+    This ignores what depends on the number of sampling steps: `shift_terminal`, Karras and other spacings.
     """
     if settings.timestep_shift is not None:
         return settings.timestep_shift
@@ -77,7 +77,7 @@ def timestep_shift(settings: Train, scheduler: Any, num_tokens: int | None) -> f
     if not config.get("use_dynamic_shifting"):
         return float(config["shift"] if "shift" in config else config["flow_shift"])
     assert num_tokens is not None  # refused by check_scheduler
-    from diffusers.pipelines.flux.pipeline_flux import calculate_shift  # late: it takes text encoders along
+    from diffusers.pipelines.flux.pipeline_flux import calculate_shift  # late: it imports text encoders
 
     mu = calculate_shift(
         num_tokens,
@@ -95,7 +95,7 @@ def draw_timestep(
     """A whole timestep in [0, T), or for a flow a real one in [0, T].
 
     `timestep_range` gives the shares of the schedule that are trained. A flow's share is then shifted
-    (arXiv 2403.03206, eq. 23), for which num_tokens is as in `timestep_shift`.
+    (arXiv 2403.03206, eq. 23); num_tokens is as in `timestep_shift`.
     """
     total = num_train_timesteps(scheduler)
     logit = torch.zeros(())
@@ -123,7 +123,7 @@ def diffusion_noise(
 ) -> tuple[Float[Tensor, "B c *hw"], Float[Tensor, "B c *hw"]]:
     """Noisy latents and the target: the noise, or v = sqrt(a) noise - sqrt(1 - a) latents (arXiv 2202.00512, section 4).
 
-    Not by the scheduler's own `add_noise`: many samplers' put out another scale, and look up the steps of their last
+    The scheduler's own `add_noise` is not used: many return another scale, and look up the steps of their last
     sampling. Arithmetic is in float32 at least, the result in the latents' precision.
     """
     scheduler = pipeline.scheduler
@@ -170,7 +170,7 @@ def error_weights(scheduler: Any, timesteps: Real[Tensor, " B"], settings: Train
 
 
 def min_snr_weight(snr: Float[Tensor, " B"], *, gamma: float, prediction_type: str) -> Float[Tensor, " B"]:
-    """Min-SNR weights of denoising errors (arXiv 2303.09556, eq. 8): min(snr, gamma) times what turns them to errors in x_0.
+    """Min-SNR weights of denoising errors (arXiv 2303.09556, eq. 8): min(snr, gamma) times what turns them into errors in x_0.
 
     That is 1 / snr for "epsilon" and 1 / (snr + 1) for "v_prediction". For "flow", x_0 = x_s - s v and
     s = 1 / (1 + sqrt(snr)), so s^2. snr in [0, inf], both ends included: at 0, pure noise, they are 1, 0 and 0 (as the

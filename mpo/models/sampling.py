@@ -1,4 +1,4 @@
-"""Pictures from a pipeline, in batches that come out the same however the work is cut."""
+"""Pictures from a pipeline, in batches that come out the same however the work is split."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from mpo.runtime.seeds import Purpose, derive_seed
 
 @runtime_checkable
 class SamplingSettings(Protocol):
-    """What sections generate, validation and evaluate of a recipe share."""
+    """What a recipe's sections generate, validation and evaluate share."""
 
     @property
     def num_inference_steps(self) -> int: ...
@@ -86,7 +86,7 @@ def make_samples(
     description: str,
     lockstep: bool = False,
 ) -> None:
-    """Make the pictures that are missing, this process its share; returns when all processes have.
+    """Make this process's share of the missing pictures; returns when all processes are done.
 
     A picture that is there but says that it was made from something else is made again. Batches are cut at fixed places,
     since rounding depends on what is in a batch: if any picture of a batch is missing, the batch is sampled whole and
@@ -98,7 +98,7 @@ def make_samples(
         same = list(alike)
         batches += [same[i : i + settings.batch_size] for i in range(0, len(same), settings.batch_size)]
     missing = [batch for batch in shard_of_rank(batches) if not all(map(is_made, batch))]
-    if lockstep:  # a process with less to do makes something again, and keeps what is there
+    if lockstep:  # a process with less to do samples a batch again, and keeps the old files
         missing += batches[:1] * (all_reduce_max(len(missing)) - len(missing))
     if missing:
         _sample(load(), missing, settings, description)

@@ -62,7 +62,7 @@ def render(run: RunFolder) -> str:
 
 
 def decimals(divisor: float) -> int:
-    """Of a score as it is shown: scores that are no tie look different."""
+    """Digits to show of a score, so that scores that are not a tie look different."""
     return 2 + max(0, int(np.ceil(np.log10(divisor))))
 
 
@@ -92,7 +92,7 @@ def _win_rates(summary: dict[str, Any]) -> str:
     return _svg(figure)
 
 
-# The loss of an untrained LoRA, where there is one that does not hang on the model.
+# The loss of an untrained LoRA, for objectives where it does not depend on the model.
 START = {"dpo": float(np.log(2)), "ipo": 0.25, "hinge": 1.0, "mapo": None}
 
 
@@ -143,7 +143,7 @@ def _score_shift(scores: Scores) -> str:
 def _examples(
     run: RunFolder, rows: list[dict[str, Any]], scores: Scores, prompts: dict[int, str]
 ) -> list[dict[str, Any]]:
-    """The first pair of pictures of evenly spaced prompts (none picked by hand), with what the judge said of both."""
+    """The first pair of pictures of evenly spaced prompts (none picked by hand), with what the judge said about both."""
     half = len(rows) // 2
     first = [i for i in range(half) if i == 0 or rows[i]["prompt_id"] != rows[i - 1]["prompt_id"]]
     shown = [
@@ -171,7 +171,7 @@ def _examples(
 
 
 def _changed(scores: Scores, base: int, tuned: int) -> list[dict[str, Any]]:
-    """Questions whose answer differs, those with the greatest weight first; a continuous one where it moved by 0.1."""
+    """Questions whose answer differs, those with the greatest weight first; a continuous one if it moved by 0.1."""
     changed = []
     for k, question in enumerate(scores.checklist):
         before, after = scores.answers[base, k], scores.answers[tuned, k]

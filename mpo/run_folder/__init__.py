@@ -1,1 +1,1 @@
-"""The run folder: where everything lies, and how it is written and read."""
+"""The run folder: where everything is, and how it is written and read."""

@@ -1,6 +1,6 @@
-"""Whole files or none: what is written stands beside its place first and is then renamed into it.
+"""Whole files or none: a file is written under another name first, then renamed.
 
-So a stage that was killed does again only what is missing, and what it does comes out the same.
+So a stage that was killed makes again only what is missing, and the result is the same.
 """
 
 import errno
@@ -47,19 +47,19 @@ def named_if_full(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # safetensors and pyarrow raise errors of their own, which carry the system's words.
+        # safetensors and pyarrow raise their own errors, which quote the system's.
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if full or "No space left on device" in str(error):
             raise MpoError(
-                f"the disk is full: {path} cannot be written; make room and run the same command again, which goes on from here"
+                f"the disk is full: {path} cannot be written; make room and run the same command again, which continues from here"
             ) from error
         raise
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Records of a log, a line of JSON each; half a line, as a killed run may leave at the end, is left out.
+    """Records of a log, a line of JSON each; half a line at the end, from a killed run, is left out.
 
-    Raises MpoError naming a line that is no record.
+    Raises MpoError naming a line that is not a record.
     """
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     records = []
@@ -87,7 +87,7 @@ def _record(text: bytes, where: str) -> dict[str, Any]:
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """One record more at the end of a log. A half line that a killed run left is ended first."""
+    """Append one record to a log. Half a line from a killed run is ended first."""
     with named_if_full(path), path.open("a+b") as file:
         line = json.dumps(record).encode() + b"\n"
         if file.seek(0, os.SEEK_END):
@@ -110,7 +110,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def delete(path: Path) -> None:
-    """A file, or a folder with all that is in it; nothing if it is not there."""
+    """Delete a file, or a folder with its contents; does nothing if it is missing."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -121,7 +121,7 @@ _digests: dict[tuple[str, int, int, int], str] = {}
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content. A file whose place, size and time of change are known is not read again by this process."""
+    """Digest of a file's content. A file whose path, size and modification time are known is not read again by this process."""
     status = path.stat()
     key = (str(path.absolute()), status.st_ino, status.st_size, status.st_mtime_ns)
     if key not in _digests:

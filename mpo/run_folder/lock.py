@@ -19,7 +19,7 @@ _locks: dict[Path, FileLock] = {}  # one for each folder, so that a process may 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder. The system lets go of it when the process ends, however it ends.
+    """Hold the folder. The system releases it when the process ends, however it ends.
 
     Raises MpoError with the owner's process id and host if another process holds it.
     """
@@ -32,7 +32,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise MpoError(f"{folder} is in use by {_describe(owner)}; wait for it, or end it") from None
+        raise MpoError(f"{folder} is in use by {_describe(owner)}; wait for it, or stop it") from None
     try:
         owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n", "utf-8")
         yield

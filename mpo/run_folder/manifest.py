@@ -1,6 +1,6 @@
-"""A stage's manifest: what went in and what came out, so that a file which is there is not taken as right for that alone.
+"""A stage's manifest: what went in and what came out, so that a file does not count as right just because it exists.
 
-Written when the stage begins (without outputs) and again when it is done. It holds no time and no place: equal work,
+Written when the stage begins (without outputs) and again when it is done. It holds no times and no paths of the machine: equal work,
 equal bytes.
 """
 
@@ -20,7 +20,7 @@ LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "numpy"
 
 @dataclass(frozen=True)
 class Manifest:
-    """Of one stage. Files are named relative to the run folder, each with the sha256 of its content."""
+    """One stage's manifest. Files are named relative to the run folder, each with the sha256 of its content."""
 
     stage: str
     recipe: dict[str, Any]  # the fields that the stage depends on, such as "train.beta"
@@ -42,7 +42,7 @@ def read_manifest(run: RunFolder, stage: str) -> Manifest | None:
     try:
         return Manifest(**fields)
     except TypeError:
-        raise MpoError(f"{file} is damaged: it is no manifest; run `mpo {stage} {run.folder} --redo`") from None
+        raise MpoError(f"{file} is damaged: it is not a manifest; run `mpo {stage} {run.folder} --redo`") from None
 
 
 def write_manifest(run: RunFolder, manifest: Manifest) -> None:
@@ -50,7 +50,7 @@ def write_manifest(run: RunFolder, manifest: Manifest) -> None:
 
 
 def digests(run: RunFolder, paths: Iterable[Path]) -> dict[str, str]:
-    """Of files, and of all files within folders; in order of name. What is not there is left out, as is what is being written."""
+    """Digests of files, and of all files within folders, sorted by name. Missing files are left out, and files that are being written."""
     files: set[Path] = set()
     for path in paths:
         files |= set(path.rglob("*")) if path.is_dir() else {path}

@@ -1,6 +1,6 @@
-"""Pictures as files: PNG, without loss, the same bytes for the same pixels.
+"""Pictures as files: lossless PNG, the same bytes for the same pixels.
 
-Each says in a text field what it was made from, so that a picture which lies in another's place is noticed.
+Each says in a text field what it was made from, so that a picture in the wrong place is noticed.
 """
 
 import json
@@ -12,11 +12,11 @@ from PIL import Image, PngImagePlugin
 
 from mpo.run_folder.files import replacing
 
-FIELD = "mpo"  # of PNG's text fields
+FIELD = "mpo"  # the name of a PNG text field
 
 
 def write_png(path: Path, image: Image.Image, origin: Mapping[str, Any] | None = None) -> None:
-    """origin: what the picture was made from, such as prompt and seed; None = nothing is said."""
+    """origin: what the picture was made from, such as prompt and seed; None = it is not recorded."""
     text = PngImagePlugin.PngInfo()
     if origin is not None:
         text.add_itxt(FIELD, _words(origin))
@@ -25,11 +25,11 @@ def write_png(path: Path, image: Image.Image, origin: Mapping[str, Any] | None =
 
 
 def is_made_from(path: Path, origin: Mapping[str, Any]) -> bool:
-    """Whether a PNG is there and says that it was made from this. Reads its head alone."""
+    """Whether a PNG exists and says that it was made from this. Reads only its header."""
     try:
         with Image.open(path) as image:
             return image.info.get(FIELD) == _words(origin)
-    except (OSError, SyntaxError, ValueError):  # absent, or damaged
+    except (OSError, SyntaxError, ValueError):  # missing, or damaged
         return False
 
 

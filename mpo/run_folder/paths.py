@@ -1,4 +1,4 @@
-"""Where everything lies in a run folder."""
+"""Where everything is in a run folder."""
 
 import time
 from pathlib import Path
@@ -17,10 +17,10 @@ class RunFolder:
         self.recipe = self.folder / "recipe.yaml"
         self.prompts = self.folder / "prompts.parquet"  # prompt_id, prompt
         self.heldout_prompts = self.folder / "heldout_prompts.parquet"  # the same
-        self.validation_prompts = self.folder / "validation_prompts.parquet"  # the same, where the recipe validates
+        self.validation_prompts = self.folder / "validation_prompts.parquet"  # the same, if the recipe validates
         self.candidates = self.folder / "candidates"  # PNG
         self.candidates_table = self.folder / "candidates.parquet"  # candidate_id, prompt_id, seed, file, sha256
-        self.preferences = self.folder / "preferences.parquet"  # chosen_id, rejected_id, where the recipe brings pairs
+        self.preferences = self.folder / "preferences.parquet"  # chosen_id, rejected_id, if the recipe brings pairs
         self.imported = self.folder / "imported.jsonl"  # what stage import-pairs has read of them
         self.scores = self.folder / "scores.parquet"  # candidate_id, p_yes, answers, dimensions, total
         self.score_parts = self.folder / "scores"  # while they are being made

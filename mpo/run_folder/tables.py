@@ -77,7 +77,7 @@ def write_table(
 def write_batches(
     path: Path, batches: Iterable[Mapping[str, Any]], schema: pa.Schema, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """As `write_table`, of columns that come in pieces, for tables larger than memory."""
+    """Like `write_table`, but columns come in pieces, for tables larger than memory."""
     schema = schema.with_metadata(dict(metadata or {}))
     with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for columns in batches:
@@ -88,7 +88,7 @@ def write_batches(
 def read_table(path: Path, *, made_by: str, columns: Sequence[str] | None = None) -> pa.Table:
     """A stage's table; columns: None = all.
 
-    Raises MpoError naming the stage to run where it is missing, or if it cannot be read.
+    Raises MpoError naming the stage to run if the table is missing or cannot be read.
     """
     if not path.is_file():
         raise MpoError(f"{path} is missing; run `mpo {made_by} {path.parent}` first")
@@ -101,7 +101,7 @@ def read_table(path: Path, *, made_by: str, columns: Sequence[str] | None = None
 
 
 def read_prompts_table(path: Path) -> list[str]:
-    """A run's prompts of one kind; none where it has no such table."""
+    """A run's prompts of one kind; none if it has no such table."""
     return read_table(path, made_by="run")["prompt"].to_pylist() if path.exists() else []
 
 

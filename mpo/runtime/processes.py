@@ -1,4 +1,4 @@
-"""Several processes: who does what, and waiting for each other. One process alone is the case of one.
+"""Several processes: who does what, and waiting for each other. A single process works the same way.
 
 `accelerate launch -m mpo.cli run RECIPE` starts them; they share the run directory.
 """
@@ -21,7 +21,7 @@ PLUGINS = {"ACCELERATE_USE_FSDP": "fsdp", "ACCELERATE_USE_DEEPSPEED": "deepspeed
 SHARDER = "MPO_SHARDER"
 
 
-# Stages of the main process alone, or uneven shares, take longer than the usual 10 minutes.
+# Work of the main process alone, or uneven shares, can take longer than the usual 10 minutes.
 PATIENCE = timedelta(days=7)
 
 
@@ -32,11 +32,11 @@ def _state() -> Any:
     for variable, name in PLUGINS.items():
         if os.environ.pop(variable, "false").lower() == "true":
             os.environ[SHARDER] = name
-    # From DeepSpeed's configuration: accelerate would divide losses by it, which the trainer has done.
+    # From DeepSpeed's configuration: accelerate would divide losses by it, but the trainer already does.
     os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
     num_launched = int(os.environ.get("WORLD_SIZE", "1"))
     on_cpu = num_launched > 1 and not torch.accelerator.is_available()
-    if on_cpu:  # accelerate asks to be told, or takes each of several CPU processes for one alone
+    if on_cpu:  # accelerate must be told, or it treats each of several CPU processes as the only one
         os.environ["ACCELERATE_USE_CPU"] = "true"
     state = PartialState(cpu=on_cpu, timeout=PATIENCE)
     if state.num_processes != num_launched:
@@ -60,13 +60,13 @@ def this_device() -> Any:
 
 
 def requested_sharder() -> str | None:
-    """What the launch configuration wants frozen weights to be spread by: "fsdp", "deepspeed" or None."""
+    """What the launch configuration spreads frozen weights with: "fsdp", "deepspeed" or None."""
     _state()
     return os.environ.get(SHARDER)
 
 
 def all_reduce_max(value: int) -> int:
-    """Of all processes' values."""
+    """The largest of all processes' values."""
     from accelerate.utils import gather_object
 
     _state()
@@ -82,12 +82,12 @@ def broadcast_from_main(value: T) -> T:
 
 
 def barrier() -> None:
-    """Until every process has come here."""
+    """Wait until every process has reached this point."""
     _state().wait_for_everyone()
 
 
 def shard_of_rank(items: Sequence[T]) -> list[T]:
-    """This process's part: every so-manieth item, so that long work is dealt out evenly."""
+    """This process's items: every N-th of N processes, so that slow items are spread evenly."""
     state = _state()
     return list(items[state.process_index :: state.num_processes])
 

@@ -1,4 +1,4 @@
-"""Progress on long work: a bar with rate and time left on a terminal, else a plain line now and then."""
+"""Progress of long work: on a terminal a bar with rate and time left, elsewhere a plain line now and then."""
 
 import sys
 import time
@@ -18,7 +18,7 @@ console = Console(stderr=True)
 
 
 def set_quiet(quiet: bool) -> None:
-    """Quiet: lines in place of bars on a terminal as well."""
+    """Quiet: lines instead of bars on a terminal too."""
     global _quiet
     _quiet = quiet
 
@@ -28,7 +28,7 @@ def _plain() -> bool:
 
 
 def say(message: str) -> None:
-    """A line for the user on standard error, from the main process."""
+    """Print a line for the user on standard error, from the main process."""
     if not is_main():
         return
     if _plain():
@@ -47,7 +47,7 @@ def duration(seconds: float) -> str:
 
 
 class _Left(ProgressColumn):
-    """How many of how many, the rate, the time left: as short as they can be, so that 80 columns hold the note as well."""
+    """Count of total, the rate, the time left: kept short, so that the note also fits in 80 columns."""
 
     def render(self, task: Task) -> Text:
         count = f"{task.completed:.0f}" + (f"/{task.total:.0f}" if task.total is not None else "")
@@ -61,7 +61,7 @@ class _Left(ProgressColumn):
 def track(description: str, total: int | None, done: int = 0) -> Iterator[Callable[..., None]]:
     """Yields `advance(count=1, note="")`; `done` of the total were finished by an earlier run. total: None = unknown.
 
-    Of several processes the main one alone speaks, of its own share.
+    Of several processes only the main one reports, on its own share.
     """
     if not is_main() or total == done:
         yield lambda count=1, note="": None

@@ -1,4 +1,4 @@
-"""Seeds from what a number is for, so that the order of work does not matter."""
+"""Seeds from their purpose, so that the order of work does not matter."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ TAGS: dict[Purpose, int] = {"candidates": 1, "noise": 2, "validation": 3, "evalu
 
 
 def derive_seed(purpose: Purpose, *entropy: int) -> int:
-    """A seed from a purpose and such numbers as (seed, prompt, index) alone, so that any order of work gives the same.
+    """A seed from only a purpose and numbers such as (seed, prompt, index), so that any order of work gives the same.
 
     Two purposes never share a seed, whatever the numbers are.
     """

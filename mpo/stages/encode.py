@@ -1,6 +1,6 @@
 """Stage encode: latents and prompt embeddings of the selected pairs, computed once.
 
-Shards of safetensors, each whole or absent; training reads single rows from them without loading the rest.
+Shards of safetensors, each complete or absent; training reads single rows from them without loading the rest.
 Latents are the autoencoder's mode, not a draw.
 """
 
@@ -66,7 +66,7 @@ def encode(folder: str | Path) -> None:
 
 
 def picture_batches(files: Sequence[Path]) -> Iterator[list[np.ndarray]]:
-    """Pictures (H, W, 3) in order, neighbours of one size together, as many as fit through an autoencoder."""
+    """Pictures (H, W, 3) in order, in batches of one size that fit through an autoencoder."""
     batch: list[np.ndarray] = []
     for file in files:
         picture = np.asarray(read_image(file))

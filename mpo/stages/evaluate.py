@@ -28,7 +28,7 @@ def evaluate(folder: str | Path) -> None:
         parts=run.evaluation_score_parts,
         description="evaluate: score",
     )
-    barrier()  # all have read the parts, which are deleted below
+    barrier()  # all must have read the parts, which are deleted below
     if not is_main():
         return
     prompts = read_table(run.heldout_prompts, made_by="run").to_pylist()
@@ -47,7 +47,7 @@ def evaluate(folder: str | Path) -> None:
 
 
 def _make_pictures(run: RunFolder, recipe: Recipe, model: str) -> list[Sample]:
-    """Those of one model, "base" or "tuned"."""
+    """The pictures of one model, "base" or "tuned"."""
     lora = result_file(run) if model == "tuned" else None
     samples = samples_for(
         read_table(run.heldout_prompts, made_by="run").to_pylist(),

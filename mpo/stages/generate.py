@@ -15,7 +15,7 @@ from mpo.runtime.processes import is_main
 def generate(folder: str | Path) -> None:
     """prompts.parquet -> candidates/, candidates.parquet.
 
-    Raises MpoError if a candidate that has to be made again comes out other than recorded.
+    Raises MpoError if a candidate that is made again differs from the record.
     """
     run = RunFolder(folder)
     recipe = read_recipe(run.recipe)
@@ -44,7 +44,7 @@ def generate(folder: str | Path) -> None:
         changed = [r["file"] for r, d in zip(recorded, columns["sha256"], strict=False) if r["sha256"] != d]
         if changed:
             raise MpoError(
-                f"{len(changed)} candidates, such as {changed[0]!r}, came out other than recorded (another machine or version?); run `mpo generate {run.folder} --redo` to make all of them anew"
+                f"{len(changed)} candidates, such as {changed[0]!r}, differ from their record (another machine or version?); run `mpo generate {run.folder} --redo` to make all of them again"
             )
     else:
         write_table(run.candidates_table, columns, CANDIDATES)

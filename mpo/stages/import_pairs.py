@@ -1,6 +1,6 @@
-"""Stage import-pairs: pictures that have been compared already, in place of candidates of our own.
+"""Stage import-pairs: pictures that have been compared already, instead of candidates of our own.
 
-All pictures of a prompt become its candidates, so that a judge may also choose pairs among them anew.
+All pictures of a prompt become its candidates, so that a judge may also choose new pairs among them.
 """
 
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ from reward.media import read_image
 def import_pairs(folder: str | Path) -> None:
     """The recipe's preferences -> prompts.parquet, candidates/, candidates.parquet, preferences.parquet.
 
-    The pictures of a prompt are brought to the size of `model.sizes` that suits its first chosen one; without sizes they
-    stay as they are and must be alike. Pairs of prompts that are held out, or too similar to others, are left out.
-    imported.jsonl says what has been read so far, so that a killed run goes on there.
+    The pictures of a prompt are resized to the one of `model.sizes` that suits its first chosen one; without sizes they
+    stay as they are and must be equal in size. Pairs of prompts that are held out, or too similar to others, are left out.
+    imported.jsonl says what has been read so far, so that a killed run continues there.
     """
     run = RunFolder(folder)
     recipe = read_recipe(run.recipe)
@@ -58,7 +58,7 @@ def import_pairs(folder: str | Path) -> None:
 
 
 def _number(run: RunFolder, recipe: Recipe, imported: "_Imported", others: list[str]) -> None:
-    """Drop prompts that are too similar, number the rest and their pictures anew, write the tables."""
+    """Drop prompts that are too similar, renumber the rest and their pictures, write the tables."""
     prompts = list(imported.sizes)
     kept = prompts
     if recipe.prompts.max_similarity is not None and kept:
@@ -74,7 +74,7 @@ def _number(run: RunFolder, recipe: Recipe, imported: "_Imported", others: list[
         raise MpoError(
             f"preferences.path={recipe.preferences.path!r} leaves no pair: all are ties or the same picture twice, of held-out prompts, or too similar to others"
         )
-    # Pictures of a prompt stand together.
+    # Pictures of a prompt are adjacent.
     used = [k for k, (prompt, _) in enumerate(imported.pictures) if prompt in prompt_ids]
     used.sort(key=lambda k: (prompt_ids[imported.pictures[k][0]], k))
     ids = {k: i for i, k in enumerate(used)}
@@ -96,7 +96,7 @@ def _number(run: RunFolder, recipe: Recipe, imported: "_Imported", others: list[
 
 
 class _Imported:
-    """What has been read so far: records of imported.jsonl, taken together. A picture is kept once for its prompt."""
+    """What has been read so far: all records of imported.jsonl. A picture is kept once for its prompt."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -110,7 +110,7 @@ class _Imported:
         return self.folder / f"{picture:08d}.png"
 
     def write(self, prompt: str, images: Sequence[Image.Image]) -> list[str]:
-        """A pair's pictures, those that the prompt has not yet in the places that `add` gives them; their digests."""
+        """Write a pair's pictures that the prompt does not have yet, in the places that `add` gives them; returns all digests."""
         digests, fresh = [], []
         for image in images:
             file = self.file(len(self.pictures) + len(fresh))
@@ -143,9 +143,9 @@ class _Imported:
 def _images(
     preference: Preference, number: int, recipe: Recipe, size: tuple[int, int] | None, multiple: int
 ) -> list[Image.Image]:
-    """Chosen and rejected at the same size. size: of the prompt's other pictures; None = these are the first.
+    """Chosen and rejected at the same size. size: that of the prompt's other pictures; None = these are the first.
 
-    multiple: of so many pixels the model takes.
+    multiple: sides must be multiples of this many pixels.
     """
     assert recipe.preferences is not None
     where = f"preferences.path={recipe.preferences.path!r}: "
@@ -155,7 +155,7 @@ def _images(
         raise MpoError(f"{where}pair {number}: {error}") from None
     if recipe.model.sizes:
         return [fit(image, size or nearest_size(images[0], recipe.model.sizes)) for image in images]
-    mixed = recipe.select.strategy != "given"  # pairs are then formed anew among the pictures of a prompt
+    mixed = recipe.select.strategy != "given"  # new pairs are then formed among the pictures of a prompt
     expected = size if size and mixed else images[0].size
     for image in images:
         if image.size != expected:
@@ -164,6 +164,6 @@ def _images(
             )
         if image.width % multiple or image.height % multiple:
             raise MpoError(
-                f"{where}pair {number} is of {image.width}x{image.height} pixels, and the model takes multiples of {multiple}; set model.sizes, such as [[1024, 1024]]"
+                f"{where}pair {number} has {image.width}x{image.height} pixels, but the model takes multiples of {multiple}; set model.sizes, such as [[1024, 1024]]"
             )
     return images

@@ -1,4 +1,4 @@
-"""Stage score: the judge answers the checklist about every candidate."""
+"""Stage score: the judge answers the checklist for every candidate."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def score(folder: str | Path) -> None:
         )
     except MediaError as error:
         raise MpoError(f"score: {error}") from error
-    barrier()  # all have read the parts, which are deleted below
+    barrier()  # all must have read the parts, which are deleted below
     if not is_main():
         return
     columns = {

@@ -22,7 +22,7 @@ BLOCK = 2**13  # candidates at a time
 
 @dataclass(frozen=True)
 class Block:
-    """The scores of some whole prompts' candidates."""
+    """The scores of all candidates of some prompts."""
 
     start: int  # row of its first candidate
     prompt_ids: np.ndarray  # (n,)
@@ -46,7 +46,7 @@ def read_blocks(run: RunFolder, checklist: Checklist, prompt_ids: np.ndarray) ->
             p_yes = batch.column(0).flatten().to_numpy().reshape(batch.num_rows, -1)
             rest = np.concatenate([rest, p_yes])
             end = start + len(rest)
-            if end < len(prompt_ids):  # the last prompt may go on in the next batch
+            if end < len(prompt_ids):  # the last prompt may continue in the next batch
                 end = int(np.searchsorted(prompt_ids[start:end], prompt_ids[end - 1])) + start
             size = end - start
             if size:
@@ -57,7 +57,7 @@ def read_blocks(run: RunFolder, checklist: Checklist, prompt_ids: np.ndarray) ->
 def select(folder: str | Path) -> None:
     """scores.parquet (or preferences.parquet) -> pairs.parquet, selection.json.
 
-    Raises MpoError where the recipe leaves no pair.
+    Raises MpoError if the recipe leaves no pair.
     """
     run = RunFolder(folder)
     recipe = read_recipe(run.recipe)
@@ -133,7 +133,7 @@ def _subset(count: int, wanted: int, seed: int) -> np.ndarray:
 
 
 def _take_given(run: RunFolder, recipe: Recipe) -> None:
-    """The pairs as their source has them; nothing is scored, so margins are absent."""
+    """The pairs as their source has them; nothing is scored, so there are no margins."""
     table = read_table(run.preferences, made_by="import-pairs")
     prompt_ids = read_table(run.candidates_table, made_by="import-pairs").column("prompt_id").to_numpy()
     chosen, rejected = table.column("chosen_id").to_numpy(), table.column("rejected_id").to_numpy()
@@ -170,7 +170,7 @@ def _write_pairs(
     dimensions: np.ndarray | None,
     metadata: dict[str, str],
 ) -> None:
-    """Rows of M pairs, in pieces. total (N,), dimensions (N, D): None = nothing was scored, so margins are absent."""
+    """Rows of M pairs, in pieces. total (N,), dimensions (N, D): None = nothing was scored, so there are no margins."""
 
     def pieces() -> Iterator[dict[str, pa.Array]]:
         for start in range(0, len(chosen), BLOCK):

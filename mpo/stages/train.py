@@ -81,6 +81,6 @@ def train(folder: str | Path) -> None:
     if recipe.validation:
         why = ", stopped early" if stalled else ""
         say(f"train: the result is step {result} of {step}, the best by validation{why}")
-    for tracker in accelerator.trackers:  # its own end_training() would also shut the processes down, which go on
+    for tracker in accelerator.trackers:  # its own end_training() would also shut down the processes, which continue
         tracker.finish()
     barrier()

@@ -1,7 +1,7 @@
-"""What training sees, and in which order: the stream of draws, and the batch of one.
+"""What training sees, and in which order: the stream of draws, and their batches.
 
 Everything random about a draw comes from (seed, pair, how often the pair was seen), so that any number of processes,
-any micro-batch and any resumption sees the same.
+any micro-batch size and any resumed run see the same.
 """
 
 from collections.abc import Sequence
@@ -27,11 +27,11 @@ class Draw:
     """One pair at one place of the training stream."""
 
     pair: int  # row of pairs.parquet
-    repetition: int  # which of the pair's noises: how often the stream had passed this pair before (modulo num_draws)
+    repetition: int  # which noise of the pair: how often the stream had passed this pair before (modulo num_draws)
 
 
 def stream(seed: int, num_pairs: int, position: int, count: int, *, num_draws: int | None = None) -> list[Draw]:
-    """`count` draws from a place of an endless stream: one seeded permutation of the pairs after another."""
+    """`count` draws from a position in an endless stream: one seeded permutation of the pairs after another."""
     draws = []
     for place in range(position, position + count):
         epoch, index = divmod(place, num_pairs)
@@ -54,9 +54,9 @@ def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
 def draw_noise(
     settings: Train, draw: Draw, shape: Sequence[int], scheduler: Any, num_tokens: int | None = None
 ) -> tuple[Float[Tensor, "..."], int | float]:
-    """The noise and timestep that both of a pair share, from (seed, pair, repetition) alone.
+    """The noise and timestep that both pictures of a pair share, from (seed, pair, repetition) alone.
 
-    num_tokens: of latents of this shape in the network; needed where the scheduler shifts timesteps by resolution.
+    num_tokens: that latents of this shape become in the network; needed if the scheduler shifts timesteps by resolution.
     """
     generator = torch.Generator().manual_seed(derive_seed("noise", settings.seed, draw.pair, draw.repetition))
     timestep = draw_timestep(settings, scheduler, generator, num_tokens)
@@ -69,7 +69,7 @@ class Batch:
 
     noisy: Float[Tensor, "N c *hw"]  # in the model's precision
     target: Float[Tensor, "N c *hw"]  # float32
-    timesteps: Real[Tensor, " N"]  # whole numbers, or for a flow real ones
+    timesteps: Real[Tensor, " N"]  # whole numbers; real ones for a flow
     conditioning: Conditioning  # each of N rows
 
 
@@ -80,12 +80,12 @@ class Batches:
         self, pipeline: Any, family: Family, pairs: Sequence[dict], encoded: EncodedPairs, settings: Train, device: torch.device,
         guidance_scale: float | None = None,
     ):  # fmt: skip
-        """pairs: rows of pairs.parquet. guidance_scale: for a model with guidance distilled in; None = it has none."""
+        """pairs: rows of pairs.parquet. guidance_scale: for a model with distilled guidance; None = it has none."""
         self.pipeline, self.family, self.pairs, self.encoded = pipeline, family, pairs, encoded
         self.settings, self.device, self.guidance_scale = settings, device, guidance_scale
 
     def of_step(self, step: int) -> list[Draw]:
-        """The draws of a step over all processes. Those of one shape stand together, so that few batches mix them."""
+        """The draws of a step over all processes. Draws of one shape are adjacent, so that few batches mix shapes."""
         settings = self.settings
         position = step * settings.batch_size
         draws = stream(settings.seed, len(self.pairs), position, settings.batch_size, num_draws=settings.num_draws)
@@ -95,7 +95,7 @@ class Batches:
         return self.encoded.shape(self.pairs[draw.pair]["chosen_id"])
 
     def alike(self, draws: Sequence[Draw]) -> list[list[Draw]]:
-        """Neighbours of one shape together."""
+        """Groups of adjacent draws with one shape."""
         return [list(group) for _, group in groupby(draws, key=self._shape)]
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
@@ -121,10 +121,10 @@ class Batches:
 
 
 def micro_batch_size(settings: Train, num_processes: int) -> int:
-    """Pairs that a process holds at a time. Raises MpoError where a step cannot be dealt out evenly."""
+    """Pairs that a process holds at a time. Raises MpoError if a step cannot be split evenly."""
     micro = settings.micro_batch_size or max(1, settings.batch_size // num_processes)
     if settings.batch_size % (micro * num_processes):
         raise MpoError(
-            f"train.batch_size={settings.batch_size} is no multiple of {micro} pairs x {num_processes} processes; change train.batch_size or train.micro_batch_size"
+            f"train.batch_size={settings.batch_size} is not a multiple of {micro} pairs x {num_processes} processes; change train.batch_size or train.micro_batch_size"
         )
     return micro

@@ -1,4 +1,4 @@
-"""Where checkpoints lie, and whether they are whole. What is in them: `mpo.training.checkpoints`."""
+"""Where checkpoints are, and whether they are complete. What is in them: `mpo.training.checkpoints`."""
 
 import hashlib
 import json
@@ -20,28 +20,28 @@ def checkpoint_folder(run: RunFolder, step: int) -> Path:
 
 
 def checkpoint_steps(run: RunFolder) -> list[int]:
-    """Steps that have a checkpoint, in order. Folders of other names, such as a copy made by hand, are passed over."""
+    """Steps that have a checkpoint, in order. Folders of other names, such as a copy made by hand, are ignored."""
     found = [FOLDER.fullmatch(folder.name) for folder in run.checkpoints.glob("step-*") if folder.is_dir()]
     return sorted(int(match[1]) for match in found if match)
 
 
 def last_checkpoint(run: RunFolder) -> int:
-    """The newest one's step; 0 if there is none."""
+    """The newest checkpoint's step; 0 if there is none."""
     return max(checkpoint_steps(run), default=0)
 
 
 def seal(state: dict[str, Any]) -> dict[str, Any]:
-    """With a digest over all else that it holds."""
+    """The state with a digest over everything else in it."""
     body = json.dumps({name: value for name, value in state.items() if name != "digest"}, sort_keys=True)
     return state | {"digest": hashlib.sha256(body.encode()).hexdigest()}
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """A checkpoint's counters, once its files have been compared with the digests that it holds of them.
+    """A checkpoint's counters, after its files have been checked against their recorded digests.
 
     Raises MpoError naming a file that is missing or damaged, with the command that makes it again.
     """
-    remedy = f"run `mpo train {folder.parent.parent} --repair`, which goes on from the checkpoint before"
+    remedy = f"run `mpo train {folder.parent.parent} --repair`, which continues from the checkpoint before"
     file = folder / "state.json"
     try:
         state = json.loads(file.read_bytes())
@@ -58,7 +58,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def damaged_checkpoints(run: RunFolder, files: Sequence[Path] = ()) -> list[Path]:
-    """Folders from the first that is not whole, or holds one of `files`, to the last: training makes them again in turn."""
+    """Folders from the first that is incomplete or damaged, or holds one of `files`, to the last: training makes them again in turn."""
     steps = checkpoint_steps(run)
     for place, step in enumerate(steps):
         folder = checkpoint_folder(run, step)
@@ -88,14 +88,14 @@ def result_of(run: RunFolder) -> int:
 
 
 def result_file(run: RunFolder) -> Path:
-    """The trained LoRA under peft's names: of the result, its running mean if one was kept."""
+    """The result's LoRA under peft's names: its running mean if one was kept."""
     return lora_file(checkpoint_folder(run, result_of(run)))
 
 
 def lora_file(folder: Path) -> Path:
     """What a checkpoint is judged by: the running mean if one was kept, else the weights as they stood.
 
-    Raises MpoError if the checkpoint is not whole.
+    Raises MpoError if the checkpoint is incomplete or damaged.
     """
     files = read_state(folder)["files"]
     return folder / (EMA if EMA in files else "lora.safetensors")

@@ -1,4 +1,4 @@
-"""Checkpoints of training: safetensors and JSON, a folder each, which appears when all is in it.
+"""Checkpoints of training: safetensors and JSON, a folder each, which appears once it is complete.
 
 Its state.json holds the digests of the other files, and of the training log up to its step.
 """
@@ -50,7 +50,7 @@ def save_checkpoint(t: Training, step: int) -> None:
 
 
 def resume(t: Training) -> tuple[int, list[dict[str, Any]], list[Validated]]:
-    """Go on from the newest checkpoint: its step, and the logs up to it. (0, [], []) if there is none.
+    """Continue from the newest checkpoint: its step, and the logs up to it. (0, [], []) if there is none.
 
     Raises MpoError if the checkpoint or a log is damaged.
     """
@@ -74,7 +74,7 @@ def restore_checkpoint(t: Training, step: int) -> None:
     if t.ema is not None:
         if EMA not in state["files"]:
             raise MpoError(
-                f"{folder} has no running mean, for train.ema_decay; set it to null, or run `mpo train {t.run.folder} --redo`"
+                f"{folder} has no running mean, which train.ema_decay needs; set it to null, or run `mpo train {t.run.folder} --redo`"
             )
         mean = load_file(folder / EMA)
         for name, shadow in zip(_trained_names(t.denoiser), t.ema.shadow_params, strict=True):
@@ -90,16 +90,16 @@ def check_log(run: RunFolder, step: int) -> None:
     found = hashlib.sha256("".join(lines).encode()).hexdigest()
     if found != read_state(checkpoint_folder(run, step))["training_log"]:
         raise MpoError(
-            f"{run.training_log} is not what it was at step {step}: lines are lost or changed; put it back, or run `mpo train {run.folder} --redo`, which trains anew"
+            f"{run.training_log} is not what it was at step {step}: lines are lost or changed; put it back, or run `mpo train {run.folder} --redo`, which trains again"
         )
 
 
 def trim_logs(run: RunFolder, step: int) -> tuple[list[dict[str, Any]], list[Validated]]:
-    """training.jsonl and validation.jsonl up to a step: a killed run may leave half a line, and steps that this one repeats."""
+    """training.jsonl and validation.jsonl up to a step: drops half a line of a killed run, and steps that this run repeats."""
     trained = [record for record in read_lines(run.training_log) if record.get("step", 0) <= step]
     validated = [record for record in read_validations(run) if record.step <= step]
     timed = [record for record in read_lines(run.timing_log) if record.get("step", 0) <= step]
-    barrier()  # all have read what the main process writes anew
+    barrier()  # all must have read what the main process rewrites
     if is_main():
         write_lines(run.training_log, trained)
         write_lines(run.timing_log, timed)

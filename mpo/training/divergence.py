@@ -1,4 +1,4 @@
-"""When training must stop: what is not finite, and a model that comes apart."""
+"""When training must stop: values that are not finite, and a model that diverges."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from mpo import MpoError
 from mpo.recipe import Train
 from mpo.training.batches import Draw
 
-NUM_SMOOTHED = 20  # steps over which growing errors are looked for
+NUM_SMOOTHED = 20  # steps over which errors are watched for growth
 
 
 def refuse_divergence(
@@ -20,12 +20,12 @@ def refuse_divergence(
     *,
     scaled: bool,
 ) -> None:
-    """Raises MpoError where loss or gradient is not finite, or the chosen's errors have grown too far.
+    """Raises MpoError if loss or gradient is not finite, or the chosen's errors have grown too far.
 
     Grown: over the last steps the median error is above `max_error_ratio` times the reference's (without a reference,
     that of the first steps). An error that is not finite counts as infinite: growth if the policy's median is, and a
-    failure of the model itself if the reference's is. Two medians of 0 (min-SNR gives pure noise no weight) are no growth;
-    one that leaves 0 is. scaled: a loss scaler skips steps whose gradient overflows, so that they are no failure.
+    failure of the model itself if the reference's is. Two medians of 0 (min-SNR gives pure noise no weight) are not growth;
+    one that leaves 0 is. scaled: a loss scaler skips steps whose gradient overflows, so these are not failures.
     """
     now = history[-1]
     ids = ", ".join(str(pairs[draw.pair]["pair_id"]) for draw in draws[:8]) + (" ..." if len(draws) > 8 else "")
@@ -49,11 +49,11 @@ def refuse_divergence(
     if error > settings.max_error_ratio * before:
         ratio = error / before if before else math.inf
         raise MpoError(
-            f"train: at step {now['step'] - 1} the denoising error of the chosen is {ratio:.2f} times what it was before training (train.max_error_ratio={settings.max_error_ratio}): the model is coming apart; "
-            "lower train.learning_rate, or raise train.max_error_ratio to go on regardless"
+            f"train: at step {now['step'] - 1} the denoising error of the chosen is {ratio:.2f} times what it was before training (train.max_error_ratio={settings.max_error_ratio}): the model is diverging; "
+            "lower train.learning_rate, or raise train.max_error_ratio to continue regardless"
         )
 
 
 def _median_error(records: Sequence[dict[str, Any]], key: str) -> float:
-    """In [0, inf]; what is no number counts as inf, since it has no place in an order."""
+    """In [0, inf]; NaN counts as inf, since it cannot be sorted."""
     return median(math.inf if math.isnan(record[key]) else record[key] for record in records)

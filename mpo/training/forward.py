@@ -1,6 +1,6 @@
 """One micro-batch through the network: errors of reference and policy, and the loss between them.
 
-B pairs a process; a batch holds the chosen of pairs of one latent shape, then their rejected.
+B pairs per process; a batch holds the chosen of pairs with one latent shape, then their rejected.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ METRICS = ("loss", "accuracy", "margin", "chosen_error", "rejected_error", "refe
 
 
 def micro_batches(t: Training, draws: Sequence[Draw]) -> Iterator[tuple[Sequence[Draw], Sequence[Draw]]]:
-    """A step's draws -> (global_draws, local_draws): those of all processes at a time, and this one's among them."""
+    """A step's draws -> (global_draws, local_draws) of each micro-batch: all processes' draws, and this one's among them."""
     size, num_processes = t.micro_batch_size, t.accelerator.num_processes
     for k in range(t.num_micro):
         global_draws = draws[k * size * num_processes :][: size * num_processes]
@@ -48,10 +48,10 @@ def forward(
 def reference_errors(
     t: Training, global_draws: Sequence[Draw], local_draws: Sequence[Draw], inputs: Sequence[Batch]
 ) -> Float[Tensor, "2 B"] | None:
-    """The untuned network's: kept ones, else by the same network with the LoRA off. None if the objective needs none.
+    """Errors of the untuned network: kept ones, else from the same network with the LoRA off. None if the objective needs none.
 
-    What is kept is the same in every process, so that all compute, or none: where weights are spread, each forward
-    needs all of them.
+    The kept errors are the same in every process, so that all compute, or none: if weights are sharded, each forward
+    needs all processes.
     """
     if not t.objective.needs_reference:
         return None
@@ -62,7 +62,7 @@ def reference_errors(
             return errors
         columns: Any = t.accelerator.gather(errors.T.contiguous())
         t.cache.put(global_draws, columns.T)
-    return t.cache.get(local_draws, t.accelerator.device)  # new ones as well, as a resumed run will read them
+    return t.cache.get(local_draws, t.accelerator.device)  # new ones too, as a resumed run will read them
 
 
 def denoising_errors(pipeline: Any, family: Family, inputs: Sequence[Batch]) -> Float[Tensor, "2 B"]:
@@ -79,7 +79,7 @@ def halves(values: Sequence[Float[Tensor, " _"]]) -> Float[Tensor, "2 B"]:
 def average_gradients(t: Training) -> None:
     """The mean gradient over processes, in one message: a LoRA's gradients are small.
 
-    So processes may take different numbers of forwards, which DistributedDataParallel's hooks would not allow.
+    So processes may run different numbers of forwards, which DistributedDataParallel's hooks would not allow.
     """
     if t.accelerator.num_processes == 1:
         return

@@ -21,7 +21,7 @@ METHODS = {
 
 @dataclass(frozen=True)
 class PreferenceLoss:
-    """What an objective says of B pairs. Implicit rewards carry gradients; log them detached."""
+    """What an objective says about B pairs. Implicit rewards carry gradients; log them detached."""
 
     loss: Float[Tensor, " B"]
     chosen_reward: Float[Tensor, " B"]  # beta-scaled log-ratio of policy to reference, up to a constant
@@ -33,7 +33,7 @@ class PreferenceLoss:
 
     @property
     def accuracy(self) -> Float[Tensor, " B"]:
-        """1 where the chosen is rewarded more, 1/2 at a tie (as before the first step), else 0."""
+        """1 if the chosen has the higher reward, 1/2 at a tie (as before the first step), else 0."""
         return (self.margin.detach().sign() + 1) / 2
 
 
@@ -52,7 +52,7 @@ class Objective:
 
 
 def find_objective(name: str, *, beta: float, label_smoothing: float = 0.0) -> Objective:
-    """By name, a key of METHODS. Raises KeyError for another."""
+    """An objective by name, a key of METHODS. Raises KeyError for any other."""
     return {
         "dpo": Objective(True, partial(diffusion_dpo, beta=beta, label_smoothing=label_smoothing)),
         "ipo": Objective(True, partial(diffusion_ipo, beta=beta)),
@@ -71,8 +71,8 @@ def implicit_rewards(
 ) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
     """(chosen, rejected): -beta/2 (e_policy - e_ref), the inside of Diffusion-DPO's sigmoid (arXiv 2311.12908, eq. 14).
 
-    The errors are means over all but the batch axis, and a pair shares noise and timestep. The paper's T w(lambda) is
-    taken into beta, as in its code.
+    The errors are means over all but the batch axis, and a pair shares noise and timestep. The paper's T w(lambda)
+    is part of beta, as in its code.
     """
     return -beta / 2 * (policy_chosen - reference_chosen), -beta / 2 * (policy_rejected - reference_rejected)
 
@@ -144,13 +144,13 @@ def mapo(
 def _phi(error: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
     """Bernoulli's function x / (exp(x) - 1) at x = error / 2 >= 0: falls from 1 at no error to 0."""
     x = error / 2
-    small = x < 1e-2  # where the quotient's derivative would be the difference of two large numbers
+    small = x < 1e-2  # here the quotient's derivative would be the difference of two large numbers
     taylor = 1 - x / 2 + x.square() / 12 - x.square().square() / 720
-    safe = torch.where(small, 1.0, x)  # torch.where's gradient is not a number where the branch not taken has none
+    safe = torch.where(small, 1.0, x)  # torch.where's gradient is NaN if that of the unused branch is
     quotient = safe * torch.exp(-safe) / -torch.expm1(-safe)  # exp(-x): exp(x) is infinite from x = 89 in float32
     return torch.where(small, taylor, quotient)
 
 
 def with_sft(outcome: PreferenceLoss, policy_chosen: Float[Tensor, " B"], weight: float) -> PreferenceLoss:
-    """Adds weight x the chosen's denoising error: holds the model to the pictures that it is to prefer."""
+    """Adds weight x the chosen's denoising error: keeps the model close to the pictures that it should prefer."""
     return PreferenceLoss(outcome.loss + weight * policy_chosen, outcome.chosen_reward, outcome.rejected_reward)

@@ -11,7 +11,7 @@ from mpo import MpoError
 from mpo.recipe import Train
 
 UNFIT = ("LBFGS", "SparseAdam")  # the first needs a closure, the second sparse gradients
-OWN_FIELDS = ("params", "lr", "weight_decay")  # which the recipe refuses among the options
+OWN_FIELDS = ("params", "lr", "weight_decay")  # the recipe refuses these among the options
 
 
 def known_optimizers() -> list[str]:
@@ -25,12 +25,12 @@ def known_optimizers() -> list[str]:
 
 
 def check_optimizer(settings: Train) -> None:
-    """Raises MpoError where the name is unknown, an option is not the optimizer's, or bitsandbytes is missing."""
+    """Raises MpoError if the name is unknown, an option is not the optimizer's, or bitsandbytes is missing."""
     build_optimizer([torch.nn.Parameter(torch.zeros(1, 1))], settings)
 
 
 def build_optimizer(parameters: Sequence[torch.nn.Parameter], settings: Train) -> torch.optim.Optimizer:
-    """Raises MpoError as `check_optimizer` says."""
+    """Raises MpoError as `check_optimizer` does."""
     if settings.optimizer not in known_optimizers():
         raise MpoError(f"train.optimizer={settings.optimizer!r} is unknown; known: {', '.join(known_optimizers())}")
     cls: Any = getattr(torch.optim, settings.optimizer, None) or _adamw_8bit()
@@ -39,7 +39,7 @@ def build_optimizer(parameters: Sequence[torch.nn.Parameter], settings: Train) -
     if "weight_decay" in accepted:
         options["weight_decay"] = settings.weight_decay
     elif settings.weight_decay:
-        raise MpoError(f"train.weight_decay={settings.weight_decay} is not taken by {settings.optimizer}; set it to 0")
+        raise MpoError(f"train.weight_decay={settings.weight_decay} is not used by {settings.optimizer}; set it to 0")
     for name, value in settings.optimizer_options.items():
         if name not in accepted:
             others = ", ".join(other for other in accepted if other not in OWN_FIELDS)
@@ -57,9 +57,9 @@ def build_optimizer(parameters: Sequence[torch.nn.Parameter], settings: Train) -
 
 
 def _of_type(parameter: inspect.Parameter, value: Any) -> Any:
-    """The option as its annotation has it, a list as a tuple. Raises MpoError where it is of another type.
+    """The option as its annotation says, a list as a tuple. Raises MpoError if it has another type.
 
-    Torch itself would take foreach="no" for true.
+    Torch itself would take foreach="no" as true.
     """
     if parameter.annotation is parameter.empty:
         return value

@@ -1,4 +1,4 @@
-"""The reference's denoising errors, kept: two numbers a draw, reused over epochs, resumptions and other settings.
+"""The reference's denoising errors, kept: two numbers a draw, reused over epochs, resumed runs and other settings.
 
 They depend on the untuned model, the pairs and the draws, not on the objective, beta, the optimizer or the LoRA. A
 folder holds those of one such combination and is refused for another.
@@ -48,7 +48,7 @@ def describe(recipe: Recipe, run: RunFolder, pipeline: Any, denoiser: Any) -> di
 
 
 def fingerprint(denoiser: torch.nn.Module) -> str:
-    """A digest of the frozen weights: of each its name, its shape and some 4,096 values spread evenly over it."""
+    """A digest of the frozen weights: name, shape and about 4,096 evenly spread values of each."""
     digest = hashlib.sha256()
     for name, parameter in sorted(denoiser.named_parameters()):
         if "lora_" in name:
@@ -61,10 +61,10 @@ def fingerprint(denoiser: torch.nn.Module) -> str:
 
 
 class ReferenceErrors:
-    """(pair, repetition) -> errors of chosen and rejected. A line of JSON for each batch, whole or ignored."""
+    """(pair, repetition) -> errors of chosen and rejected. A line of JSON for each batch; incomplete lines are ignored."""
 
     def __init__(self, folder: str | Path, description: dict[str, Any]):
-        """Opens or makes the folder; called by every process, of which the main one reads and keeps.
+        """Opens or makes the folder. Every process calls it; the main one reads and writes.
 
         Raises MpoError if the folder holds the errors of something else, or damaged ones.
         """
@@ -79,7 +79,7 @@ class ReferenceErrors:
             raise MpoError(
                 f"train.reference_cache={str(folder)!r} holds errors of another {' and '.join(differing)}; use another folder, or delete it"
             )
-        # All processes know the same, also where another run writes to the folder meanwhile.
+        # All processes know the same errors, even if another run writes to the folder meanwhile.
         self._errors: dict[Draw, tuple[float, float]] = broadcast_from_main(
             _read_errors(self._file) if is_main() else None
         )
@@ -95,14 +95,14 @@ class ReferenceErrors:
         return draw in self._errors
 
     def get(self, draws: Sequence[Draw], device: Any) -> Float[Tensor, "2 B"]:
-        """Errors of B draws that are kept, the chosen's above the rejected's."""
+        """Errors of B kept draws, the chosen's above the rejected's."""
         return torch.tensor([self._errors[draw] for draw in draws], dtype=torch.float32, device=device).T
 
     def put(self, draws: Sequence[Draw], errors: Float[Tensor, "2 B"]) -> None:
-        """Keep the errors of B draws; what is kept already stays."""
+        """Keep the errors of B draws; errors that are kept already stay."""
         rows = errors.T.tolist()
         _keep(self._errors, draws, rows)
-        if is_main() and errors.isfinite().all():  # others stop the training, and should not stop the next
+        if is_main() and errors.isfinite().all():  # infinite errors stop this training, and must not stop the next
             entry = {"draws": [[draw.pair, draw.repetition] for draw in draws], "errors": rows}
             append_line(self._file, entry | {"crc32": _checksum(entry)})
 
@@ -117,7 +117,7 @@ def _read_errors(file: Path) -> dict[Draw, tuple[float, float]]:
         try:
             entry = json.loads(line)
         except ValueError:
-            continue  # half a line of a killed run, whose draws are computed again
+            continue  # half a line of a killed run: its draws are computed again
         if not isinstance(entry, dict) or entry.get("crc32") != _checksum(entry):
             raise MpoError(
                 f"{file}, line {number}, is damaged: it does not match its checksum; delete the line, and its errors are computed again"

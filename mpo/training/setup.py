@@ -1,4 +1,4 @@
-"""All that training needs and that no step changes: built once, one value."""
+"""Everything that training needs and no step replaces: built once, one value."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,16 +47,16 @@ class Training:
     objective: Objective
     cache: ReferenceErrors | None
     micro_batch_size: int  # pairs that a process holds at a time
-    lockstep: bool  # whether all processes must take equally many forwards, since each gathers weights from all
+    lockstep: bool  # whether all processes must run the same number of forwards: each gathers weights from all
 
     @property
     def num_micro(self) -> int:
-        """Micro-batches that a process takes a step."""
+        """Micro-batches of a process in one step."""
         return self.recipe.train.batch_size // (self.micro_batch_size * self.accelerator.num_processes)
 
 
 def set_up(run: RunFolder, recipe: Recipe) -> Training:
-    """The pipeline frozen with a LoRA on its denoiser, the optimizer, the encoded pairs. Raises MpoError if any is unfit."""
+    """The pipeline frozen with a LoRA on its denoiser, the optimizer, the encoded pairs. Raises MpoError if one cannot be used."""
     settings = recipe.train
     this_device()  # joins the other processes
     AcceleratorState._reset_state()  # a process may train twice, at another precision
@@ -66,7 +66,7 @@ def set_up(run: RunFolder, recipe: Recipe) -> Training:
         project_dir=run.trackers,
     )
 
-    # Model: the reference's errors are described before the LoRA is trained, and weights are spread last.
+    # Model: the reference's errors are described before the LoRA is trained, and weights are sharded last.
     micro = micro_batch_size(settings, accelerator.num_processes)
     sharder = check_sharder(recipe, micro, accelerator.num_processes)
     without = () if recipe.validation else ("text_encoders",)

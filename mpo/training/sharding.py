@@ -1,7 +1,7 @@
-"""Spreading the frozen weights of a large network over several devices, for those that one cannot hold.
+"""Spreads the frozen weights of a large network over several devices, if one cannot hold them.
 
-The configuration of `accelerate launch` asks for it: FSDP2, or DeepSpeed's ZeRO-3. Either is laid on the frozen weights
-alone; the LoRA stays whole in every process, so that its gradients, optimizer and checkpoints are as without.
+The configuration of `accelerate launch` asks for it: FSDP2, or DeepSpeed's ZeRO-3. Either applies to the frozen weights
+alone; the LoRA stays whole in every process, so its gradients, optimizer and checkpoints do not change.
 """
 
 import logging
@@ -22,9 +22,9 @@ from mpo.runtime.processes import requested_sharder
 
 
 def check_sharder(recipe: Recipe, micro_batch_size: int, num_processes: int) -> str | None:
-    """How the launch configuration spreads the frozen weights: "fsdp", "deepspeed", or None where they stay whole.
+    """How the launch configuration spreads the frozen weights: "fsdp", "deepspeed", or None if they stay whole.
 
-    Raises MpoError for settings that would not be heeded, and where processes could fall out of step: each forward
+    Raises MpoError for settings that would be ignored, and if processes could fall out of step: each forward
     gathers weights from all of them.
     """
     sharder = requested_sharder()
@@ -38,10 +38,10 @@ def check_sharder(recipe: Recipe, micro_batch_size: int, num_processes: int) -> 
             f"{sharder} with pictures of several sizes needs train.micro_batch_size=1, not {micro_batch_size}; or give one of model.sizes"
         )
     if recipe.train.compile:
-        raise MpoError(f"train.compile=true does not go with {sharder}; set it to false")
+        raise MpoError(f"train.compile=true does not work with {sharder}; set it to false")
     unheeded = _unheeded_fsdp() if sharder == "fsdp" else _unheeded_deepspeed()
     for field, remedy in unheeded:
-        raise MpoError(f"accelerate's configuration: {field} is not heeded here; {remedy}")
+        raise MpoError(f"accelerate's configuration: {field} is ignored here; {remedy}")
     return sharder
 
 
@@ -50,7 +50,7 @@ def _unheeded_fsdp() -> Iterator[tuple[str, str]]:
     if plugin.fsdp_version != 2:
         yield f"fsdp_version={plugin.fsdp_version}", "set it to 2"
     if plugin.activation_checkpointing:
-        yield "fsdp_activation_checkpointing", "set train.gradient_checkpointing=true in its place"
+        yield "fsdp_activation_checkpointing", "set train.gradient_checkpointing=true instead"
     if plugin.cpu_ram_efficient_loading:
         yield "fsdp_cpu_ram_efficient_loading", "set it to false"
 
@@ -58,16 +58,16 @@ def _unheeded_fsdp() -> Iterator[tuple[str, str]]:
 def _unheeded_deepspeed() -> Iterator[tuple[str, str]]:
     plugin = DeepSpeedPlugin()
     if plugin.zero_stage != 3:
-        words = "stages 1 and 2 spread what is trained, which here is small: set it to 3, or launch with ddp.yaml"
+        words = "stages 1 and 2 spread what is trained, which is small here: set it to 3, or launch with ddp.yaml"
         yield f"zero_stage={plugin.zero_stage}", words
     if plugin.offload_optimizer_device not in (None, "none"):
         yield "offload_optimizer_device", "the optimizer of a LoRA is small: set it to none"
 
 
 def shard_frozen(pipeline: Any, sharder: str, accelerator: Accelerator) -> None:
-    """Shard the pipeline's denoiser in place and move all to this process's device, from the CPU, bit by bit.
+    """Shard the pipeline's denoiser in place and move it from the CPU to this process's device, piece by piece.
 
-    But for rounding, nothing else changes. Raises MpoError where DeepSpeed is missing.
+    Nothing else changes, except rounding. Raises MpoError if DeepSpeed is missing.
     """
     denoiser = denoiser_of(pipeline)
     for component in pipeline.components.values():
@@ -85,7 +85,7 @@ def _fully_shard(denoiser: Any, accelerator: Accelerator) -> None:
     lora = {parameter for parameter in denoiser.parameters() if parameter.requires_grad}
     names = denoiser._no_split_modules or []
     blocks = [module for module in denoiser.modules() if type(module).__name__ in names]
-    for module in [*reversed(blocks), denoiser]:  # the inner before what holds them
+    for module in [*reversed(blocks), denoiser]:  # inner modules before those that hold them
         fully_shard(
             module, mesh=mesh, ignored_params=lora, reshard_after_forward=plugin.reshard_after_forward,
             offload_policy=plugin.cpu_offload or OffloadPolicy(),
@@ -99,20 +99,20 @@ def _zero_3(denoiser: Any, accelerator: Accelerator) -> None:
         raise MpoError("deepspeed is not installed; pip install 'mpo[deepspeed]', or launch with fsdp2.yaml") from None
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     given: dict[str, Any] = DeepSpeedPlugin().deepspeed_config["zero_optimization"]
-    # Its "memory-efficient" linear layer would take the place of torch's in this whole program.
+    # Its "memory-efficient" linear layer would replace torch's in the whole program.
     zero = {"memory_efficient_linear": False} | {name: value for name, value in given.items() if value != "auto"}
     config = {"train_micro_batch_size_per_gpu": 1, "zero_optimization": zero}
     offload = (zero.get("offload_param") or {}).get("device", "none")
     with _lora_aside(denoiser):
         deepspeed.zero.Init(module=denoiser, config_dict_or_path=config, remote_device=offload)
-        deepspeed.initialize(model=denoiser, config=config)  # without an optimizer: hooks that gather, and no more
+        deepspeed.initialize(model=denoiser, config=config)  # without an optimizer it only adds hooks that gather
     for buffer in denoiser.buffers():
         buffer.data = buffer.data.to(accelerator.device)
 
 
 @contextmanager
 def _lora_aside(denoiser: Any) -> Iterator[None]:
-    """The network as if it had no LoRA, so that DeepSpeed, which takes all parameters, leaves it whole."""
+    """The network as if it had no LoRA, so that DeepSpeed, which shards all parameters, leaves it whole."""
     taken = [
         (layer, name, layer._modules.pop(name))
         for layer in denoiser.modules()

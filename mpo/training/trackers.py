@@ -27,7 +27,7 @@ WANDB_HOST = "https://api.wandb.ai"  # unless WANDB_BASE_URL or wandb's settings
 
 
 def check_trackers(recipe: Recipe) -> None:
-    """Raises MpoError if a tracker is not installed, or wandb is told to be online and has no key. Asks nobody."""
+    """Raises MpoError if a tracker is not installed, or wandb is told to be online and has no key. Uses no network."""
     for name in recipe.tracking.trackers:
         if importlib.util.find_spec(name) is None:
             raise MpoError(
@@ -65,7 +65,7 @@ def start_trackers(accelerator: Accelerator, recipe: Recipe) -> None:
         accelerator.init_trackers(settings.project, config=flat, init_kwargs={"wandb": options})
     except failures as error:
         raise MpoError(
-            f"tracking.trackers: wandb cannot start ({' '.join(str(error).split())}); set WANDB_MODE=offline, or mend the login with `wandb login --relogin`"
+            f"tracking.trackers: wandb cannot start ({' '.join(str(error).split())}); set WANDB_MODE=offline, or renew the login with `wandb login --relogin`"
         ) from error
 
 
@@ -99,7 +99,7 @@ def wandb_mode() -> str:
         raise MpoError(f"WANDB_MODE={asked!r} is unknown; use one of {', '.join(WANDB_MODES)}")
     if asked in ("online", "shared") and not wandb_logged_in():
         raise MpoError(
-            f"WANDB_MODE={asked!r}, and there is no key for {_wandb_server()}; run `wandb login`, set WANDB_API_KEY, or use WANDB_MODE=offline"
+            f"WANDB_MODE={asked!r}, but there is no key for {_wandb_server()}; run `wandb login`, set WANDB_API_KEY, or use WANDB_MODE=offline"
         )
     return asked or ("online" if wandb_logged_in() else "offline")
 
@@ -126,7 +126,7 @@ def _wandb_server() -> str:
 
 
 def _wandb_setting(name: str) -> str | None:
-    """From wandb's settings files: the working directory's goes before the user's."""
+    """A value from wandb's settings files; the working directory's wins over the user's."""
     user = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
     local = Path(os.environ.get("WANDB_DIR") or ".") / "wandb"
     for folder in (local, user):
@@ -141,7 +141,7 @@ def _wandb_setting(name: str) -> str | None:
 
 
 def _kept_run_id(folder: Path) -> str:
-    """Made once for a run folder, so that a resumed run goes on in the same wandb run."""
+    """The run's id, made once per run folder, so that a resumed run continues in the same wandb run."""
     file = folder / "wandb_run_id.txt"
     if not file.exists() and is_main():
         write_text(file, uuid.uuid4().hex[:8] + "\n")

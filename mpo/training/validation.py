@@ -1,4 +1,4 @@
-"""Validation within training: pictures for the validation prompts, scored by the judge; which checkpoint is the best.
+"""Validation within training: pictures for the validation prompts, scored by the judge, and which checkpoint is best.
 
 arXiv 2412.21059 keeps the checkpoint with the best validation reward.
 """
@@ -49,7 +49,7 @@ def is_due(recipe: Recipe, step: int) -> bool:
 
 
 def best_of(validated: list[Validated]) -> Validated:
-    """The highest total among the trained; the earlier of equals."""
+    """The highest total among the trained ones; of equals, the earliest."""
     return max((v for v in validated if v.step > 0), key=lambda v: (v.total, -v.step))
 
 
@@ -63,9 +63,9 @@ def has_stalled(recipe: Recipe, validated: list[Validated]) -> bool:
 
 
 def validate(t: Training, step: int) -> Validated:
-    """Sample with the checkpoint of a step (at 0 without one), score, and add a line to validation.jsonl.
+    """Sample with a step's checkpoint (step 0: without one), score, and add a line to validation.jsonl.
 
-    The judge is loaded for it and let go again: training may need the memory.
+    The judge is loaded for it and freed again: training may need the memory.
     """
     settings = t.recipe.validation
     assert settings is not None

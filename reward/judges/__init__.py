@@ -17,17 +17,17 @@ class Judge(Protocol):
 
     @property
     def kinds(self) -> Sequence[Kind]:
-        """What it can look at."""
+        """The kinds of media that it can look at."""
         ...
 
     @property
     def sampling(self) -> Sampling:
-        """Which frames of a clip it wants."""
+        """Which frames of a clip it looks at."""
         ...
 
     @property
     def batch_size(self) -> int:
-        """How many items it likes to be given at once."""
+        """How many items to give it at once, at best."""
         ...
 
     @property
@@ -44,7 +44,7 @@ class Judge(Protocol):
         ...
 
     def require_prompts(self, prompts: Sequence[str]) -> None:
-        """Raises JudgeError naming the first prompt that this judge cannot judge an item by."""
+        """Raises JudgeError naming the first prompt that this judge cannot use."""
         ...
 
     def answer(self, media: Sequence[Media], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
@@ -53,7 +53,7 @@ class Judge(Protocol):
 
 
 class AnswersAnything:
-    """For judges that can be asked anything in words."""
+    """For judges that can be asked any question."""
 
     def can_answer(self, question: Question) -> bool:
         return True
@@ -80,7 +80,7 @@ def load_judge(name: str, **options: Any) -> Judge:
 def find_judge(name: str, options: Mapping[str, Any]) -> Callable[..., Judge]:
     """The class of a judge, its options checked. Loads no weights. Raises JudgeError as `check_options` does."""
     check_options(name, options)
-    match name:  # each imports what only it needs
+    match name:  # each case imports only what it needs
         case "measured":
             from reward.judges.measured import MeasuredJudge as Class
         case "vlm":

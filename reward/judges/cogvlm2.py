@@ -1,8 +1,8 @@
 """The published judges: VisionReward-Video, and VisionReward-Image once converted to its transformers form.
 
-Both are CogVLM2 (arXiv 2408.16500), which comes with modelling code of its own beside the weights. What is asked and
-how frames are taken follows the published inference-video.py and inference-image.py; the answer is read as P(yes) out
-of yes and no, where that code compares one generated word with "yes" and takes all else for a no.
+Both are CogVLM2 (arXiv 2408.16500), which comes with its own modelling code beside the weights. The questions and
+frames follow the published inference-video.py and inference-image.py; the answer is read as P(yes) out
+of yes and no; that code compares one generated word with "yes" and counts everything else as no.
 """
 
 import hashlib
@@ -49,15 +49,15 @@ class CogVLM2Judge(AnswersAnything):
         quantization: Quantization | None = None,
         revision: str | None = None,
     ):
-        """trust_remote_code: must be True, after you have read the code: it comes with the checkpoint and is run.
+        """trust_remote_code: must be True. Read the code first: it comes with the checkpoint and is run.
 
-        mode: how the questions are asked behind one clip.
+        mode: how the questions are asked after one clip.
             "shared": one pass over the frames and the opening words, then a short one for each question over its keys
             and values;
-            "sequential": a whole pass for each question. The reference, and the slower one;
-            "auto": "shared", if it says the same of an item as "sequential".
+            "sequential": a whole pass for each question. The reference, and slower;
+            "auto": "shared", if it gives the same answers as "sequential" on an item.
         The other options: see `reward.judges.options.CogVLM2Options`.
-        Raises JudgeError if an option is not possible, the code is not trusted or the model cannot be loaded.
+        Raises JudgeError if an option is invalid, the code is not trusted or the model cannot be loaded.
         """
         settings = {"device_map": device_map, "quantization": quantization, "dtype": dtype, "revision": revision}
         trusted = {"trust_remote_code": trust_remote_code}
@@ -70,11 +70,11 @@ class CogVLM2Judge(AnswersAnything):
             self.model: Any = AutoModelForCausalLM.from_pretrained(model, trust_remote_code=True, **options).eval()
         except LOADING_ERRORS as error:
             raise JudgeError(
-                f"model={model!r} cannot be loaded ({first_line(error)}); its own code may need an older transformers (it was written for 4.40): if so, serve it from an environment of its own and use the server judge"
+                f"model={model!r} cannot be loaded ({first_line(error)}); its own code may need an older transformers (it was written for 4.40): if so, serve it from its own environment and use the server judge"
             ) from error
         if not hasattr(self.model, "build_conversation_input_ids"):
             raise JudgeError(
-                f"model={model!r} has no build_conversation_input_ids and so is no CogVLM2; use the vlm judge"
+                f"model={model!r} has no build_conversation_input_ids, so it is not a CogVLM2; use the vlm judge"
             )
         self.name = model
         self.mode: CogVLM2Mode = mode
@@ -107,7 +107,7 @@ class CogVLM2Judge(AnswersAnything):
         return np.array(rows).reshape(len(media), len(questions))
 
     def _queries(self, prompt: str, questions: Sequence[Question]) -> list[str]:
-        """As published: inference-video.py reads its questions with their line ends, and the last one has none."""
+        """As published: inference-video.py keeps the line ends of its questions; the last one has none."""
         texts = [question.ask(prompt) for question in questions]
         return [text + "\n" for text in texts[:-1]] + texts[-1:] if self.kinds == ("video",) else texts
 
@@ -116,14 +116,14 @@ class CogVLM2Judge(AnswersAnything):
 
     @torch.inference_mode()
     def _logits(self, item: Media, queries: Sequence[str], mode: str) -> Float[Tensor, "Q vocab"]:
-        """For the token behind each query."""
+        """Logits of the token after each query."""
         built = [self._build(item, query) for query in queries]
         if mode == "sequential":
             return torch.stack([self.model(**inputs).logits[0, -1] for inputs in built])
         return self._shared_logits(built)
 
     def _shared_logits(self, built: Sequence[dict[str, Any]]) -> Float[Tensor, "Q vocab"]:
-        """What all inputs begin with goes through the model once, the frames included."""
+        """The common start of all inputs, with the frames, goes through the model once."""
         ids = [torch.stack([inputs["input_ids"][0], inputs["token_type_ids"][0]], dim=1).tolist() for inputs in built]
         shared = shared_length(ids)
         prefix = {name: value[:, :shared] if name != "images" else value for name, value in built[0].items()}
@@ -165,5 +165,5 @@ class CogVLM2Judge(AnswersAnything):
 
 
 def _frames(clip: Clip) -> UInt8[Tensor, "C F H W"]:
-    """As the published code has them from decord."""
+    """In the layout that the published code gets from decord."""
     return torch.from_numpy(clip.frames).permute(3, 0, 1, 2)

@@ -1,4 +1,4 @@
-"""What is common to the judges that load a model from a folder or the hub."""
+"""What judges that load a model from a folder or the hub share."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from reward.errors import JudgeError
 from reward.judges.options import CogVLM2Options, VlmOptions, check_options
 
 LOADING_ERRORS = (OSError, ValueError, ImportError, AttributeError, KeyError)  # what from_pretrained raises
-# How far the log-odds of a fast mode may lie from those of "sequential" before it is distrusted. Rounding alone gives
+# How far the log-odds of a fast mode may be from those of "sequential" before it is rejected. Rounding alone gives
 # about 1e-5 in float32 and up to a few tenths in bfloat16.
 TOLERANCE = {torch.float32: 0.01, torch.float64: 0.01, torch.bfloat16: 0.5, torch.float16: 0.5}
 
@@ -22,7 +22,7 @@ TOLERANCE = {torch.float32: 0.01, torch.float64: 0.01, torch.bfloat16: 0.5, torc
 def loading_options(device_map: Any, quantization: str | None, **others: Any) -> dict[str, Any]:
     """Keywords for from_pretrained. device_map None = the first GPU if there is one, else the CPU; quantization: bitsandbytes.
 
-    Others that are None are left out.
+    Other keywords are left out if None.
     """
     options = {name: value for name, value in others.items() if value is not None}
     if device_map is None and torch.cuda.is_available():
@@ -62,7 +62,7 @@ def count_parameters(name: str, options: Mapping[str, Any]) -> int:
 
 
 def first_line(error: Exception) -> str:
-    """What went wrong, short: libraries write pages."""
+    """A short reason: libraries write pages."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
@@ -70,7 +70,7 @@ def first_line(error: Exception) -> str:
 def weights_digest(model: Any) -> str:
     """Digest over 256 values of every weight, spread evenly: tells tuned from untuned weights without reading all.
 
-    Of weights that are offloaded, and so not in memory, the place that the model was loaded from is taken.
+    For offloaded weights, which are not in memory, the path that the model was loaded from is hashed instead.
     """
     sha = hashlib.sha256(str(model.dtype).encode())
     for name, value in model.state_dict().items():

@@ -15,15 +15,15 @@ logger = logging.getLogger(__name__)
 
 
 class MisfitError(Exception):
-    """A mode that this model, or these items, do not allow, and why."""
+    """A mode that does not work with this model or these items, and why."""
 
 
 class ModeChoice:
-    """The modes of one judge, the fastest first and "sequential" last, and what is known of each.
+    """The modes of one judge, the fastest first and "sequential" last, and what is known about each.
 
     "sequential" is the reference: a whole pass for each question. Another mode is trusted once its log-odds of two
     questions about one item lie within TOLERANCE of the reference. Which mode answers a batch depends on the
-    model and that batch alone, not on what came before, so that a run that was stopped goes on with the same answers.
+    model and that batch alone, not on what came before, so that a stopped run continues with the same answers.
     """
 
     def __init__(
@@ -34,8 +34,8 @@ class ModeChoice:
         self.candidates = list(known) if requested == "auto" else [requested]
         self.trusted = {"sequential"}
         self.refused = dict(refused)  # mode -> why it is never used
-        self.used: str | None = None  # by the last answer; None = nothing was asked yet
-        self._expected = set(refused)  # what the model's configuration told needs no warning
+        self.used: str | None = None  # for the last answer; None = nothing was asked yet
+        self._expected = set(refused)  # what the model's configuration shows needs no warning
         self._said: set[str] = set()  # modes whose use has been explained
 
     def ask(self, sample: Callable[[str], Float[Tensor, " Q"]], whole: Callable[[str], Tensor]) -> Tensor:
@@ -65,8 +65,8 @@ class ModeChoice:
             found = sample(mode)
         except (MisfitError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # a model's code, which may come from anywhere, can fail in any way
-            reference()  # raises if the item or the model is at fault, and not the mode
+        except Exception as error:  # a model's code may come from anywhere and fail in any way
+            reference()  # raises if the item or the model is at fault, not the mode
             self.refused[mode] = f"it fails ({type(error).__name__}: {first_line(error)})"
             return
         gap = float((found - reference()).abs().max())
@@ -79,7 +79,7 @@ class ModeChoice:
             )
 
     def _note(self, mode: str, others: Mapping[str, str]) -> None:
-        """Remembers the mode, and says once for each why "auto" does not use a faster one."""
+        """Remembers the mode, and logs once per mode why "auto" does not use a faster one."""
         self.used = mode
         if self.requested != "auto" or not others or mode in self._said:
             return

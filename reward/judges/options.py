@@ -1,6 +1,6 @@
-"""The options of each judge, typed, so that a mistake is found before weights are loaded. Imports no torch.
+"""The typed options of each judge, so that a mistake is found before weights are loaded. Imports no torch.
 
-A field has the name and the default of the constructor's parameter; `check_options` is what constructors check with.
+A field has the name and default of the constructor's parameter; constructors check with `check_options`.
 """
 
 import difflib
@@ -26,7 +26,7 @@ def _text_of_path(value: Any) -> Any:
 
 def _with_question(template: str) -> str:
     if "{question}" not in template:
-        raise ValueError("it has no place for the question: put {question} into it")
+        raise ValueError("it has no place for the question; put {question} into it")
     return template
 
 
@@ -74,7 +74,7 @@ class VlmOptions(Options):
     """See `reward.judges.vlm.VLMJudge`."""
 
     model: ModelName  # a hub id, a folder, or a folder with an adapter made by `reward tune`
-    mode: VlmMode = "auto"  # how the questions are asked behind one picture; reward/judges/vlm.py says what each is
+    mode: VlmMode = "auto"  # how the questions are asked after one picture; reward/judges/vlm.py explains each mode
     template: Template = TEMPLATE  # what is asked; "{question}" stands for the question
     batch_size: Count = 1  # pictures or clips looked at together
     max_packed_tokens: Count = 1024  # question tokens in one pass; bounds memory
@@ -94,7 +94,7 @@ class CogVLM2Options(Options):
     kind: Kind = "video"  # what the checkpoint looks at
     trust_remote_code: Annotated[bool, AfterValidator(_trusted)] = False  # must be true: the code comes with the model
     mode: CogVLM2Mode = (
-        "auto"  # how the questions are asked behind one clip; reward/judges/cogvlm2.py says what each is
+        "auto"  # how the questions are asked after one clip; reward/judges/cogvlm2.py explains each mode
     )
     dtype: Dtype = "bfloat16"  # of the weights as loaded; auto = as they were saved
     device_map: DeviceMap | None = None  # as in transformers; None = the first GPU if there is one, else the CPU
@@ -126,7 +126,7 @@ OPTIONS: dict[str, type[Options]] = {
 }
 JUDGES = tuple(OPTIONS)
 
-# The remedy, by pydantic's name of the problem.
+# The remedy, by pydantic's name for the problem.
 _REMEDIES = {
     "literal_error": "use {expected}",
     "int_type": "give a whole number",
@@ -134,8 +134,8 @@ _REMEDIES = {
     "float_type": "give a number",
     "finite_number": "give a finite number",
     "bool_type": "give true or false",
-    "string_type": "give a text; quote what YAML reads as something else",
-    "string_too_short": "give a text",
+    "string_type": "give text; quote what YAML reads as something else",
+    "string_too_short": "give text",
     "greater_than_equal": "give {ge} or more",
     "greater_than": "give more than {gt:g}",
 }
@@ -144,7 +144,7 @@ _REMEDIES = {
 def check_options(name: str, options: Mapping[str, Any]) -> Options:
     """The typed options of a judge, with its defaults. Loads nothing.
 
-    Raises JudgeError with one line for an unknown judge, an unknown or missing option, and an impossible value.
+    Raises JudgeError with one line for an unknown judge, an unknown or missing option, and an invalid value.
     """
     if name not in OPTIONS:
         raise JudgeError(f"judge={name!r} is unknown; judges: {', '.join(JUDGES)}{_did_you_mean(name, JUDGES)}")
@@ -155,7 +155,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> Options:
 
 
 def _explain(name: str, options: Mapping[str, Any], error: ValidationError) -> str:
-    """The first problem. An unknown name comes before a missing one, which it may be a misspelling of."""
+    """The first problem. An unknown name comes before a missing one, since it may be a misspelling of it."""
     known = OPTIONS[name].model_fields
     problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     field = str(problem["loc"][0])

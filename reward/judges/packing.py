@@ -1,14 +1,14 @@
-"""Many questions behind one prefix: the picture goes through the model once, whatever the number of questions.
+"""Many questions after one prefix: the picture goes through the model once, whatever the number of questions.
 
-The prefix (picture and opening words) runs once and what it leaves in the cache is kept. Then one of
+The prefix (picture and opening words) runs once, and its cache is kept. Then one of
 - `packed_logits`: all questions lie end to end in one row. A block mask lets each see the prefix and itself; positions
-  restart behind the prefix for each. Needs attention that takes a mask of four axes, and a cache of keys and values
-  that can be cut back: plain, or with windows that are longer than the prefix and the questions;
-- `batched_logits`: each question is a row of its own over a copy of the prefix's keys and values. Works with windowed
+  restart after the prefix for each. Needs attention that takes a mask of four axes, and a cache of keys and values
+  that can be cut back: plain, or with windows longer than the prefix and the questions;
+- `batched_logits`: each question is its own row over a copy of the prefix's keys and values. Works with windowed
   and other attention, at the price of those copies;
-- `copied_logits`: each question in a pass of its own over a copy of the whole cache, without padding. Works with layers
+- `copied_logits`: each question has its own pass over a copy of the whole cache, without padding. Works with layers
   that keep a running state (linear attention, convolutions), which has to be continued token by token.
-All give each question the logits that it would have alone behind the prefix. `misfits` says which of them a model does
+All give each question the logits that it would have alone after the prefix. `misfits` says which of them a model does
 not allow.
 """
 
@@ -41,14 +41,14 @@ class Prefix:
 
 
 def shared_length(rows: Sequence[list]) -> int:
-    """How many entries all rows begin with in common; at least one entry of each row is left over."""
-    first, last = min(rows), max(rows)  # lists compare item by item: the two that differ soonest
+    """How many first entries all rows share; at least one entry of each row is left over."""
+    first, last = min(rows), max(rows)  # lists compare item by item: these two differ soonest
     shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     return min(shared, min(len(row) for row in rows) - 1)
 
 
 def prefill(model: Any, inputs: dict[str, Tensor]) -> Prefix:
-    """One pass over the prefix, pictures included. inputs: as the processor makes them, cut before the questions."""
+    """One pass over the prefix, pictures included. inputs: from the processor, cut before the questions."""
     seen: dict[str, Any] = {}
 
     def note_positions(_module, _args, kwargs):
@@ -56,7 +56,7 @@ def prefill(model: Any, inputs: dict[str, Tensor]) -> Prefix:
 
     mask = inputs["attention_mask"].bool()
     inputs = dict(inputs)
-    if not hasattr(model.base_model, "get_rope_index"):  # where it exists (M-RoPE) only the model knows the positions
+    if not hasattr(model.base_model, "get_rope_index"):  # if it exists (M-RoPE), only the model knows the positions
         inputs["position_ids"] = (mask.long().cumsum(-1) - 1).clamp_min(0)
     cache = DynamicCache(config=model.config)
     hook = model.get_decoder().register_forward_pre_hook(note_positions, with_kwargs=True)
@@ -65,7 +65,7 @@ def prefill(model: Any, inputs: dict[str, Tensor]) -> Prefix:
     finally:
         hook.remove()
     # Read from the language model's own call: M-RoPE gives a picture fewer positions than it has tokens. It counts on
-    # from the last token, not from the highest position: a long clip's frames may lie beyond the words behind it.
+    # from the last token, not from the highest position: a long clip's frames may exceed the words after it.
     positions = seen["position_ids"]
     last = mask.sum(-1) - 1 if positions is None else positions[..., -1].reshape(-1, positions.shape[-2]).amax(0)
     return Prefix(cache, mask, (last + 1).expand(len(mask)).to(mask.device))
@@ -78,10 +78,10 @@ def _cached(model: Any, cache: DynamicCache) -> dict[str, Any]:
 
 
 def misfits(model: Any) -> dict[str, str]:
-    """Mode -> why the model does not allow it, as far as its configuration tells. Runs nothing."""
+    """Mode -> why the model does not allow it, as far as its configuration shows. Runs nothing."""
     try:
         layers = DynamicCache(config=model.config).layers
-    except Exception as error:  # a configuration may be of any kind, such as of an encoder and a decoder
+    except Exception as error:  # a configuration may be of any kind, such as encoder and decoder
         why = f"transformers has no cache for it ({type(error).__name__}: {first_line(error)})"
         return {"packed": why, "batched": why, "copied": why}
     found = {}
@@ -98,9 +98,9 @@ def misfits(model: Any) -> dict[str, str]:
 
 
 def packing_room(model: Any, prefix_length: int) -> float:
-    """How many question tokens one packed pass can take behind a prefix; infinite without windowed layers.
+    """How many question tokens one packed pass can take after a prefix; infinite without windowed layers.
 
-    Shorter than its window, a text is seen whole, and the cache drops nothing of it.
+    A text shorter than the window is seen whole, and the cache drops none of it.
     """
     windows = [getattr(layer, "sliding_window", float("inf")) for layer in DynamicCache(config=model.config).layers]
     return min(windows, default=float("inf")) - 1 - prefix_length
@@ -211,9 +211,9 @@ def _chunks(lengths: Sequence[int], max_tokens: float) -> Iterator[tuple[int, in
 def _lay_out(
     slots: Sequence[Sequence[list[int]]], lengths: Sequence[int], *, device: torch.device
 ) -> tuple[Int[Tensor, "N S"], Bool[Tensor, "N S"], Int[Tensor, " S"], Int[Tensor, "N S"]]:
-    """Token ids, which are real, each place's question, each place's position behind the prefix.
+    """Token ids, which of them are real, each place's question, each place's position after the prefix.
 
-    A question is padded on the left of its slot, so that its end is at one place in every row.
+    A question is padded on the left of its slot, so that it ends at the same place in every row.
     """
     num_items = len(slots[0])
     ids = torch.zeros(num_items, sum(lengths), dtype=torch.long)

@@ -1,4 +1,4 @@
-"""What a vision-language model is given: a picture or clip and words, as its processor of transformers makes them."""
+"""The inputs of a vision-language model: a picture or clip and words, through its transformers processor."""
 
 import inspect
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from reward.media import Clip, Media
 
 def input_names(model: Any) -> set[str]:
     """The keywords that the model's forward takes, without labels, which only training needs."""
-    forwards = (model.forward, model.base_model.forward)  # the second takes what the first passes on
+    forwards = (model.forward, model.base_model.forward)  # the first passes its keywords on to the second
     return {name for forward in forwards for name in inspect.signature(forward).parameters} - {"labels"}
 
 
 def chat_text(processor: Any, item: Media, words: str) -> str:
-    """The user's turn, of the item and words, up to where the answer begins.
+    """The user's turn, item and words, up to where the answer begins.
 
     Raises JudgeError if the processor has no chat template that takes these.
     """
@@ -36,7 +36,7 @@ def chat_text(processor: Any, item: Media, words: str) -> str:
 
 
 def processor_tensors(processor: Any, media: Sequence[Media], texts: Sequence[str]) -> dict[str, Tensor]:
-    """All tensors that the processor makes of N items of one kind and their N texts, padded on the left.
+    """All tensors that the processor makes from N items of one kind and their N texts, padded on the left.
 
     Raises JudgeError if the processor refuses an item.
     """
@@ -63,7 +63,7 @@ def processor_tensors(processor: Any, media: Sequence[Media], texts: Sequence[st
         )
     except (IndexError, TypeError, ValueError) as error:
         raise JudgeError(
-            f"{type(processor).__name__} does not take the item ({first_line(error)}); change its size or length"
+            f"{type(processor).__name__} does not accept the item ({first_line(error)}); change its size or length"
         ) from error
     return {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
 

@@ -1,6 +1,6 @@
 """The server judge: an OpenAI-compatible endpoint (vLLM, SGLang …) gives the logprobs of its first answer token.
 
-This is how scoring grows past one machine. The picture comes first in every request and the question last, so that a
+This scales scoring beyond one machine. The picture comes first in every request and the question last, so that a
 server that caches prefixes computes the picture once. vLLM is asked for the logprobs of the yes and no tokens by id;
 other servers are asked for their likeliest tokens. A clip is sent as its frames.
 """
@@ -27,10 +27,10 @@ from reward.judges.options import TEMPLATE, check_options
 from reward.media import Media, Sampling
 
 SPELLINGS = {word: [space + case for space in ("", " ") for case in (word, word.capitalize(), word.upper())] for word in ("yes", "no")}  # fmt: skip
-TOP_LOGPROBS = 20  # the most that the protocol allows
-MIN_MASS = 1e-3  # as reward.judges.yes_no
-REST_S = 60.0  # how long an endpoint that did not answer is not asked again, if others answer
-MAX_ERROR = 0.01  # of p_yes, where only one of yes and no is among the likeliest tokens
+TOP_LOGPROBS = 20  # the protocol's maximum
+MIN_MASS = 1e-3  # as in reward.judges.yes_no
+REST_S = 60.0  # how long to skip an endpoint that did not answer, if others answer
+MAX_ERROR = 0.01  # of p_yes, if only one of yes and no is among the likeliest tokens
 
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Endpoint:
 
     url: str
     client: openai.OpenAI
-    yes_ids: tuple[int, ...]  # of the tokens it can be asked about by id; empty = it cannot be asked by id
+    yes_ids: tuple[int, ...]  # tokens that it can be asked about by id; empty = it cannot be asked by id
     no_ids: tuple[int, ...]
 
 
@@ -67,7 +67,7 @@ class ServerJudge(AnswersAnything):
         """Options: see `reward.judges.options.ServerOptions`.
 
         A request is tried again after growing pauses (or those that the server asks for); then the other endpoints are
-        tried. Raises JudgeUnavailableError if no endpoint can be reached, JudgeError if an option is not possible or an
+        tried. Raises JudgeUnavailableError if no endpoint can be reached, JudgeError if an option is invalid or an
         endpoint does not serve the model.
         """
         counts = {"concurrency": concurrency, "num_frames": num_frames, "batch_size": batch_size}
@@ -96,7 +96,7 @@ class ServerJudge(AnswersAnything):
                     self.close()
                     raise
                 failure = error
-                logger.warning("%s; going on without it", error)
+                logger.warning("%s; continuing without it", error)
         if failure and not self.endpoints:
             raise failure
         assert model is not None
@@ -140,7 +140,7 @@ class ServerJudge(AnswersAnything):
         return p_yes
 
     def _ask(self, content: list[dict[str, Any]], *, first: int) -> float:
-        """From the item's own endpoint, or from another if that does not answer; it is then left alone for REST_S."""
+        """From the item's own endpoint, or from another if that does not answer; it is then skipped for REST_S."""
         turn = [self.endpoints[(first + i) % len(self.endpoints)] for i in range(len(self.endpoints))]
         turn.sort(key=lambda endpoint: self._rests_until_s.get(endpoint.url, 0.0) > time.monotonic())
         failure: JudgeUnavailableError | None = None
@@ -155,7 +155,7 @@ class ServerJudge(AnswersAnything):
 
 
 def _key_of_environment() -> str:
-    return os.environ.get("OPENAI_API_KEY", "none")  # the client refuses an empty one; most local servers want none
+    return os.environ.get("OPENAI_API_KEY", "none")  # the client refuses an empty one; most local servers need none
 
 
 def _model_of(url: str, served: Sequence[str], model: str | None) -> str:
@@ -191,7 +191,7 @@ def _said(error: openai.APIError) -> str:
 
 
 def _examine(client: openai.OpenAI, model: str) -> Endpoint:
-    """Finds out how to ask an endpoint: by token ids if it can be (vLLM), else for its likeliest tokens.
+    """Finds out how to ask an endpoint: by token ids if possible (vLLM), else for its likeliest tokens.
 
     Ids come from the server's own tokenizer (POST /tokenize at the root). Only an answer shows whether the server
     honours them: one that does not know the field ignores it silently.
@@ -227,7 +227,7 @@ def _examine(client: openai.OpenAI, model: str) -> Endpoint:
 def _request(endpoint: Endpoint, model: str, content: list[dict[str, Any]]) -> Any:
     extra: dict[str, Any] = {}
     if endpoint.yes_ids:
-        # By id in every request, never in some only: vLLM 0.32 mixes up a batch of both kinds.
+        # By id in every request, never only in some: vLLM 0.32 mixes up a batch of both kinds.
         extra = {"logprob_token_ids": [*endpoint.yes_ids, *endpoint.no_ids], "return_tokens_as_token_ids": True}
     message: Any = {"role": "user", "content": content}
     return endpoint.client.chat.completions.create(
@@ -248,7 +248,7 @@ def _p_yes(endpoint: Endpoint, model: str, content: list[dict[str, Any]]) -> flo
             logprobs = _logprobs_by_id(answer, endpoint)
         except KeyError as error:
             raise JudgeError(
-                f"{endpoint.url} left out the logprob of token {error}, for which it was asked; use a vLLM that honours logprob_token_ids"
+                f"{endpoint.url} left out the logprob of token {error}, which was asked for; use a vLLM that honours logprob_token_ids"
             ) from error
         yes = sum(math.exp(logprobs[i]) for i in endpoint.yes_ids)
         no = sum(math.exp(logprobs[i]) for i in endpoint.no_ids)

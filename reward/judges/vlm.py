@@ -1,7 +1,7 @@
-"""The VLM judge: any vision-language model of transformers, asked the whole checklist behind one look at the picture.
+"""The VLM judge: any transformers vision-language model, asked the whole checklist after one look at the picture.
 
 p_yes is the probability of "yes" out of "yes" and "no", in all their spellings, for the token that follows the
-question: no text is generated. Text alignment is answered likewise (VQAScore, arXiv 2404.01291).
+question: no text is generated. Text alignment is answered the same way (VQAScore, arXiv 2404.01291).
 """
 
 import hashlib
@@ -53,14 +53,14 @@ class VLMJudge(AnswersAnything):
     ):
         """A hub id, a folder (of a model, or of an adapter made by `reward tune`), or a loaded model and its processor.
 
-        mode: how the questions are asked behind one picture.
+        mode: how the questions are asked after one picture.
             "packed": all of them end to end in one pass;
             "batched": each a row of a batch over copies of the picture's keys and values;
-            "copied": each in a pass of its own over a copy of what the picture left in the model's cache;
+            "copied": each in its own pass over a copy of what the picture left in the model's cache;
             "sequential": each in a whole pass, the picture included. The reference, and the slowest;
-            "auto": the first of these that fits the model and says the same of an item as "sequential".
+            "auto": the first that works with the model and gives the same answers as "sequential" on an item.
         The other options: see `reward.judges.options.VlmOptions`.
-        Raises JudgeError if an option is not possible or the model cannot be loaded.
+        Raises JudgeError if an option is invalid or the model cannot be loaded.
         """
         loaded = not isinstance(model, (str, os.PathLike))
         settings = {"attn_implementation": attn_implementation, "revision": revision}
@@ -85,7 +85,7 @@ class VLMJudge(AnswersAnything):
             model, processor = _load(model, processor, trust_remote_code, options)
         elif processor is None:
             raise JudgeError("a loaded model needs its processor: VLMJudge(model, processor=…)")
-        whole: Any = model  # of a PEFT model, the network that the adapter has been put into
+        whole: Any = model  # of a PEFT model, the network that holds the adapter
         self.model: Any = (whole.get_base_model() if hasattr(whole, "get_base_model") else whole).eval()
         self.processor = processor
         tokenizer = self.processor.tokenizer
@@ -113,7 +113,7 @@ class VLMJudge(AnswersAnything):
     def fingerprint(self) -> str:
         """Digest over configuration, processors, vocabulary, templates, frames, mode and a sample of every weight.
 
-        The mode counts as it was requested, "auto" included: modes differ by rounding.
+        The mode counts as requested, "auto" included: modes differ by rounding.
         """
         config = self.model.config.to_diff_dict()
         for volatile in ("_name_or_path", "architectures", "transformers_version", "dtype"):
@@ -154,7 +154,7 @@ class VLMJudge(AnswersAnything):
         return p
 
     def _batches(self, media: Sequence[Media]) -> Iterator[list[int]]:
-        """Rows that can be looked at together: processors cannot be given clips of different lengths at once."""
+        """Rows that can be judged together: processors cannot take clips of different lengths at once."""
         rows_of: dict[Any, list[int]] = {}
         for row, item in enumerate(media):
             rows_of.setdefault(item.frames.shape if isinstance(item, Clip) else None, []).append(row)
@@ -162,12 +162,12 @@ class VLMJudge(AnswersAnything):
             yield from (rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size))
 
     def _log_odds_of_one(self, item: Media, texts: Sequence[str], mode: str) -> Float[Tensor, "2"]:
-        """Of the first and the last text."""
+        """Log-odds of the first and the last text."""
         return yes_log_odds(self._logits([item], [[texts[0], texts[-1]]], mode)[0], self.yes, self.no)
 
     @torch.inference_mode()
     def _logits(self, media: Sequence[Media], asked: Sequence[Sequence[str]], mode: str) -> Float[Tensor, "N Q vocab"]:
-        """For the token behind each text, one text for each item and question."""
+        """Logits of the token after each text, one text for each item and question."""
         if mode in ("sequential", "copied"):
             ask = self._one_by_one if mode == "sequential" else self._over_copies
             return torch.stack([ask(item, texts) for item, texts in zip(media, asked, strict=True)])
@@ -184,27 +184,27 @@ class VLMJudge(AnswersAnything):
         return copied_logits(self.model, inputs, suffixes)
 
     def _split(self, media: Sequence[Media], asked: Sequence[Sequence[str]]) -> tuple[dict[str, Tensor], Suffixes]:
-        """The model's inputs for what all texts begin with, and the tokens with which each goes on.
+        """The model's inputs for what all texts begin with, and the tokens with which each continues.
 
-        Texts are turned into tokens whole and cut where they first differ, so that the tokens are those of "sequential".
+        Whole texts are tokenized and cut where they first differ, so that the tokens are those of "sequential".
         """
         tokenizer = self.processor.tokenizer
         ids = [[tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts] for texts in asked]
         shared = shared_length([tokens for row in ids for tokens in row])
         suffixes = [[tokens[shared:] for tokens in row] for row in ids]
-        # Every row carries the same question, so that all rows end alike and can be cut at one place.
+        # Every row has the same question, so that all rows end alike and can be cut at the same place.
         probe, probe_suffix = asked[0][0], suffixes[0][0]
         inputs = self._inputs(media, [probe] * len(media))
         length, cut = inputs["input_ids"].shape[1], len(probe_suffix)
         if inputs["input_ids"][:, length - cut :].tolist() != [probe_suffix] * len(media):
-            raise MisfitError("its processor puts tokens of its own around the question")
+            raise MisfitError("its processor puts its own tokens around the question")
         return {
             name: value[:, : length - cut] if value.ndim == 2 and value.shape == inputs["input_ids"].shape else value
             for name, value in inputs.items()
         }, suffixes
 
     def _inputs(self, media: Sequence[Media], texts: Sequence[str]) -> dict[str, Tensor]:
-        """What the model is given for N items and their texts, on its device and in its dtype."""
+        """The model's inputs for N items and their texts, on its device and in its dtype."""
         return {
             name: value.to(self.model.device, self.model.dtype if value.is_floating_point() else None)
             for name, value in processor_tensors(self.processor, media, texts).items()
@@ -226,6 +226,6 @@ def _load(model: Any, processor: Any, trust_remote_code: bool, options: dict[str
         if "num2words" in str(error):
             raise JudgeError(f"model={str(model)!r} needs num2words; pip install 'mpo[smolvlm]'") from None
         raise JudgeError(
-            f"model={str(model)!r} cannot be loaded ({first_line(error)}); give a folder or hub id of a vision-language model of transformers"
+            f"model={str(model)!r} cannot be loaded ({first_line(error)}); give a folder or hub id of a transformers vision-language model"
         ) from error
     return loaded, processor

@@ -47,7 +47,7 @@ def answer_mass(logits: Float[Tensor, "*batch vocab"], yes: list[int], no: list[
 def p_yes(
     logits: Float[Tensor, "*batch vocab"], yes: list[int], no: list[int], question_ids: Sequence[str]
 ) -> Float[Tensor, "*batch"]:
-    """P(yes) / (P(yes) + P(no)), in [0, 1]. question_ids: of the last axis before the vocabulary.
+    """P(yes) / (P(yes) + P(no)), in [0, 1]. question_ids: along the last axis before the vocabulary.
 
     VQAScore (arXiv 2404.01291) takes P(yes) out of the whole vocabulary. Without the other words, the answers of models
     with different habits can be compared. Raises JudgeError if P(yes) + P(no) is below MIN_MASS.

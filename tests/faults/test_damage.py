@@ -172,7 +172,7 @@ def test_training_begun_with_another_beta_does_not_go_on(run):
     manifest = run.manifests / "train.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"outputs": None}))
     set_fields(run, train={"beta": 5.0})
-    with pytest.raises(MpoError, match=r"train.beta=5.0, and it was made with 1000.0"):
+    with pytest.raises(MpoError, match=r"train.beta=5.0, but it was made with 1000.0"):
         run_stage(run.folder, "train")
 
 
@@ -197,7 +197,7 @@ def test_deleted_prompts_are_made_again(run, whole):
     assert run.prompts.read_bytes() == (whole / "prompts.parquet").read_bytes()
     run.prompts.unlink()
     Path(read_recipe(run.recipe).prompts.train.path).write_text("a blue star on the sea\n")  # type: ignore[union-attr]
-    with pytest.raises(MpoError, match="no longer those that it was made of"):
+    with pytest.raises(MpoError, match="no longer those that it was made from"):
         run_stage(run.folder, "score")
 
 

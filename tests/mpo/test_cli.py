@@ -114,7 +114,7 @@ def test_another_recipes_folder_is_refused(mpo, finished, recipe_file, fields, t
 
 def test_a_stage_command_needs_a_run_and_its_inputs(mpo, tmp_path, recipe_file):
     code, _, err = mpo("train", tmp_path / "absent")
-    assert (code, "is no run" in err) == (2, True)
+    assert (code, "is not a run" in err) == (2, True)
     code, _, err = mpo("run", recipe_file, "--output", tmp_path / "run", "--until", "generate", "--quiet")
     assert code == 0
     code, _, err = mpo("select", tmp_path / "run", "--quiet")

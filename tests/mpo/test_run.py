@@ -75,7 +75,7 @@ def test_how_steps_are_dealt_out_matters_only_where_training_runs(fields, tmp_pa
 
 def test_steps_that_cannot_be_dealt_out_are_named_before_anything_is_written(fields, tmp_path, monkeypatch):
     monkeypatch.setattr("mpo.run.num_processes", lambda: 3)
-    with pytest.raises(MpoError, match=r"batch_size=4 is no multiple of 2 pairs x 3 processes"):
+    with pytest.raises(MpoError, match=r"batch_size=4 is not a multiple of 2 pairs x 3 processes"):
         run_recipe(parse_recipe(fields, source="small"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -79,6 +79,6 @@ def test_a_prepared_run_takes_over_what_it_lacks(finished, tmp_path):
 
 
 def test_taking_over_from_no_run_is_named(recipe_file, tmp_path):
-    with pytest.raises(ValueError, match=r"--from '.*nowhere' is no run"):
+    with pytest.raises(ValueError, match=r"--from '.*nowhere' is not a run"):
         run_recipe(load_recipe(str(recipe_file)), tmp_path / "run", source=tmp_path / "nowhere")
     assert not (tmp_path / "run").exists()

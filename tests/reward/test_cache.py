@@ -83,7 +83,7 @@ def test_keys_tell_parts_apart(parts):
 
 def test_a_cache_that_cannot_be_used_is_said(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CacheError, match=r"file' cannot be made a folder"):
+    with pytest.raises(CacheError, match=r"file' cannot be created as a folder"):
         AnswerCache(tmp_path / "file")
     (tmp_path / "answers.sqlite").write_bytes(b"no database" * 100)
     with pytest.raises(CacheError, match=r"answers.sqlite' cannot be used .*remove it"):

@@ -136,8 +136,8 @@ def one_line(result: tuple[int, str, str], message: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\x89PNG\xff\x00", "is not a text in UTF-8"),
-        ("name: ärger".encode("latin-1"), "is not a text in UTF-8"),
+        (b"\x89PNG\xff\x00", "is not UTF-8 text"),
+        ("name: ärger".encode("latin-1"), "is not UTF-8 text"),
         (b"name: x\x00", "is not YAML"),
         (b"", "is not a mapping"),
         (b"{name: own, version: 1, kind: image}", "subdimensions: Field required"),
@@ -157,7 +157,7 @@ def test_a_bad_checklist_file_is_one_line(run, pictures, content, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"file": "ü.png", "prompt": "ü"}'.encode("latin-1"), "is not a text in UTF-8"),
+        ('{"file": "ü.png", "prompt": "ü"}'.encode("latin-1"), "is not UTF-8 text"),
         (b"[1, 2]", "line 1: [1, 2] is not an object"),
         (b'"text"', "is not an object"),
         (b'{"file": "red.png", "prompt": "a"}\n{"file"', "line 2: "),
@@ -188,7 +188,7 @@ def test_json_and_csv_at_once_are_refused(run, pictures):
 
 def test_a_cache_that_is_no_folder_or_no_database_is_one_line(run, pictures):
     words = ("score", pictures / "red.png", "-p", PROMPT, "--quiet", "--cache")
-    one_line(run(*words, pictures / "bad.png"), "cannot be made a folder")
+    one_line(run(*words, pictures / "bad.png"), "cannot be created as a folder")
     (pictures / "answers.sqlite").write_bytes(b"no database" * 100)
     one_line(run(*words, pictures), "answers.sqlite' cannot be used")
 

@@ -1,4 +1,4 @@
-"""Model families: what training must know of a diffusion model, one file each, the same five functions.
+"""Model families: what training must know about a diffusion model; one file each, with the same five functions.
 
 The family is found from the class of the pipeline that the model's folder or hub id names.
 """
@@ -57,14 +57,14 @@ class Family(Protocol):
 
 
 class FamilyOptions(Protocol):
-    """What a family may have besides; the comments and docstrings say what holds without it."""
+    """What a family may also have; the comments and docstrings say what applies without it."""
 
-    SIZE_MULTIPLE: int  # of pixels, which width and height must be; without it 8, an autoencoder's
+    SIZE_MULTIPLE: int  # pixels that divide width and height; without it 8, an autoencoder's
 
     def num_tokens(self, latent_shape: Sequence[int]) -> int:
         """How many tokens latents of a shape (c, ...) become in the network.
 
-        Schedulers that shift timesteps by resolution ask. Without it, they are refused unless the recipe gives a shift.
+        Schedulers that shift timesteps by resolution need it. Without it, they are refused unless the recipe gives a shift.
         """
         ...
 
@@ -130,12 +130,12 @@ def encode_latents(vae: Any, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, 
 
 
 def call_default(pipeline: Any, argument: str) -> Any:
-    """What the pipeline's call takes for an argument that is not given."""
+    """The default of an argument of the pipeline's call."""
     return inspect.signature(type(pipeline).__call__).parameters[argument].default
 
 
 def encode_masked_prompts(pipeline: Any, prompts: Sequence[str], *arguments: str) -> Conditioning:
-    """By the pipeline's own encoder, with these of its call's arguments at their defaults: embeddings and their mask."""
+    """Embeddings and their mask, by the pipeline's own encoder, with these arguments at the defaults of its call."""
     defaults = {argument: call_default(pipeline, argument) for argument in arguments}
     embeddings, mask, _, _ = pipeline.encode_prompt(
         list(prompts), do_classifier_free_guidance=False, device=pipeline.device, **defaults

@@ -1,6 +1,6 @@
-"""FLUX.1: `FluxPipeline`. A flow; latents go in 2x2 patches through the network, which may take distilled guidance.
+"""FLUX.1: `FluxPipeline`. A flow; latents go through the network in 2x2 patches; it may have distilled guidance.
 
-The families hand over latents (B, c, h, w); they are packed to patches just before the network, and back after it.
+Families exchange latents (B, c, h, w); they are packed into patches just before the network, and unpacked after it.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def encode_prompts(pipeline: FluxPipeline, prompts: Sequence[str]) -> Conditioni
 def predict(
     pipeline: FluxPipeline, noisy: Float[Tensor, "B c *hw"], timesteps: Real[Tensor, " B"], conditioning: Conditioning
 ) -> Float[Tensor, "B c *hw"]:
-    """`conditioning["guidance"]` (B,) is taken by a network that has guidance distilled into it."""
+    """`conditioning["guidance"]` (B,) is for networks with distilled guidance."""
     batch, _, height, width = noisy.shape
     text = conditioning["encoder_hidden_states"]
     patches = pipeline.transformer(
@@ -44,11 +44,11 @@ def predict(
 
 
 def pack(pipeline: Any, latents: Float[Tensor, "B c h w"]) -> Float[Tensor, "B h*w//4 4*c"]:
-    """To 2x2 patches, by the pipeline's own code."""
+    """Latents to 2x2 patches, by the pipeline's own code."""
     return pipeline._pack_latents(latents, *latents.shape)
 
 
 def unpack(pipeline: Any, patches: Float[Tensor, "B n d"], height: int, width: int) -> Float[Tensor, "B d//4 *hw"]:
-    """The inverse; height and width of the latents. Qwen-Image keeps an axis of one frame before them."""
+    """The inverse; height and width are the latents'. Qwen-Image keeps an axis of one frame before them."""
     scale = pipeline.vae_scale_factor
     return pipeline._unpack_latents(patches, height * scale, width * scale, scale)

@@ -12,7 +12,7 @@ from mpo.models.noise import diffusion_noise as add_noise
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
 
-SIZE_MULTIPLE = 16  # of pixels: the autoencoder's 8, and patches of 2x2
+SIZE_MULTIPLE = 16  # pixels: the autoencoder's 8, times patches of 2x2
 EXTRA = (
     "pixart",
     ("bs4", "ftfy"),

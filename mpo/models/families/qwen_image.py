@@ -29,9 +29,9 @@ __all__ = [
 
 
 def encode_prompts(pipeline: QwenImagePipeline, prompts: Sequence[str]) -> Conditioning:
-    length = call_default(pipeline, "max_sequence_length")  # encode_prompt's own default is another
+    length = call_default(pipeline, "max_sequence_length")  # encode_prompt's own default differs
     embeddings, mask = pipeline.encode_prompt(list(prompts), device=pipeline.device, max_sequence_length=length)
-    if mask is None:  # the pipeline's word for prompts that are all equally long
+    if mask is None:  # the pipeline's sign that all prompts are equally long
         mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=embeddings.device)
     return {"encoder_hidden_states": embeddings, "encoder_hidden_states_mask": mask}
 

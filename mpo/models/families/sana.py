@@ -13,7 +13,7 @@ from mpo.models.noise import flow_noise as add_noise
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
 
-SIZE_MULTIPLE = 32  # of pixels: the autoencoder's
+SIZE_MULTIPLE = 32  # pixels: the autoencoder's
 
 
 def encode_prompts(pipeline: SanaPipeline, prompts: Sequence[str]) -> Conditioning:

@@ -1,4 +1,4 @@
-"""Stable Diffusion 3 and 3.5: `StableDiffusion3Pipeline`. A flow; three text encoders, of which T5 may be absent."""
+"""Stable Diffusion 3 and 3.5: `StableDiffusion3Pipeline`. A flow; three text encoders; T5 may be missing."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from mpo.models.noise import flow_noise as add_noise
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "num_tokens", "predict"]
 
-SIZE_MULTIPLE = 16  # of pixels: the autoencoder's 8, and patches of 2x2
+SIZE_MULTIPLE = 16  # pixels: the autoencoder's 8, times patches of 2x2
 
 
 def num_tokens(latent_shape: Sequence[int]) -> int:

@@ -19,7 +19,7 @@ __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predi
 
 
 def encode_prompts(pipeline: StableDiffusionXLPipeline, prompts: Sequence[str]) -> Conditioning:
-    texts: Any = list(prompts)  # typed as one text, taken as many
+    texts: Any = list(prompts)  # typed as one text, but a list works
     embeddings, _, pooled, _ = pipeline.encode_prompt(
         texts, device=pipeline.device, num_images_per_prompt=1, do_classifier_free_guidance=False
     )

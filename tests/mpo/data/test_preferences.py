@@ -55,11 +55,11 @@ def test_a_folder_with_a_gap_is_named(tmp_path):
     with pytest.raises(MpoError, match="holds no chosen"):
         list(read_preferences(settings))
     picture(1).save(tmp_path / "chosen" / "a.png")
-    with pytest.raises(MpoError, match=r"a.png has no rejected picture of its name"):
+    with pytest.raises(MpoError, match=r"a.png has no rejected picture of the same name"):
         list(read_preferences(settings))
     (tmp_path / "rejected").mkdir()
     picture(2).save(tmp_path / "rejected" / "a.png")
-    with pytest.raises(MpoError, match=r"a.png has no text of its name"):
+    with pytest.raises(MpoError, match=r"a.png has no text of the same name"):
         list(read_preferences(settings))
 
 

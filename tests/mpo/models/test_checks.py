@@ -19,7 +19,7 @@ from tests.helpers.pipelines import build
         ("flux", {"model": {"sizes": [[32, 40]]}}, r"FluxPipeline takes multiples of 16; use \[32, 32\]"),
         ("sana", {"model": {"sizes": [[48, 32]]}}, r"SanaPipeline takes multiples of 32"),
         ("stable_diffusion_xl", {"train": {"timestep_shift": 3.0}}, "timestep_shift=3.0 is used by flow models alone"),
-        ("stable_diffusion_3", {"train": {"distilled_guidance": 3.5}}, "has no guidance distilled in; remove it"),
+        ("stable_diffusion_3", {"train": {"distilled_guidance": 3.5}}, "has no distilled guidance; remove it"),
         ("flux", {"train": {"lora_targets": ["to_nothing"]}}, r"lora_targets=\['to_nothing'\] cannot be adapted"),
         ("sana", {"train": {"attention": "xformers"}}, "cannot replace this model's Sana.*Linear"),
         ("stable_diffusion", {"train": {"batch_size": 4, "micro_batch_size": 4}}, None),

@@ -88,7 +88,7 @@ def test_what_is_missing_without_a_config_is_said(one_file, fields):
     ("path", "config", "words"),
     [
         ("absent.safetensors", None, r"model.path='absent.safetensors' does not exist"),
-        ("half.safetensors", None, r"model.path='half.safetensors' is no whole .safetensors file"),
+        ("half.safetensors", None, r"model.path='half.safetensors' is not a complete .safetensors file"),
         ("small.safetensors", "./nowhere", r"model.config='./nowhere' cannot be loaded .* diffusers pipeline"),
         ("small.safetensors", "nobody/nothing", r"model.config='nobody/nothing': the hub cannot be reached"),
     ],

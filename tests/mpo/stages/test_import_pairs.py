@@ -54,9 +54,7 @@ def test_pictures_that_the_model_cannot_take_are_named(fields, tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": "x", "chosen": "chosen.png", "rejected": "rejected.png"}))
     fields = given_fields(fields, tmp_path / "a.jsonl", "pairs", "given")
     fields["model"]["sizes"] = None
-    with pytest.raises(
-        MpoError, match=r"pair 0 is of 36x32 pixels, and the model takes multiples of 8; set model.sizes"
-    ):
+    with pytest.raises(MpoError, match=r"pair 0 has 36x32 pixels, but the model takes multiples of 8; set model.sizes"):
         run_recipe(parse_recipe(fields, source="given"), tmp_path / "run", stages=("import-pairs",))
 
 

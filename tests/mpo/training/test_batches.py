@@ -121,5 +121,5 @@ def test_sizes_are_trained_together_in_one_step(model_folder, tmp_path):
 def test_batches_that_cannot_be_dealt_out_are_named():
     assert micro_batch_size(settings_of(batch_size=8), 4) == 2
     assert micro_batch_size(settings_of(batch_size=8, micro_batch_size=1), 4) == 1
-    with pytest.raises(MpoError, match=r"batch_size=8 is no multiple of 1 pairs x 16 processes"):
+    with pytest.raises(MpoError, match=r"batch_size=8 is not a multiple of 1 pairs x 16 processes"):
         micro_batch_size(settings_of(batch_size=8), 16)

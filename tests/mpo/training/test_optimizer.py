@@ -39,7 +39,7 @@ def test_every_optimizer_takes_a_step_and_its_state_is_kept(name):
         ({"optimizer": "LBFGS"}, "'LBFGS' is unknown"),
         ({"optimizer_options": {"bettas": [0.9, 0.99]}}, "takes no 'bettas'; it takes: .*betas"),
         ({"optimizer_options": {"betas": [0.9, 1.5]}}, "optimizer_options=.*[Bb]eta"),
-        ({"optimizer": "Rprop", "weight_decay": 0.1}, "weight_decay=0.1 is not taken by Rprop"),
+        ({"optimizer": "Rprop", "weight_decay": 0.1}, "weight_decay=0.1 is not used by Rprop"),
     ],
 )
 def test_what_an_optimizer_cannot_take_is_named_before_anything_runs(changes, message, fields, tmp_path):

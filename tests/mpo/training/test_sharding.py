@@ -93,10 +93,10 @@ def test_frozen_weights_spread_over_two_processes_train_to_the_same(name, tmp_pa
 @pytest.mark.parametrize(
     ("sharder", "environment", "message"),
     [
-        ("fsdp", {"FSDP_VERSION": "1"}, "fsdp_version=1 is not heeded here; set it to 2"),
+        ("fsdp", {"FSDP_VERSION": "1"}, "fsdp_version=1 is ignored here; set it to 2"),
         ("fsdp", {"FSDP_ACTIVATION_CHECKPOINTING": "true"}, "set train.gradient_checkpointing=true"),
-        ("fsdp", {"FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}, "cpu_ram_efficient_loading is not heeded"),
-        ("deepspeed", {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}, "zero_stage=2 is not heeded.*launch with ddp.yaml"),
+        ("fsdp", {"FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}, "cpu_ram_efficient_loading is ignored"),
+        ("deepspeed", {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}, "zero_stage=2 is ignored.*launch with ddp.yaml"),
         ("deepspeed", {"ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "cpu"}, "offload_optimizer_device"),
     ],
 )
@@ -118,7 +118,7 @@ def test_sharding_refuses_what_would_hang(fields, monkeypatch):
     with pytest.raises(MpoError, match="asks for fsdp with 1 process; raise num_processes"):
         check_sharder(parse_recipe(fields, source="small"), 2, 1)
     fields["train"]["compile"] = True
-    with pytest.raises(MpoError, match=r"train.compile=true does not go with fsdp"):
+    with pytest.raises(MpoError, match=r"train.compile=true does not work with fsdp"):
         check_sharder(parse_recipe(fields, source="small"), 2, 2)
     fields["model"]["sizes"] = [[32, 32], [48, 32]]
     with pytest.raises(MpoError, match=r"pictures of several sizes needs train\.micro_batch_size=1, not 2"):

@@ -67,7 +67,7 @@ def test_every_option_of_every_judge_has_a_wrong_value_above():
 
 
 def test_a_key_is_not_repeated():
-    with pytest.raises(JudgeError, match="api_key=… is not possible; give a text"):
+    with pytest.raises(JudgeError, match="api_key=… is not possible; give text"):
         check_options("server", {**NEEDED["server"], "api_key": 123456})
     assert "secret" not in repr(check_options("server", {**NEEDED["server"], "api_key": "secret"}))
 
