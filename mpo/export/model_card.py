@@ -46,7 +46,7 @@ selected the training pairs. Scores that differ by no more than {summary["tie_th
 {table}
 
 ## Limits
-The LoRA improves what the judge measures, and inherits the weaknesses of the judge and the base model. No person has rated it.
+The LoRA is tuned for what the judge measures, and inherits the weaknesses of the judge and the base model. No person has rated it.
 
 ## Recipe
 ```yaml
