@@ -85,7 +85,7 @@ def _stopped_by_hand() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("\nmpo: stopped; run the same command again to continue from here", file=sys.stderr)
+        print("\nmpo: stopped; run the same command again (without --redo) to continue from here", file=sys.stderr)
         raise typer.Exit(130) from None
 
 
@@ -221,6 +221,11 @@ def main() -> None:
         if not isinstance(error, (MpoError, RewardError)):
             raise
         print(f"mpo: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:  # of a file or folder that the system refuses
+        if error.filename is None:
+            raise
+        print(f"mpo: {error.filename}: {error.strerror}; check that it can be read and written", file=sys.stderr)
         sys.exit(2)
     except SystemExit as stop:
         if not stop.code:  # a process that fails leaves at once: the others may be waiting for it

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mpo import MpoError
+from mpo.models.identity import model_identity
 from mpo.recipe import Recipe
 from mpo.run_folder.files import delete, sha256
 from mpo.run_folder.manifest import (
@@ -23,9 +24,11 @@ from mpo.run_folder.manifest import (
 )
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
-from mpo.training.checkpoint_files import damaged_checkpoints, result_file
+from mpo.training.checkpoint_files import damaged_checkpoints, result_file, unvalidated_steps
+from reward.checklist import load_checklist
 
 STAGES = ("generate", "score", "select", "encode", "train", "evaluate", "export", "report")
+MANIFEST = "its manifest"  # as a verdict names it
 PREPARE = "prompts"  # before the stages: the tables of prompts
 
 # stage: the recipe's fields that decide what it makes, sections or single ones.
@@ -122,8 +125,8 @@ def outputs_of(run: RunFolder, recipe: Recipe, stage: str) -> dict[str, str]:
 def fields_of(recipe: Recipe, stage: str) -> dict[str, Any]:
     """The recipe's fields that a stage depends on, each by its full name, with its value."""
     names = list(FIELDS[stage])
-    if stage == "train" and recipe.validation is not None:
-        names += ["validation", "judge"]
+    if stage == "train":
+        names += ["validation", "judge"] if recipe.validation is not None else ["validation"]
     if stage == "train" and recipe.train.distilled_guidance is None and recipe.generate is not None:
         names.append("generate.guidance_scale")  # networks with distilled guidance are trained at it
     found: dict[str, Any] = {}
@@ -131,8 +134,19 @@ def fields_of(recipe: Recipe, stage: str) -> dict[str, Any]:
         value: Any = recipe.model_dump(mode="json")
         for part in name.split("."):
             value = None if value is None else value[part]
-        found |= {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {name: value}
+        found |= _flatten(name, value)
+    if "model.path" in found:
+        found["the model's content"] = model_identity(recipe.model)
+    if any(name.startswith("judge.") for name in found):
+        found["the checklist's content"] = load_checklist(recipe.judge.checklist).fingerprint
     return {name: value for name, value in found.items() if name not in FREE}
+
+
+def _flatten(name: str, value: Any) -> dict[str, Any]:
+    """A section -> its fields by their full names."""
+    if not isinstance(value, dict) or not value or name == "judge.options":
+        return {name: value}
+    return {key: each for inner, held in value.items() for key, each in _flatten(f"{name}.{inner}", held).items()}
 
 
 State = Literal["done", "absent", "begun", "missing", "damaged", "stale"]
@@ -149,7 +163,10 @@ class Verdict:
 
 def examine(run: RunFolder, recipe: Recipe, stage: str) -> Verdict:
     """Whether a stage is done, and if not, why. Reads the files that it names, each once per process."""
-    held = read_manifest(run, stage)
+    try:
+        held = read_manifest(run, stage)
+    except MpoError:
+        return Verdict("damaged", f"its manifest is damaged ({manifest_file(run, stage)})", (MANIFEST,))
     if held is None:
         made = [path for path in writes_of(run, recipe, stage) if path.exists()]
         return Verdict("begun", "begun") if made else Verdict("absent")
@@ -171,7 +188,10 @@ def examine(run: RunFolder, recipe: Recipe, stage: str) -> Verdict:
         return Verdict("begun", "begun")
     if held.recipe != fields_of(recipe, stage):
         return Verdict("begun", "train.num_steps has changed")
-    expected = held.outputs | _recorded_candidates(run, stage)
+    expected = dict(held.outputs)
+    table = run.candidates_table.name
+    if table in expected and run.candidates_table.is_file() and sha256(run.candidates_table) == expected[table]:
+        expected |= _recorded_candidates(run, stage)
     missing = tuple(name for name in expected if not (run.folder / name).is_file())
     damaged = tuple(n for n, digest in expected.items() if n not in missing and sha256(run.folder / n) != digest)
     if missing and stage in ("train", "import-pairs") and missing != ("trained.json",):
@@ -189,14 +209,15 @@ def _changed_field(held: Manifest, now: dict[str, Any], recipe: Recipe) -> str:
         before, after = held.recipe.get(name), now.get(name)
         if name == "train.num_steps" and recipe.train.lr_schedule == "constant":
             continue  # training continues, or ends where it is
+        if name.startswith("judge") and not {name} <= held.recipe.keys() & now.keys():
+            continue  # they come and go with a validation section, which differs itself
         if before != after:
-            return f"recipe.yaml says {name}={after!r}, but it was made with {before!r}"
+            where = "" if name.startswith("the ") else "recipe.yaml says "
+            return f"{where}{name}={after!r}, but it was made with {before!r}"
     return ""
 
 
 def _recorded_candidates(run: RunFolder, stage: str) -> dict[str, str]:
-    if stage not in ("generate", "import-pairs") or not run.candidates_table.is_file():
-        return {}
     table = read_table(run.candidates_table, made_by=stage, columns=["file", "sha256"])
     return {f"candidates/{row['file']}": row["sha256"] for row in table.to_pylist()}
 
@@ -222,10 +243,10 @@ def require_earlier(run: RunFolder, recipe: Recipe, stage: str) -> None:
 def remedy(run: RunFolder, stage: str, verdict: Verdict) -> str:
     """What is wrong, and the command that puts it right: one line."""
     if stage == PREPARE:
-        right = (
-            "put them back, or use another folder" if verdict.state == "stale" else "run the next stage with --repair"
-        )
-        return f"{verdict.why}; {right}"
+        first = "generate" if (run.candidates_table.exists() and not run.preferences.exists()) else "import-pairs"
+        if verdict.state != "stale":
+            return f"{verdict.why}; run `mpo {first} {run.folder} --repair`, which makes the prompts' tables again"
+        return f"{verdict.why}; set it back, or use another folder with --from {run.folder}"
     if verdict.state == "stale":
         return f"stage {stage}: {verdict.why}; set it back, or run `mpo {stage} {run.folder} --redo`, which makes it and all later stages again"
     return f"stage {stage}: {verdict.why}; run `mpo {stage} {run.folder} --repair`, which makes it again"
@@ -250,14 +271,22 @@ def finish(run: RunFolder, recipe: Recipe, manifest: Manifest) -> None:
 def repair(run: RunFolder, recipe: Recipe, stage: str, names: Iterable[str]) -> list[str]:
     """Delete what is damaged, so that the stage makes it again; returns what was deleted."""
     names = list(names)
-    if stage == "import-pairs":
+    if names == [MANIFEST]:  # what it made cannot be told from damage without it
+        doomed = [manifest_file(run, stage), *writes_of(run, recipe, stage)]
+    elif stage == "import-pairs":
         doomed = writes_of(run, recipe, stage)
     elif stage == "train":
         logs = {run.training_log.name, run.validation_log.name}
-        if logs & set(names):
-            doomed = writes_of(run, recipe, stage)  # only taking the steps again brings their log back
+        lost = unvalidated_steps(run, recipe.validation.interval_steps) if recipe.validation else []
+        names += [f"{run.checkpoints.name}/step-{step:06d}/state.json" for step in lost]
+        # Validations belong to the checkpoints: all from the first damaged one are made again.
+        steps = {Path(name).parts[1] for name in names if name.startswith("validation/")}
+        if logs & set(names) or 0 in lost or "step-000000" in steps:
+            doomed = writes_of(run, recipe, stage)  # what the steps recorded can only be restored by taking them again
         else:
-            doomed = [run.trained, *damaged_checkpoints(run, [run.folder / name for name in names])]
+            files = [run.folder / name for name in names] + [run.checkpoints / step / "state.json" for step in steps]
+            folders = damaged_checkpoints(run, files)
+            doomed = [run.trained, *folders, *(run.validation / folder.name for folder in folders)]
     else:
         doomed = [run.folder / name for name in names]
     for path in doomed:
@@ -280,15 +309,22 @@ def redo(run: RunFolder, recipe: Recipe, stage: str) -> list[str]:
 def status(run: RunFolder, recipe: Recipe) -> list[tuple[str, Verdict, str]]:
     """Each stage in order: its verdict, and what to do about it ("" = nothing)."""
     rows = []
+    broken = ""  # the first stage to be put right
     for stage in (PREPARE, *stages_of(recipe)):
         try:
             verdict = examine(run, recipe, stage)
         except MpoError as error:  # a manifest, or a table that it leads to, is damaged
             verdict = Verdict("damaged", str(error))
         todo = ""
-        if verdict.state in ("stale", "damaged") and stage != PREPARE:
+        if broken and verdict.state != "absent":
+            todo = f"after {broken}"  # by itself, or to be judged then
+        elif verdict.state in ("stale", "damaged") and stage == PREPARE:
+            todo = remedy(run, stage, verdict).partition("; ")[2]
+        elif verdict.state in ("stale", "damaged"):
             todo = f"mpo {stage} {run.folder} --{'redo' if verdict.state == 'stale' else 'repair'}"
         elif verdict.state != "done" and stage != PREPARE:
             todo = f"mpo {stage} {run.folder}"
+        if verdict.state in ("stale", "damaged") and not broken:
+            broken = stage
         rows.append((stage, verdict, todo))
     return rows

@@ -22,7 +22,7 @@ from mpo.dependencies import (
 from mpo.recipe import Recipe, dump_recipe, read_recipe
 from mpo.run_folder.files import sha256, write_text
 from mpo.run_folder.lock import OWN, locked
-from mpo.run_folder.manifest import Manifest, read_manifest
+from mpo.run_folder.manifest import Manifest, library_versions, read_manifest
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import PROMPTS, read_prompts_table, write_table
 from mpo.runtime.processes import barrier, broadcast_from_main, is_main, num_processes
@@ -85,7 +85,7 @@ def _check(recipe: Recipe, run: RunFolder, stages: Sequence[str]) -> PromptSets:
     from mpo.models.checks import check_model
     from mpo.training.trackers import check_trackers
 
-    if run.folder.exists() and not run.folder.is_dir():
+    if not run.folder.is_dir() and (run.folder.exists() or run.folder.is_symlink()):
         raise MpoError(f"--output {str(run.folder)!r} is a file; name a folder")
     if run.recipe.exists():
         held = read_recipe(run.recipe).model_copy(
@@ -208,15 +208,15 @@ def run_stage(folder: str | Path, stage: str, *, repair: bool = False, redo: boo
 
 def _open_stage(run: RunFolder, recipe: Recipe, stage: str, repair_it: bool, redo_it: bool) -> Manifest | None:
     """What goes into a stage, once all earlier ones are valid; None if the stage is done."""
-    if redo_it:
-        undone = redo(run, recipe, stage)
-        run.log_event("redo", stages=undone)
-        say(f"{stage}: deleted the work of {', '.join(undone) or 'no stage'}")
     prompts = examine(run, recipe, PREPARE)
     if prompts.state == "damaged" and repair_it:
         repair(run, recipe, PREPARE, prompts.names)
     _write_prompt_tables(run, recipe, read_prompts(run, recipe))
     require_earlier(run, recipe, stage)
+    if redo_it:
+        undone = redo(run, recipe, stage)
+        run.log_event("redo", stages=undone)
+        say(f"{stage}: deleted the work of {', '.join(undone) or 'no stage'}")
     verdict = examine(run, recipe, stage)
     if verdict.state == "done":
         return None
@@ -229,5 +229,9 @@ def _open_stage(run: RunFolder, recipe: Recipe, stage: str, repair_it: bool, red
         raise MpoError(remedy(run, stage, verdict))
     elif verdict.why:
         say(f"{stage}: {verdict.why}")
+    held = read_manifest(run, stage)
+    if verdict.state == "begun" and held and held.versions != library_versions():
+        other = [f"{name} {old}" for name, old in held.versions.items() if library_versions().get(name) != old]
+        say(f"{stage}: begun with {', '.join(other)}; it continues with other versions, so bytes may differ")
     run.log_event("start", stage=stage, pid=os.getpid())
     return begin(run, recipe, stage)

@@ -112,9 +112,11 @@ class _Chunk:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def is_kept(self, judged_by: Mapping[str, str]) -> bool:
-        if not self.table.exists():
+        try:
+            schema = pq.read_schema(self.table)
+        except (OSError, pa.ArrowInvalid):  # absent, or damaged
             return False
-        metadata = {k.decode(): v.decode() for k, v in (pq.read_schema(self.table).metadata or {}).items()}
+        metadata = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
         return metadata == {**judged_by, "items": self.items}
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from mpo.models.families import sampling_arguments
+from mpo.models.identity import model_identity
 from mpo.recipe import Recipe
 from mpo.run_folder.files import sha256
 from mpo.run_folder.media import is_made_from, write_png
@@ -55,7 +56,7 @@ def samples_for(
     """`num_seeds` pictures for each row of a table of prompts, one after the other. lora: a file; None = the untuned model."""
     made_with = {
         "model": recipe.model.path,
-        "revision": recipe.model.revision,
+        "identity": model_identity(recipe.model),
         "dtype": recipe.model.dtype,
         "num_inference_steps": settings.num_inference_steps,
         "guidance_scale": settings.guidance_scale,

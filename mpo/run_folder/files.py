@@ -51,7 +51,7 @@ def named_if_full(path: Path) -> Iterator[None]:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if full or "No space left on device" in str(error):
             raise MpoError(
-                f"the disk is full: {path} cannot be written; make room and run the same command again, which continues from here"
+                f"the disk is full: {path} cannot be written; make room and run the same command again (without --redo), which continues from here"
             ) from error
         raise
 

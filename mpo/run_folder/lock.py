@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mpo import MpoError
+from mpo.run_folder.files import named_if_full
 from mpo.runtime.processes import is_main
 
 OWN = (".lock", ".owner.json")  # files that a lock leaves in the folder
@@ -26,18 +27,33 @@ def locked(folder: Path) -> Iterator[None]:
     if not is_main():
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    with named_if_unwritable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     lock = _locks.setdefault(folder.resolve(), FileLock(folder / OWN[0]))
     owner = folder / OWN[1]
     try:
-        lock.acquire(timeout=0)
+        with named_if_unwritable(folder):
+            lock.acquire(timeout=0)
     except Timeout:
         raise MpoError(f"{folder} is in use by {_describe(owner)}; wait for it, or stop it") from None
     try:
-        owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n", "utf-8")
+        with named_if_unwritable(folder):
+            owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n", "utf-8")
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def named_if_unwritable(folder: Path) -> Iterator[None]:
+    """Turns an error of the system into one line."""
+    try:
+        with named_if_full(folder):
+            yield
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        raise MpoError(
+            f"{folder} cannot be written ({error.strerror}); use another folder, or change its rights"
+        ) from None
 
 
 def _describe(owner: Path) -> str:

@@ -57,8 +57,13 @@ def digests(run: RunFolder, paths: Iterable[Path]) -> dict[str, str]:
     return {
         file.relative_to(run.folder).as_posix(): sha256(file)
         for file in sorted(files)
-        if file.is_file() and not file.name.endswith(".part")
+        if file.is_file() and not file.name.endswith(".part") and not is_litter(file)
     }
+
+
+def is_litter(file: Path) -> bool:
+    """What file browsers leave behind in every folder that they show."""
+    return file.name.startswith(".") or file.name in ("Thumbs.db", "desktop.ini")
 
 
 @lru_cache(maxsize=1)

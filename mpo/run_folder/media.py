@@ -25,10 +25,13 @@ def write_png(path: Path, image: Image.Image, origin: Mapping[str, Any] | None =
 
 
 def is_made_from(path: Path, origin: Mapping[str, Any]) -> bool:
-    """Whether a PNG exists and says that it was made from this. Reads only its header."""
+    """Whether a PNG exists and says that it was made from this, and can be decoded."""
     try:
         with Image.open(path) as image:
-            return image.info.get(FIELD) == _words(origin)
+            if image.info.get(FIELD) != _words(origin):
+                return False
+            image.load()
+            return True
     except (OSError, SyntaxError, ValueError):  # missing, or damaged
         return False
 

@@ -95,8 +95,9 @@ def read_table(path: Path, *, made_by: str, columns: Sequence[str] | None = None
     try:
         return pq.read_table(path, columns=list(columns) if columns else None)
     except (pa.ArrowInvalid, OSError) as error:
+        reason = " ".join(str(error).split())
         raise MpoError(
-            f"{path} cannot be read ({' '.join(str(error).split())}); delete it and run `mpo {made_by} {path.parent}` again"
+            f"{path} cannot be read ({reason}); `mpo status {path.parent}` shows the command that makes it again"
         ) from None
 
 

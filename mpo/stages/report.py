@@ -10,5 +10,4 @@ from mpo.run_folder.paths import RunFolder
 def report(folder: str | Path) -> None:
     """Everything in the run folder -> evaluation/report.html."""
     run = RunFolder(folder)
-    if not run.report.exists():
-        write_text(run.report, render(run))
+    write_text(run.report, render(run))

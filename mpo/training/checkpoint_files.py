@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mpo import MpoError
-from mpo.run_folder.files import read_json, sha256
+from mpo.run_folder.files import read_json, read_lines, sha256
 from mpo.run_folder.paths import RunFolder
 
 FOLDER = re.compile(r"step-(\d{6,})")
@@ -70,6 +70,13 @@ def damaged_checkpoints(run: RunFolder, files: Sequence[Path] = ()) -> list[Path
         if not whole:
             return [checkpoint_folder(run, later) for later in steps[place:]]
     return []
+
+
+def unvalidated_steps(run: RunFolder, interval_steps: int) -> list[int]:
+    """Steps from 0 that were validated, since training went on from them, and that validation.jsonl has lost."""
+    known = {record.get("step") for record in read_lines(run.validation_log)}
+    last = last_checkpoint(run)
+    return [step for step in range(0, last, interval_steps) if step not in known]
 
 
 def result_of(run: RunFolder) -> int:

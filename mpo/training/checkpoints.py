@@ -17,7 +17,7 @@ from mpo.models.lora import load_lora, lora_state
 from mpo.run_folder.files import read_lines, replacing, sha256, write_lines
 from mpo.run_folder.paths import RunFolder
 from mpo.runtime.processes import barrier, is_main
-from mpo.training.checkpoint_files import EMA, checkpoint_folder, last_checkpoint, read_state, seal
+from mpo.training.checkpoint_files import EMA, checkpoint_folder, last_checkpoint, read_state, seal, unvalidated_steps
 from mpo.training.setup import Training
 from mpo.training.validation import Validated, read_validations
 
@@ -58,6 +58,7 @@ def resume(t: Training) -> tuple[int, list[dict[str, Any]], list[Validated]]:
     if step:
         restore_checkpoint(t, step)
         check_log(t.run, step)
+        check_validations(t)
     return step, *trim_logs(t.run, step)
 
 
@@ -91,6 +92,16 @@ def check_log(run: RunFolder, step: int) -> None:
     if found != read_state(checkpoint_folder(run, step))["training_log"]:
         raise MpoError(
             f"{run.training_log} is not what it was at step {step}: lines are lost or changed; put it back, or run `mpo train {run.folder} --redo`, which trains again"
+        )
+
+
+def check_validations(t: Training) -> None:
+    """Raises MpoError if validation.jsonl has lost a step: another checkpoint might then pass for the best."""
+    settings = t.recipe.validation
+    lost = unvalidated_steps(t.run, settings.interval_steps) if settings else []
+    if lost:
+        raise MpoError(
+            f"{t.run.validation_log} has lost the validation of step {lost[0]}; run `mpo train {t.run.folder} --repair`, which continues from before it"
         )
 
 

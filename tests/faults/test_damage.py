@@ -196,9 +196,14 @@ def test_deleted_prompts_are_made_again(run, whole):
     run_stage(run.folder, "generate")
     assert run.prompts.read_bytes() == (whole / "prompts.parquet").read_bytes()
     run.prompts.unlink()
-    Path(read_recipe(run.recipe).prompts.train.path).write_text("a blue star on the sea\n")  # type: ignore[union-attr]
-    with pytest.raises(MpoError, match="no longer those that it was made from"):
-        run_stage(run.folder, "score")
+    source = Path(read_recipe(run.recipe).prompts.train.path)  # type: ignore[union-attr]
+    text = source.read_text()
+    source.write_text("a blue star on the sea\n")
+    try:
+        with pytest.raises(MpoError, match="no longer those that it was made from"):
+            run_stage(run.folder, "score")
+    finally:
+        source.write_text(text)
 
 
 def test_a_flipped_digit_of_the_kept_errors_is_named(run):

@@ -9,19 +9,28 @@ from mpo.scoring import load_reward, score_files, scored_checklist
 
 
 def test_answers_that_are_kept_are_not_asked_for_again(finished, tmp_path):
-    """By then the pictures are gone; another judge's answers are refused."""
+    """Of the same pictures, by the same judge about the same questions; whatever else is kept is judged again."""
     recipe = read_recipe(finished / "recipe.yaml")
     files, prompts = [tmp_path / f"{k}.png" for k in range(3)], ["a red circle on a white background"] * 3
-    for file, candidate in zip(files, sorted((finished / "candidates").iterdir()), strict=False):
+    candidates = sorted((finished / "candidates").iterdir())
+    for file, candidate in zip(files, candidates, strict=False):
         file.write_bytes(candidate.read_bytes())
-    first = score_files(load_reward(recipe), files, prompts, parts=tmp_path / "parts", description="score")
-    for file in files:
-        file.unlink()
-    again = score_files(load_reward(recipe), files, prompts, parts=tmp_path / "parts", description="score")
-    np.testing.assert_array_equal(again.p_yes, first.p_yes)
+    part = tmp_path / "parts" / "000000000.parquet"
+
+    def score(recipe=recipe) -> np.ndarray:
+        reward = load_reward(recipe)
+        return score_files(reward, files, prompts, parts=part.parent, description="score").p_yes
+
+    first = score()
+    made = part.stat().st_mtime_ns
+    np.testing.assert_array_equal(score(), first)
+    assert part.stat().st_mtime_ns == made
+    part.write_bytes(part.read_bytes()[:100])  # as no process leaves it, but a disk may
+    np.testing.assert_array_equal(score(), first)
+    files[0].write_bytes(candidates[5].read_bytes())
+    assert (score()[0] != first[0]).any()
     fewer = recipe.model_copy(update={"judge": recipe.judge.model_copy(update={"questions": ("alignment",)})})
-    with pytest.raises(MpoError, match=r"was scored by another judge or checklist; delete .*parts and run again"):
-        score_files(load_reward(fewer), files, prompts, parts=tmp_path / "parts", description="score")
+    assert score(fewer).shape == (3, 1)
 
 
 def test_a_table_of_another_checklist_is_refused(finished):
@@ -30,5 +39,5 @@ def test_a_table_of_another_checklist_is_refused(finished):
     recipe = read_recipe(run.recipe)
     assert scored_checklist(recipe, table, run.scores).question_ids == load_reward(recipe).checklist.question_ids
     other = table.replace_schema_metadata({**table.schema.metadata, b"checklist": b"image:0"})
-    with pytest.raises(MpoError, match=r"scores.parquet was made with another checklist; delete it"):
+    with pytest.raises(MpoError, match=r"scores.parquet was made with another version of checklist 'image'"):
         scored_checklist(recipe, other, run.scores)

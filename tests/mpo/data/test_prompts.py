@@ -55,8 +55,8 @@ def test_a_limit_counts_different_prompts(tmp_path):
     [
         ("none.jsonl", {}, r"prompts.train='.*none.jsonl' cannot be read \(no such file\); give a .txt"),
         ("a.csv", {"column": "caption"}, "has no column 'caption'; it has: prompt, number"),
-        ("a.csv", {"column": "number"}, "holds other things than text; name another column"),
-        ("no/such-data-set", {}, "prompts.train='.*no/such-data-set' cannot be read"),
+        ("a.csv", {"column": "number"}, "holds something other than text; name another column"),
+        ("no/such-data-set", {}, "prompts.train='no/such-data-set': the hub cannot be reached"),
     ],
 )
 def test_prompts_that_cannot_be_read_are_named(name, fields, message, tmp_path):
@@ -137,5 +137,5 @@ def test_similarity_by_a_text_encoder(tmp_path):
         alone = encoder(**tokenizer([texts[1]], return_tensors="pt")).last_hidden_state[0].mean(dim=0)
     np.testing.assert_allclose(vectors[1], (alone / alone.norm()).numpy(), atol=1e-5)
     assert drop_similar([texts[0], texts[1], texts[0]], 0.999, by=str(tmp_path / "bert")) == texts
-    with pytest.raises(MpoError, match=r"prompts.similarity='nothing-here' cannot be loaded"):
+    with pytest.raises(MpoError, match=r"prompts.similarity='nothing-here': the hub cannot be reached"):
         embed(texts, "nothing-here")

@@ -88,6 +88,7 @@ def test_every_layer_of_the_quickstarts_own_targets_loads(exported):
     np.testing.assert_allclose(picture(stock), trained, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:While injecting the PEFT adapters")  # the warning that users would overlook
 @pytest.mark.parametrize("damage", ["a layer is lost", "a value is changed", "alpha is lost"])
 def test_a_file_that_does_not_load_back_is_refused(damage, exported, tmp_path):
     folder, _ = exported

@@ -48,5 +48,5 @@ def test_xformers_is_used_or_named(finished, fields, tmp_path):
 
 @pytest.mark.parametrize(("name", "processor"), [("sana", "SanaLinearAttnProcessor2_0"), ("qwen_image", "QwenDouble")])
 def test_xformers_does_not_take_the_place_of_other_attention(name, processor):
-    with pytest.raises(MpoError, match=f"cannot take the place of this model's .*{processor}"):
+    with pytest.raises(MpoError, match=f"cannot replace this model's .*{processor}"):
         set_up_acceleration(denoiser_of(build(name)), settings_of(attention="xformers"))
