@@ -80,7 +80,9 @@ def test_sections_that_do_not_go_together_are_named(fields):
         parse_recipe(fields | {"preferences": {"path": "x", "layout": "pairs"}}, source="both")
     with pytest.raises(RecipeError, match=r"select.strategy='given' needs a section 'preferences'"):
         parse_recipe(fields | {"select": {"strategy": "given", "margin": 0.0}}, source="none")
-    with pytest.raises(RecipeError, match=r"prompts.train.pathh is unknown; known here: path, column"):
+    with pytest.raises(
+        RecipeError, match=r"prompts.train.pathh is unknown; did you mean 'path'\?; known here: path, column"
+    ):
         parse_recipe(fields | {"prompts": {"train": {"path": "x", "pathh": "x"}, "heldout": "y"}}, source="typo")
 
 

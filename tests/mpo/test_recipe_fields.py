@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, get_args
 
 import datasets
@@ -24,6 +23,9 @@ from diffusers import DDPMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteSc
 from pydantic import BaseModel
 from safetensors.torch import load_file
 
+import mpo.data.prompts
+import mpo.data.readers
+import mpo.models.loading
 import mpo.stages.evaluate
 import mpo.stages.generate
 import mpo.training.validation
@@ -49,6 +51,7 @@ from mpo.training.batches import Draw, draw_noise, micro_batch_size, stream
 from mpo.training.divergence import refuse_divergence
 from mpo.training.objectives import find_objective
 from mpo.training.optimizer import build_optimizer
+from mpo.training.setup import Training
 from mpo.training.validation import Validated, has_stalled, is_due
 from reward import Scores, load_checklist, score_answers
 from reward.errors import RewardError
@@ -208,14 +211,18 @@ def sampled(stage: Callable[[RunFolder, Recipe], Any]) -> Callable[[Recipe], Any
     return show
 
 
+def training_of(run: RunFolder, recipe: Recipe) -> Training:
+    """As much of a training as a validation that makes no pictures looks at."""
+    training = object.__new__(Training)
+    parts = {"run": run, "recipe": recipe, "pipeline": None, "denoiser": torch.nn.Identity(), "lockstep": False}
+    for name, part in parts.items():
+        object.__setattr__(training, name, part)
+    return training
+
+
 generated = sampled(lambda run, recipe: mpo.stages.generate.generate(run.folder))
 evaluated = sampled(lambda run, recipe: mpo.stages.evaluate.evaluate(run.folder))
-validated = sampled(
-    lambda run, recipe: mpo.training.validation.validate(
-        SimpleNamespace(run=run, recipe=recipe, pipeline=None, denoiser=torch.nn.Identity(), lockstep=False),  # type: ignore[arg-type]
-        0,
-    )
-)
+validated = sampled(lambda run, recipe: mpo.training.validation.validate(training_of(run, recipe), 0))
 
 
 @pytest.fixture(autouse=True)
@@ -239,6 +246,8 @@ def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(f"the hub has no {path} {settings}")
         return load_config(path, **settings)
 
+    for module in (mpo.models.loading, mpo.data.prompts, mpo.data.readers):
+        monkeypatch.setattr(module, "is_offline", lambda: False)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     monkeypatch.setattr(DiffusionPipeline, "load_config", load_config_of)
 

@@ -53,6 +53,8 @@ def test_two_processes_make_the_same_as_one_and_survive_a_kill(model_folder, tmp
         one, other = lora_of(RunFolder(alone), 4, name), lora_of(RunFolder(two), 4, name)
         assert (one - other).norm() < 2e-2 * one.norm()
     for ours, theirs in zip(log_of(RunFolder(alone)), log_of(RunFolder(two)), strict=True):
+        # The share of pairs that are right jumps where a margin is next to nothing: by one pair of four at most here.
+        assert theirs.pop("accuracy") == pytest.approx(ours.pop("accuracy"), abs=0.25)
         assert theirs == pytest.approx(ours, rel=5e-3, abs=2e-3)
     assert [v.step for v in read_validations(RunFolder(two))] == [0, 2, 4]
 

@@ -8,9 +8,9 @@ from mpo.data.encoded import EncodedPairs, encoded_ids
 from mpo.models.families import find_family
 from mpo.models.loading import load_pipeline
 from mpo.recipe import read_recipe
-from mpo.run import run_stage
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
+from mpo.stages.encode import encode
 from tests.helpers.pipelines import build_pipeline
 from tests.helpers.runs import trainable
 
@@ -44,5 +44,5 @@ def test_latents_that_are_not_finite_are_named(finished, fields, tmp_path):
     for shard in run.encoded.iterdir():
         shard.unlink()
     with pytest.raises(MpoError, match=r"latents of id \d+ is not finite; set model.dtype=float32"):
-        run_stage(run.folder, "encode")
+        encode(run.folder)
     assert not list(run.encoded.glob("latents-*"))

@@ -170,5 +170,5 @@ def test_pairs_of_two_sizes_and_broken_pictures_are_named(fields, tmp_path):
         run_recipe(parse_recipe(fields, source="given"), tmp_path / "run", stages=("import-pairs",))
     datasets.Dataset.from_dict(rows | {"jpg_1": [jpeg(2)[:200]]}).to_parquet(tmp_path / "broken.parquet")
     fields["preferences"]["path"] = str(tmp_path / "broken.parquet")
-    with pytest.raises(MpoError, match="pair 0 cannot be read"):
+    with pytest.raises(MpoError, match=r"pair 0: picture .* cannot be decoded"):
         run_recipe(parse_recipe(fields, source="given"), tmp_path / "other", stages=("import-pairs",))

@@ -15,10 +15,10 @@ def test_a_damaged_picture_of_given_preferences_is_named_with_its_own_remedy(fie
     run_recipe(recipe, run.folder, stages=("import-pairs",))
     victim = run.candidates / "00000000.png"
     victim.write_bytes(victim.read_bytes()[:50])
-    with pytest.raises(MpoError, match=r"00000000.png is damaged.*delete .*imported.jsonl.* run `mpo import-pairs"):
+    with pytest.raises(
+        MpoError, match=r"00000000.png is not what stage import-pairs wrote; run `mpo import-pairs .*--repair"
+    ):
         run_stage(run.folder, "score")
-    for path in (run.preferences, run.imported):
-        path.unlink()
-    run_stage(run.folder, "import-pairs")
+    run_stage(run.folder, "import-pairs", repair=True)
     run_stage(run.folder, "score")
     assert run.scores.exists()

@@ -3,9 +3,10 @@ import shutil
 
 import pytest
 
+import mpo.stages.select
 from mpo import MpoError
 from mpo.recipe import dump_recipe, parse_recipe
-from mpo.run import run_recipe, run_stage
+from mpo.run import run_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
 
@@ -57,7 +58,7 @@ def test_blocks_of_any_size_give_the_same_pairs(block, select, finished, fields,
         for file in ("candidates.parquet", "scores.parquet", "prompts.parquet"):
             shutil.copy(finished / file, run.folder)
         run.recipe.write_text(dump_recipe(parse_recipe(fields, source="small")), "utf-8")
-        run_stage(run.folder, "select")
+        mpo.stages.select.select(run.folder)
         results.append((read_table(run.pairs, made_by="select"), run.selection.read_bytes()))
     assert results[0][0].num_rows > 0
     assert results[1][0].equals(results[0][0])

@@ -157,8 +157,8 @@ def exact(error: float) -> tuple[float, float]:
     x = error / 2
     if x < 1e-3:
         return 1 - x / 2 + x * x / 12, (-1 / 2 + x / 6 - x**3 / 180) / 2
-    if x > 500:
-        return 0.0, 0.0  # exp(-500) is 1e-217
+    if x > 300:
+        return 0.0, 0.0  # exp(-300) is 1e-130
     d = math.expm1(x)
     return x / d, (1 / d - x * math.exp(x) / d**2) / 2
 
