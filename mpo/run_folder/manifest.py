@@ -57,13 +57,13 @@ def digests(run: RunFolder, paths: Iterable[Path]) -> dict[str, str]:
     return {
         file.relative_to(run.folder).as_posix(): sha256(file)
         for file in sorted(files)
-        if file.is_file() and not file.name.endswith(".part") and not is_litter(file)
+        if file.is_file() and not any(map(is_foreign, file.relative_to(run.folder).parts))
     }
 
 
-def is_litter(file: Path) -> bool:
-    """What file browsers leave behind in every folder that they show."""
-    return file.name.startswith(".") or file.name in ("Thumbs.db", "desktop.ini")
+def is_foreign(name: str) -> bool:
+    """Whether a file or folder is no work of a stage: still being written, or left behind by a file browser."""
+    return name.startswith(".") or name.endswith(".part") or name in ("Thumbs.db", "desktop.ini")
 
 
 @lru_cache(maxsize=1)

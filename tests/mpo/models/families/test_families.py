@@ -177,12 +177,19 @@ def test_unknown_families_are_named():
 
 @pytest.fixture(scope="module", params=NAMES)
 def trained(request, tmp_path_factory) -> tuple[str, Path]:
-    """The small recipe's whole run on each family, five steps."""
+    """The small recipe's whole run on each family, five steps on the same pairs at the same noises."""
     folder = tmp_path_factory.mktemp(request.param)
     build(request.param).save_pretrained(folder / "model")
     fields = small_fields(folder / "model", folder)
     fields["model"]["sizes"] = [[32, 32]]
-    fields["train"] |= {"num_steps": 5, "checkpoint_interval_steps": 5, "learning_rate": 5e-3, "beta": 5000.0}
+    fields["train"] |= {
+        "num_steps": 5,
+        "checkpoint_interval_steps": 5,
+        "learning_rate": 5e-3,
+        "beta": 5000.0,
+        "num_draws": 1,
+    }
+    fields["select"]["num_pairs"] = fields["train"]["batch_size"]
     run_recipe(parse_recipe(fields, source=request.param), folder / "run")
     return request.param, folder / "run"
 
