@@ -60,6 +60,7 @@ class FamilyOptions(Protocol):
     """What a family may also have; the comments and docstrings say what applies without it."""
 
     SIZE_MULTIPLE: int  # pixels that divide width and height; without it 8, an autoencoder's
+    EXTRA: tuple[str, tuple[str, ...]]  # an extra of this project, and the libraries of it that the pipeline imports
 
     def num_tokens(self, latent_shape: Sequence[int]) -> int:
         """How many tokens latents of a shape (c, ...) become in the network.

@@ -10,7 +10,7 @@ import pytest
 from mpo.models.families import FAMILIES, Family, FamilyOptions, count_tokens
 
 MODULES = sorted(set(FAMILIES.values()))
-OPTIONAL_VALUES = {"SIZE_MULTIPLE": int}
+OPTIONAL_VALUES = {"SIZE_MULTIPLE": int, "EXTRA": tuple}
 SHARED_BY_FLUX = {"pack", "unpack"}  # with Qwen-Image, which packs latents alike
 
 
