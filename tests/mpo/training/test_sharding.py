@@ -62,6 +62,7 @@ def test_frozen_weights_spread_over_two_processes_train_to_the_same(name, tmp_pa
         if resumed:
             shutil.copytree(checkpoint_folder(resumed, 2), checkpoint_folder(run, 2))
             run.training_log.write_text("".join(resumed.training_log.read_text().splitlines(keepends=True)[:2]))
+            run.validation_log.write_text(resumed.validation_log.read_text().splitlines(keepends=True)[0])
         done = launch(str(script), str(run.folder), processes=2, config=config)
         assert done.returncode == 0, done.stderr
         shares = [line.split() for line in done.stdout.splitlines() if line.startswith("share")]
