@@ -260,7 +260,7 @@ def test_a_prefix_that_sees_the_question_is_not_shared(attention, media, caplog)
         answers = judge.answer(media["image"], PROMPTS, IMAGE)
     assert judge.used_mode == "sequential"
     assert (
-        "'sequential' (one by one, a whole pass each, which is slow); not in mode 'packed' or 'batched' or 'copied': its processor puts tokens"
+        "'sequential' (one by one, a whole pass each, which is slow); not in mode 'packed' or 'batched' or 'copied': its processor puts its own tokens"
         in caplog.text
     )
     assert answers.std(axis=1).min() > 1e-3
@@ -381,7 +381,7 @@ def test_mistakes_are_named(qwen, media, tmp_path):
         VLMJudge(model)
     with pytest.raises(JudgeError, match=r"mode='fast' is not possible; use 'auto', 'packed'"):
         load_judge("vlm", model="x", mode="fast")
-    with pytest.raises(JudgeError, match="no place for the question: put"):
+    with pytest.raises(JudgeError, match="no place for the question; put"):
         VLMJudge(model, processor=processor, template="Well?")
     with pytest.raises(JudgeError, match=r"nobody/nothing.*cannot be loaded"):
         load_judge("vlm", model="nobody/nothing")
