@@ -6,6 +6,7 @@ Here and not in conftest.py, since it must come before the first import of the p
 from pathlib import Path
 
 from beartype import BeartypeConf, beartype
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
 REWARD = Path(__file__).parents[1] / "reward"
@@ -15,3 +16,7 @@ checker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is taken f
 CHECKED = ("mpo", *sorted({f"reward.{path.stem}" for path in REWARD.iterdir()} - {"reward.cli", "reward.__init__"}))
 
 install_import_hook(CHECKED, "tests.checker")
+
+# Tests measure no time: machines are shared.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
