@@ -11,5 +11,5 @@ def test_equal_tables_are_equal_bytes_and_damaged_ones_are_named(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert read_table(tmp_path / "a", made_by="generate").to_pylist()[0]["seed"] == 2**62
     (tmp_path / "a").write_bytes(b"PAR1")
-    with pytest.raises(MpoError, match="cannot be read .*mpo status"):
+    with pytest.raises(MpoError, match=r"cannot be read .*mpo status"):
         read_table(tmp_path / "a", made_by="generate")
