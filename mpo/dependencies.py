@@ -130,8 +130,9 @@ def fields_of(recipe: Recipe, stage: str) -> dict[str, Any]:
     if stage == "train" and recipe.train.distilled_guidance is None and recipe.generate is not None:
         names.append("generate.guidance_scale")  # networks with distilled guidance are trained at it
     found: dict[str, Any] = {}
+    whole = recipe.model_dump(mode="json")
     for name in names:
-        value: Any = recipe.model_dump(mode="json")
+        value: Any = whole
         for part in name.split("."):
             value = None if value is None else value[part]
         found |= _flatten(name, value)
@@ -170,23 +171,18 @@ def examine(run: RunFolder, recipe: Recipe, stage: str) -> Verdict:
     if held is None:
         made = [path for path in writes_of(run, recipe, stage) if path.exists()]
         return Verdict("begun", "begun") if made else Verdict("absent")
-    changed = _changed_field(held, fields_of(recipe, stage), recipe)
+    fields = fields_of(recipe, stage)
+    changed = _changed_field(held, fields, recipe)
     if changed:
         return Verdict("stale", changed)
     inputs = digests(run, inputs_of(run, recipe, stage))
     for name in sorted(held.inputs.keys() | inputs.keys()):
         if held.inputs.get(name) != inputs.get(name):
-            how = (
-                "has changed since"
-                if name in held.inputs and name in inputs
-                else "is new"
-                if name in inputs
-                else "is gone"
-            )
+            how = "is new" if name not in held.inputs else "is gone" if name not in inputs else "has changed since"
             return Verdict("stale", f"what it was made from has changed: {name} {how}")
     if held.outputs is None:
         return Verdict("begun", "begun")
-    if held.recipe != fields_of(recipe, stage):
+    if held.recipe != fields:
         return Verdict("begun", "train.num_steps has changed")
     expected = dict(held.outputs)
     table = run.candidates_table.name
@@ -209,7 +205,7 @@ def _changed_field(held: Manifest, now: dict[str, Any], recipe: Recipe) -> str:
         before, after = held.recipe.get(name), now.get(name)
         if name == "train.num_steps" and recipe.train.lr_schedule == "constant":
             continue  # training continues, or ends where it is
-        if name.startswith("judge") and not {name} <= held.recipe.keys() & now.keys():
+        if name.startswith("judge") and name not in held.recipe.keys() & now.keys():
             continue  # they come and go with a validation section, which differs itself
         if before != after:
             where = "" if name.startswith("the ") else "recipe.yaml says "
@@ -254,10 +250,9 @@ def remedy(run: RunFolder, stage: str, verdict: Verdict) -> str:
 
 def begin(run: RunFolder, recipe: Recipe, stage: str) -> Manifest:
     """Record what goes into a stage, before it writes anything."""
-    held = read_manifest(run, stage)
     inputs = digests(run, inputs_of(run, recipe, stage))
     manifest = Manifest(stage, fields_of(recipe, stage), inputs, None, library_versions())
-    if held is None or held.outputs is not None or held != manifest:
+    if read_manifest(run, stage) != manifest:
         write_manifest(run, manifest)
     return manifest
 

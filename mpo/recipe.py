@@ -1,7 +1,6 @@
 """A recipe: every number of an alignment run, typed, frozen, on one page of YAML."""
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -10,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mpo import MpoError
+from reward.errors import did_you_mean
 from reward.settings import parse_setting, read_yaml, write_yaml
 
 Count = Annotated[int, Field(ge=1)]
@@ -415,16 +415,10 @@ def _lay_over(fields: dict[str, Any], setting: str) -> None:
             target[section] = {}  # a section that the file leaves out
         if not isinstance(target.get(section), dict):
             raise RecipeError(
-                f"--set {setting!r}: the recipe has no section {section!r}{suggestion(section, Recipe.model_fields if target is fields else target)}; it has: {', '.join(k for k, v in target.items() if isinstance(v, dict)) or 'none here'}"
+                f"--set {setting!r}: the recipe has no section {section!r}{did_you_mean(section, Recipe.model_fields if target is fields else target)}; it has: {', '.join(k for k, v in target.items() if isinstance(v, dict)) or 'none here'}"
             )
         target = target[section]
     target[last] = value
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Words for an error that end in the known name nearest to this one; empty if none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _explain(error: ValidationError) -> str:
@@ -436,7 +430,7 @@ def _explain(error: ValidationError) -> str:
         for part in first["loc"][:-1]:
             annotation = section.model_fields[str(part)].annotation
             section = next(a for a in (annotation, *get_args(annotation)) if hasattr(a, "model_fields"))
-        guess = suggestion(str(first["loc"][-1]), section.model_fields)
+        guess = did_you_mean(str(first["loc"][-1]), section.model_fields)
         return f"{place} is unknown{guess}; known here: {', '.join(section.model_fields)}"
     if first["type"] == "missing":
         return f"{place} is missing; give it a value"

@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 from mpo.data.prompts import PromptSets
-from mpo.dependencies import examine, fields_of, inputs_of, manifest_file, stages_of, writes_of
+from mpo.dependencies import examine, fields_of, inputs_of, stages_of, writes_of
 from mpo.recipe import Recipe
 from mpo.run_folder.files import replacing
-from mpo.run_folder.manifest import digests, read_manifest
+from mpo.run_folder.manifest import digests, manifest_file, read_manifest
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_prompts_table
 

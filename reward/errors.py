@@ -1,5 +1,8 @@
 """Errors that a user can fix: each message is one line that names the item and the remedy."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class RewardError(ValueError):
     """Base class of the errors below."""
@@ -23,3 +26,15 @@ class CacheError(RewardError):
 
 class JudgeUnavailableError(JudgeError):
     """A judge that does not answer at the moment: no item is at fault, and trying the next would not help."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Words for an error that end in the known name nearest to this one; empty if none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def first_line(error: Exception) -> str:
+    """A short reason: libraries write pages."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -10,6 +10,7 @@ from mpo import MpoError
 from mpo.data.readers import read_rows
 from mpo.recipe import Prompts, PromptSource, find_prompts
 from mpo.runtime.hub import OfflineError, is_hub_id, is_offline
+from reward.errors import first_line
 
 PromptSets = tuple[list[str], list[str], list[str]]  # training, held-out, validation
 BLOCK = 1024  # prompts compared at a time with all those kept
@@ -125,9 +126,8 @@ def embed(texts: Sequence[str], model: str) -> np.ndarray:
     except (OSError, ValueError) as error:
         if offline:
             raise OfflineError.of("prompts.similarity", model) from None
-        reason = str(error).strip().splitlines()[0]
         raise MpoError(
-            f"prompts.similarity={model!r} cannot be loaded ({reason}); give 'tfidf', a folder, or a hub id such as sentence-transformers/all-MiniLM-L6-v2"
+            f"prompts.similarity={model!r} cannot be loaded ({first_line(error)}); give 'tfidf', a folder, or a hub id such as sentence-transformers/all-MiniLM-L6-v2"
         ) from None
     vectors = []
     with torch.no_grad():

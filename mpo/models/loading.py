@@ -27,6 +27,7 @@ from mpo.models.families import family_of_class
 from mpo.recipe import Model
 from mpo.runtime.hub import OfflineError, is_hub_id, is_offline
 from mpo.runtime.processes import this_device
+from reward.errors import first_line
 
 
 class ModelNotFoundError(MpoError):
@@ -96,12 +97,11 @@ def readable_config(model: Model) -> Iterator[str]:
             ) from None
         if offline:
             raise OfflineError.of(f"model.{field}", source) from None
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         remedy = "'embedded', a folder with a model_index.json, a hub id, or a .safetensors file"
         if model.config:
             remedy = "the folder or hub id of a diffusers pipeline"
         raise ModelNotFoundError(
-            f"model.{field}={getattr(model, field)!r} cannot be loaded ({reason}); give {remedy}"
+            f"model.{field}={getattr(model, field)!r} cannot be loaded ({first_line(error)}); give {remedy}"
         ) from None
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -111,14 +110,18 @@ def is_made(sample: Sample) -> bool:
 
 
 def _sample(pipeline: Any, batches: list[list[Sample]], settings: SamplingSettings, description: str) -> None:
-    call = partial(pipeline, num_inference_steps=settings.num_inference_steps)
     with track(description, total=sum(len(batch) for batch in batches)) as advance:
         for batch in batches:
             arguments = sampling_arguments(
                 pipeline, guidance_scale=settings.guidance_scale, num_prompts=len(batch), size=batch[0].size
             )
             generators = [torch.Generator().manual_seed(sample.seed) for sample in batch]
-            images = call([sample.prompt for sample in batch], generator=generators, **arguments).images
+            images = pipeline(
+                [sample.prompt for sample in batch],
+                num_inference_steps=settings.num_inference_steps,
+                generator=generators,
+                **arguments,
+            ).images
             for sample, image in zip(batch, images, strict=True):
                 if not is_made(sample):
                     write_png(sample.file, image, sample.origin)

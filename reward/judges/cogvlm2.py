@@ -18,9 +18,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from reward.checklist import Kind, Question
-from reward.errors import JudgeError
+from reward.errors import JudgeError, first_line
 from reward.judges import AnswersAnything
-from reward.judges.loading import LOADING_ERRORS, first_line, loading_options, weights_digest
+from reward.judges.loading import LOADING_ERRORS, loading_options, weights_digest
 from reward.judges.modes import ModeChoice
 from reward.judges.options import CogVLM2Mode, Quantization, check_options
 from reward.judges.packing import shared_length

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, BitsAndBytesConfig
 from transformers.utils import find_adapter_config_file
 
-from reward.errors import JudgeError
+from reward.errors import JudgeError, first_line
 from reward.judges.options import CogVLM2Options, VlmOptions, check_options
 
 LOADING_ERRORS = (OSError, ValueError, ImportError, AttributeError, KeyError)  # what from_pretrained raises
@@ -59,12 +59,6 @@ def count_parameters(name: str, options: Mapping[str, Any]) -> int:
             return sum(each.numel() for each in auto_class.from_config(config, **trusted).parameters())
     except (*LOADING_ERRORS, NotImplementedError, RuntimeError) as error:
         raise JudgeError(f"the size of model={model!r} is unknown ({first_line(error)})") from error
-
-
-def first_line(error: Exception) -> str:
-    """A short reason: libraries write pages."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def weights_digest(model: Any) -> str:

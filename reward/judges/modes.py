@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reward.errors import JudgeError
-from reward.judges.loading import TOLERANCE, first_line
+from reward.errors import JudgeError, first_line
+from reward.judges.loading import TOLERANCE
 
 logger = logging.getLogger(__name__)
 

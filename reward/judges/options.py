@@ -3,7 +3,6 @@
 A field has the name and default of the constructor's parameter; constructors check with `check_options`.
 """
 
-import difflib
 import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -11,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from reward.checklist import Kind
-from reward.errors import JudgeError
+from reward.errors import JudgeError, did_you_mean
 
 VlmMode = Literal["auto", "packed", "batched", "copied", "sequential"]
 CogVLM2Mode = Literal["auto", "shared", "sequential"]
@@ -147,7 +146,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> Options:
     Raises JudgeError with one line for an unknown judge, an unknown or missing option, and an invalid value.
     """
     if name not in OPTIONS:
-        raise JudgeError(f"judge={name!r} is unknown; judges: {', '.join(JUDGES)}{_did_you_mean(name, JUDGES)}")
+        raise JudgeError(f"judge={name!r} is unknown; judges: {', '.join(JUDGES)}{did_you_mean(name, JUDGES)}")
     try:
         return OPTIONS[name].model_validate(dict(options))
     except ValidationError as error:
@@ -162,7 +161,7 @@ def _explain(name: str, options: Mapping[str, Any], error: ValidationError) -> s
     if problem["type"] == "extra_forbidden":
         listed = ", ".join(known) or "none"
         required = [each for each, info in known.items() if info.is_required() and each not in options]
-        guess = _did_you_mean(field, required) or _did_you_mean(field, known)
+        guess = did_you_mean(field, required) or did_you_mean(field, known)
         return f"judge {name!r} has no option {field!r}; its options: {listed}{guess}"
     if problem["type"] == "missing":
         return f"judge {name!r} needs the option {field!r}; its options: {', '.join(known)}"
@@ -172,11 +171,10 @@ def _explain(name: str, options: Mapping[str, Any], error: ValidationError) -> s
         remedy = str(context["error"])
     else:
         remedy = _REMEDIES.get(problem["type"], problem["msg"]).format(**context)
-    guess = _did_you_mean(value, context["expected"].split("'")[1::2]) if problem["type"] == "literal_error" else ""
+    guess = (
+        did_you_mean(value, context["expected"].split("'")[1::2])
+        if problem["type"] == "literal_error" and isinstance(value, str)
+        else ""
+    )
     shown = "…" if field == "api_key" else repr(value)
     return f"judge {name!r}: {field}={shown} is not possible; {remedy}{guess}"
-
-
-def _did_you_mean(word: Any, known: Any) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1) if isinstance(word, str) else []
-    return f"; did you mean {close[0]!r}?" if close else ""

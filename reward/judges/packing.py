@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from reward.judges.loading import first_line
+from reward.errors import first_line
 from reward.judges.modes import MisfitError
 
 # N items, Q questions, P prefix tokens, S question tokens in one row

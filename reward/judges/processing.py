@@ -9,8 +9,7 @@ from PIL import Image
 from torch import Tensor
 from transformers.video_utils import VideoMetadata
 
-from reward.errors import JudgeError
-from reward.judges.loading import first_line
+from reward.errors import JudgeError, first_line
 from reward.media import Clip, Media
 
 
