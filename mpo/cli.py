@@ -14,7 +14,7 @@ from mpo.runtime.progress import set_quiet
 
 app = typer.Typer(
     name="mpo",
-    help="Align text-to-image diffusion models with multi-dimensional human preference.",
+    help="Align text-to-image and text-to-video diffusion models with multi-dimensional human preference.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -184,7 +184,7 @@ def dataset(
 
 for _stage, _words in {
     "generate": "Sample the candidates.",
-    "import-pairs": "Read the pictures and pairs of the recipe's preferences.",
+    "import-pairs": "Read the pictures or clips and pairs of the recipe's preferences.",
     "score": "Let the judge answer the checklist for every candidate.",
     "select": "Choose the pairs to train on.",
     "encode": "Encode latents and prompts of the pairs, once.",

@@ -6,9 +6,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from mpo import MpoError
+from mpo.sizes import Size, parse_size, size_fields
 from reward.errors import did_you_mean
 from reward.settings import parse_setting, read_yaml, write_yaml
 
@@ -16,6 +26,7 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+SizeFields = Annotated[Size, PlainValidator(parse_size), PlainSerializer(size_fields)]  # a list in YAML
 
 
 class RecipeError(MpoError):
@@ -43,14 +54,18 @@ def _tuples(value: Any) -> Any:
 class Model(Section):
     """The diffusion model that is tuned."""
 
-    path: str  # "embedded", a folder, a hub id, or one .safetensors file
+    path: str  # "embedded", "embedded-video", a folder, a hub id, or one .safetensors file
     config: str | None = (
         None  # one file only: a diffusers pipeline's folder or hub id, for the configuration and for parts
     )
     # that the file lacks; None = the hub id that diffusers recognizes in the file
     revision: str | None = None  # of the hub id; None = the hub's default branch
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    sizes: tuple[tuple[Count, Count], ...] | None = None  # [width, height] in pixels; None = the pipeline's own size
+    sizes: tuple[SizeFields, ...] | None = (
+        None  # [width, height] in pixels, of clips [width, height, frames, frames a second]
+    )
+    # None = the pipeline's own size
+    vae_tiling: bool = False  # large pictures and clips go through the autoencoder in tiles: less memory, almost equal
 
     _sequences = field_validator("sizes", mode="before")(_tuples)
 

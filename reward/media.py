@@ -42,6 +42,28 @@ class Clip:
         return (len(self.times_s) - 1) / span_s if span_s > 0 else 1.0
 
 
+@dataclass(frozen=True)
+class ClipInfo:
+    """What a clip's file says without decoding its frames."""
+
+    width: int  # pixels
+    height: int  # pixels
+    times_s: np.ndarray  # (F,) float64, when each frame is shown, in order
+
+    @property
+    def fps(self) -> float:
+        """Frames a second; 1 if they span no time."""
+        span_s = float(self.times_s[-1] - self.times_s[0])
+        return (len(self.times_s) - 1) / span_s if span_s > 0 else 1.0
+
+    @property
+    def is_variable(self) -> bool:
+        """Whether some frame is shown more than half as long again as the usual one, or less than half as long."""
+        steps = np.diff(self.times_s)
+        usual = float(np.median(steps)) if len(steps) else 0.0
+        return len(steps) > 0 and bool((steps > 1.5 * usual).any() or (steps < 0.5 * usual).any())
+
+
 Media = Image.Image | Clip
 
 
@@ -221,8 +243,17 @@ def digest(source: MediaLike, *, layout: Layout = "CHW", fps: float = 8.0) -> st
     return sha.hexdigest()
 
 
-def _decode(source: str | Path | bytes, name: str, sampling: Sampling) -> Clip:
-    """Two passes: when each frame is shown, from the packets' headers; then the frames that are taken."""
+def probe_clip(source: MediaLike) -> ClipInfo:
+    """Size and times of a file, its bytes, or the datasets library's mapping. Raises MediaError, naming the clip."""
+    name, source = _name(source, "clip"), _file_of(source, "clip")
+    with _opened(source, name) as (_, stream, shown):
+        context, base = stream.codec_context, stream.time_base
+        return ClipInfo(context.width, context.height, np.array([float(pts * base) for pts in shown]))
+
+
+@contextmanager
+def _opened(source: str | Path | bytes, name: str) -> Iterator[tuple[Any, Any, list[int]]]:
+    """Container, stream, and when each frame is shown, in the stream's time base, from the packets' headers."""
     import av
 
     if not isinstance(source, bytes) and not Path(source).is_file():
@@ -232,12 +263,18 @@ def _decode(source: str | Path | bytes, name: str, sampling: Sampling) -> Clip:
             raise MediaError(f"{name} has no video stream; replace it")
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        base = stream.time_base
-        if base is None:
+        if stream.time_base is None:
             raise MediaError(f"{name} does not say when its frames are shown; replace it")
         shown = sorted(p.pts for p in container.demux(stream) if p.pts is not None and p.size)
         if not shown:
             raise MediaError(f"{name} has no frame; replace it")
+        yield container, stream, shown
+
+
+def _decode(source: str | Path | bytes, name: str, sampling: Sampling) -> Clip:
+    """The frames that are taken, found by when they are shown."""
+    with _opened(source, name) as (container, stream, shown):
+        base = stream.time_base
         wanted = [shown[i] for i in sample_times(np.array([float(pts * base) for pts in shown]), sampling)]
         container.seek(0)
         frames = {}

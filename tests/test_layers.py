@@ -26,6 +26,7 @@ FLOORS = (
     ("models",),
     ("scoring",),
     ("recipe",),
+    ("sizes",),
     ("run_folder",),
     ("runtime",),
     ("embedded",),

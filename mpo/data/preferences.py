@@ -1,9 +1,9 @@
-"""Reads pictures that have been compared already, in three layouts.
+"""Reads pictures or clips that have been compared already, in three layouts.
 
 `pickapic`: rows of Pick-a-Pic v2 (caption, jpg_0, jpg_1 as bytes; label_0 and label_1, 1 for the better, 0.5 each for a
 tie; ties are left out, as in arXiv 2311.12908). `pairs`: rows of prompt, chosen, rejected, as TRL names them; chosen and
-rejected are pictures, bytes, or files beside the table. `folder`: chosen/NAME.png, rejected/NAME.png and NAME.txt with
-the prompt in either place.
+rejected are pictures or clips, as bytes or as files beside the table. `folder`: chosen/NAME.png, rejected/NAME.png and
+NAME.txt with the prompt in either place; clips as .mp4 and others.
 """
 
 from collections.abc import Iterator
@@ -12,28 +12,29 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
-
 from mpo import MpoError
 from mpo.data.readers import read_rows
 from mpo.recipe import Preferences
+from reward.checklist import Kind
+from reward.media import CLIP_SUFFIXES, PICTURE_SUFFIXES
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+SUFFIXES: dict[Kind, tuple[str, ...]] = {"image": PICTURE_SUFFIXES, "video": CLIP_SUFFIXES}
 
 
 @dataclass(frozen=True)
 class Preference:
-    """One comparison; pictures still as they were stored."""
+    """One comparison; pictures and clips still as they were stored."""
 
     prompt: str
     chosen: Any  # bytes, a file's path, or a mapping with "bytes" and "path"
     rejected: Any
 
 
-def read_preferences(settings: Preferences) -> Iterator[Preference]:
+def read_preferences(settings: Preferences, kind: Kind) -> Iterator[Preference]:
     """The comparisons of a source, in its order, ties left out. Raises MpoError naming what cannot be read."""
-    reader = {"pickapic": _pickapic, "pairs": _pairs, "folder": _folder}[settings.layout]
-    return islice(reader(settings), settings.limit)
+    if settings.layout == "folder":
+        return islice(_folder(settings, SUFFIXES[kind]), settings.limit)
+    return islice({"pickapic": _pickapic, "pairs": _pairs}[settings.layout](settings), settings.limit)
 
 
 def _pickapic(settings: Preferences) -> Iterator[Preference]:
@@ -56,29 +57,19 @@ def _pairs(settings: Preferences) -> Iterator[Preference]:
         yield Preference(row["prompt"].strip(), chosen, rejected)
 
 
-def _folder(settings: Preferences) -> Iterator[Preference]:
+def _folder(settings: Preferences, suffixes: tuple[str, ...]) -> Iterator[Preference]:
     folder = Path(settings.path)
-    chosen = sorted(p for p in (folder / "chosen").glob("*") if p.suffix.lower() in PICTURES)
+    chosen = sorted(p for p in (folder / "chosen").glob("*") if p.suffix.lower() in suffixes)
     if not chosen:
+        usual = ".png" if ".png" in suffixes else ".mp4"
         raise MpoError(
-            f"preferences.path={settings.path!r} holds no chosen/*.png; lay it out as chosen/NAME.png, rejected/NAME.png, NAME.txt"
+            f"preferences.path={settings.path!r} holds no chosen/*{usual}; lay it out as chosen/NAME{usual}, rejected/NAME{usual}, NAME.txt"
         )
     for file in chosen:
-        rejected = [p for p in (folder / "rejected").glob(f"{file.stem}.*") if p.suffix.lower() in PICTURES]
+        rejected = [p for p in (folder / "rejected").glob(f"{file.stem}.*") if p.suffix.lower() in suffixes]
         texts = [p for p in (folder / f"{file.stem}.txt", file.with_suffix(".txt")) if p.is_file()]
         if not rejected or not texts:
             raise MpoError(
-                f"preferences.path={settings.path!r}: {file.name} has no {'rejected picture' if not rejected else 'text'} of the same name; add it, or remove the picture"
+                f"preferences.path={settings.path!r}: {file.name} has no {'rejected one' if not rejected else 'text'} of the same name; add it, or remove the file"
             )
         yield Preference(texts[0].read_text("utf-8").strip(), file, rejected[0])
-
-
-def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Scale to cover (width, height), then crop around the centre."""
-    return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
-
-
-def nearest_size(image: Image.Image, sizes: tuple[tuple[int, int], ...]) -> tuple[int, int]:
-    """The size with the nearest aspect ratio, by the ratio of the ratios."""
-    aspect = image.width / image.height
-    return min(sizes, key=lambda size: max(aspect / (size[0] / size[1]), (size[0] / size[1]) / aspect))

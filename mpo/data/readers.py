@@ -21,7 +21,7 @@ def read_rows(
 ) -> Iterator[dict[str, Any]]:
     """Rows with these columns, in order. The hub's data sets are streamed, so that the first rows of a huge one come soon.
 
-    Pictures stay as they are stored: {"bytes", "path"}. Raises MpoError naming field, path and remedy; OfflineError if a
+    Pictures and clips stay as they are stored: {"bytes", "path"}. Raises MpoError naming field, path and remedy; OfflineError if a
     data set of the hub is not in the cache and the hub cannot be reached.
     """
     file = Path(path)
@@ -75,6 +75,6 @@ def _read_set(
         return data.column_names, iter(())
     data = data.select_columns(list(columns))
     for name, feature in (data.features or {}).items():
-        if isinstance(feature, datasets.Image):
-            data = data.cast_column(name, datasets.Image(decode=False))
+        if isinstance(feature, (datasets.Image, datasets.Video)):
+            data = data.cast_column(name, type(feature)(decode=False))
     return data.column_names, iter(data)

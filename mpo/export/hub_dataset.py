@@ -1,7 +1,7 @@
 """A run's candidates, scores and pairs as a Hugging Face data set with a card, for others to train on or to look at.
 
-Two configurations: `candidates` (a row each: prompt, picture, scores) and `pairs` (prompt, chosen, rejected, margins,
-the names that TRL uses). Parquet files with the pictures inside; `datasets.load_dataset(FOLDER, "pairs")` reads them.
+Two configurations: `candidates` (a row each: prompt, picture or clip, scores) and `pairs` (prompt, chosen, rejected, margins,
+the names that TRL uses). Parquet files with the pictures or clips inside; `datasets.load_dataset(FOLDER, "pairs")` reads them.
 """
 
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mpo import MpoError
+from mpo.models.checks import size_rule
 from mpo.recipe import Recipe, candidate_stage, dump_recipe, read_recipe
 from mpo.run_folder.files import replacing
 from mpo.run_folder.paths import RunFolder
@@ -16,6 +17,7 @@ from mpo.run_folder.tables import read_selection, read_table
 from mpo.runtime.progress import track
 from mpo.scoring import scored_checklist
 from reward import Checklist
+from reward.checklist import Kind
 
 SHARD = 1000  # rows in a file
 
@@ -41,15 +43,16 @@ def publish(folder: str | Path, output: str | Path) -> None:
     }
     prompts = {row["prompt_id"]: row["prompt"] for row in read_table(run.prompts, made_by="run").to_pylist()}
     names = checklist.dimensions if checklist else ()
+    kind = size_rule(recipe.model).kind
 
-    def picture(candidate_id: int) -> dict[str, Any]:
+    def media(candidate_id: int) -> dict[str, Any]:
         file = run.candidates / candidates[candidate_id]["file"]
         return {"bytes": file.read_bytes(), "path": file.name}
 
     def candidate_rows() -> Iterator[dict[str, Any]]:
         for k, row in enumerate(candidates.values()):
             values: dict[str, Any] = {"candidate_id": row["candidate_id"], "prompt": prompts[row["prompt_id"]]}
-            values |= {"image": picture(row["candidate_id"]), "seed": row["seed"]}
+            values |= {kind: media(row["candidate_id"]), "seed": row["seed"]}
             if scores:
                 values |= {"total": scores[k]["total"], **dict(zip(names, scores[k]["dimensions"], strict=True))}
                 values["answers"] = scores[k]["answers"]
@@ -58,17 +61,18 @@ def publish(folder: str | Path, output: str | Path) -> None:
     def pair_rows() -> Iterator[dict[str, Any]]:
         for row in pairs:
             values = {"prompt": prompts[row["prompt_id"]]}
-            values |= {side: picture(row[f"{side}_id"]) for side in ("chosen", "rejected")}
+            values |= {side: media(row[f"{side}_id"]) for side in ("chosen", "rejected")}
             values |= {"chosen_id": row["chosen_id"], "rejected_id": row["rejected_id"]}
             if scores:
                 values |= {"margin": row["margin"]}
                 values |= {f"margin_{name}": m for name, m in zip(names, row["dimension_margins"], strict=True)}
             yield values
 
-    number, text, image = datasets.Value("float64"), datasets.Value("string"), datasets.Image()
+    number, text = datasets.Value("float64"), datasets.Value("string")
+    medium = datasets.Image() if kind == "image" else datasets.Video()
     whole = datasets.Value("int64")
-    candidate_features = {"candidate_id": whole, "prompt": text, "image": image, "seed": whole}
-    pair_features = {"prompt": text, "chosen": image, "rejected": image, "chosen_id": whole, "rejected_id": whole}
+    candidate_features = {"candidate_id": whole, "prompt": text, kind: medium, "seed": whole}
+    pair_features = {"prompt": text, "chosen": medium, "rejected": medium, "chosen_id": whole, "rejected_id": whole}
     if scores:
         candidate_features |= {"total": number, **dict.fromkeys(names, number), "answers": datasets.List(number)}
         pair_features |= {"margin": number, **{f"margin_{name}": number for name in names}}
@@ -78,7 +82,7 @@ def publish(folder: str | Path, output: str | Path) -> None:
             ("pairs", pair_rows(), pair_features, len(pairs)),
         ):
             _write(temporary / name, rows, datasets.Features(features), count, advance)
-        (temporary / "README.md").write_text(_card(run, recipe, checklist, len(candidates), len(pairs)), "utf-8")
+        (temporary / "README.md").write_text(_card(run, recipe, kind, checklist, len(candidates), len(pairs)), "utf-8")
 
 
 def _write(folder: Path, rows: Iterator[dict[str, Any]], features: Any, count: int, advance: Any) -> None:
@@ -94,13 +98,16 @@ def _write(folder: Path, rows: Iterator[dict[str, Any]], features: Any, count: i
         advance(len(block))
 
 
-def _card(run: RunFolder, recipe: Recipe, checklist: Checklist | None, num_candidates: int, num_pairs: int) -> str:
+def _card(
+    run: RunFolder, recipe: Recipe, kind: Kind, checklist: Checklist | None, num_candidates: int, num_pairs: int
+) -> str:
     """Markdown with the hub's YAML front matter."""
     selection = read_selection(run)
-    pictures = (
-        f"Pictures and prompts are those of `{recipe.preferences.path}`."
+    made = {"image": "pictures", "video": "clips"}[kind]
+    origin = (
+        f"{made.capitalize()} and prompts are those of `{recipe.preferences.path}`."
         if recipe.preferences
-        else f"Pictures are samples of `{recipe.model.path}`."
+        else f"{made.capitalize()} are samples of `{recipe.model.path}`."
     )
     scored = "Nothing was scored: pairs are as their source has them."
     if checklist is not None:
@@ -111,8 +118,8 @@ the questions below. Pairs are those of strategy `{selection["strategy"]}` at ma
     questions = "\n".join(f"{k + 1}. `{q.id}`: {q.text}" for k, q in enumerate(checklist)) if checklist else "None."
     return f"""---
 pretty_name: {recipe.name}
-tags: [preference, text-to-image, multi-dimensional-preference-optimisation]
-task_categories: [text-to-image]
+tags: [preference, text-to-{kind}, multi-dimensional-preference-optimisation]
+task_categories: [text-to-{kind}]
 configs:
 - config_name: pairs
   data_files: pairs/*.parquet
@@ -122,7 +129,7 @@ configs:
 ---
 # {recipe.name}
 
-{num_candidates} pictures and {num_pairs} pairs of them. {pictures}
+{num_candidates} {made} and {num_pairs} pairs of them. {origin}
 
 {scored}
 
@@ -133,8 +140,8 @@ pairs = load_dataset("FOLDER", "pairs", split="train")  # prompt, chosen, reject
 ```
 
 ## Limits
-A judge is not a person, and its mistakes are in the scores. Pictures may show what the model has learnt wrongly. The
-licences of the model, of the prompts and of any pictures taken from elsewhere apply.
+A judge is not a person, and its mistakes are in the scores. {made.capitalize()} may show what the model has learnt wrongly. The
+licences of the model, of the prompts and of any {made} taken from elsewhere apply.
 
 ## Questions
 {questions}

@@ -1,6 +1,8 @@
 """The model card beside the LoRA: what it is, how it was made, how it did, what it is not."""
 
 from mpo.comparison.win_rates import read_evaluation
+from mpo.models import SHIPPED
+from mpo.models.checks import size_rule
 from mpo.models.loading import load_index
 from mpo.recipe import Recipe, dump_recipe
 from mpo.run_folder.paths import RunFolder
@@ -20,9 +22,9 @@ def model_card(run: RunFolder, recipe: Recipe, *, peft: bool = False) -> str:
     )
     base = recipe.model.path
     return f"""---
-{f"base_model: {base}" if base != "embedded" and is_hub_id(base) else "base_model_relation: adapter"}
+{f"base_model: {base}" if base not in SHIPPED and is_hub_id(base) else "base_model_relation: adapter"}
 library_name: diffusers
-tags: [lora, text-to-image, {recipe.train.objective}, multi-dimensional-preference-optimisation]
+tags: [lora, text-to-{size_rule(recipe.model).kind}, {recipe.train.objective}, multi-dimensional-preference-optimisation]
 ---
 # {recipe.name}
 
@@ -59,9 +61,10 @@ def _how_to_load(recipe: Recipe, *, peft: bool) -> str:
     """The lines of Python that load model and LoRA, in the folder of the card's parent."""
     model = recipe.model
     imports, load = ["from diffusers import DiffusionPipeline"], f"DiffusionPipeline.from_pretrained({model.path!r})"
-    if model.path == "embedded":
-        imports = ["import torch", *imports, "from mpo.models import EMBEDDED"]
-        load = "DiffusionPipeline.from_pretrained(EMBEDDED).to(torch.float32)"
+    if model.path in SHIPPED:
+        name = {"embedded": "EMBEDDED", "embedded-video": "EMBEDDED_VIDEO"}[model.path]
+        imports = ["import torch", *imports, f"from mpo.models import {name}"]
+        load = f"DiffusionPipeline.from_pretrained({name}).to(torch.float32)"
     elif model.is_one_file:
         name = load_index(model)["_class_name"]
         imports = [f"from diffusers import {name}"]

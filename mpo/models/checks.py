@@ -8,10 +8,13 @@ import torch
 
 from mpo import MpoError
 from mpo.models.acceleration import check_attention
-from mpo.models.loading import family_of_index, load_index, readable_config
+from mpo.models.families import size_rule_of
+from mpo.models.loading import family_of_index, load_configs, load_index
 from mpo.models.lora import inject_lora
 from mpo.models.noise import check_scheduler
-from mpo.recipe import Recipe
+from mpo.recipe import Model, Recipe
+from mpo.sizes import SizeRule
+from reward import load_checklist
 
 
 def check_model(recipe: Recipe) -> None:
@@ -23,28 +26,37 @@ def check_model(recipe: Recipe) -> None:
     model = recipe.model
     index = load_index(model)
     family = family_of_index(index)
-    multiple = size_multiple(index)
-    for width, height in model.sizes or ():
-        if width % multiple or height % multiple:
-            raise MpoError(
-                f"model.sizes holds {[width, height]}: {index['_class_name']} takes multiples of {multiple}; use {[max(1, round(side / multiple)) * multiple for side in (width, height)]}"
-            )
+    configs = load_configs(model)
+    rule = size_rule_of(family, configs)
+    for size in model.sizes or ():
+        rule.check(size, field="model.sizes", maker=index["_class_name"])
+    _check_medium(recipe, rule, index["_class_name"])
+    if model.vae_tiling and not hasattr(getattr(diffusers, index["vae"][1]), "enable_tiling"):
+        raise MpoError(f"model.vae_tiling: the autoencoder {index['vae'][1]} of this model has no tiles; remove it")
     name = "transformer" if "transformer" in index else "unet"
     scheduler_class, denoiser_class = (getattr(diffusers, index[part][1]) for part in ("scheduler", name))
-    with readable_config(model) as source:
-        scheduler = scheduler_class.from_pretrained(source, subfolder="scheduler", revision=model.revision)
-        config = denoiser_class.load_config(source, subfolder=name, revision=model.revision)
-    check_scheduler(scheduler, recipe.train, counts_tokens=hasattr(family, "num_tokens"))
-    distilled_guidance(recipe, config)
+    check_scheduler(
+        scheduler_class.from_config(configs["scheduler"]), recipe.train, counts_tokens=hasattr(family, "num_tokens")
+    )
+    distilled_guidance(recipe, configs["denoiser"])
     with torch.device("meta"):  # its layers, without memory for their weights
-        denoiser = denoiser_class.from_config(config)
+        denoiser = denoiser_class.from_config(configs["denoiser"])
         check_attention(denoiser, recipe.train)
         inject_lora(denoiser, family, recipe.train)
 
 
-def size_multiple(index: Mapping[str, Any]) -> int:
-    """Width and height of the model's pictures are multiples of this many pixels. Raises MpoError if the family is unknown."""
-    return getattr(family_of_index(index), "SIZE_MULTIPLE", 8)
+def size_rule(model: Model) -> SizeRule:
+    """Which sizes a model makes. Raises as `load_index` does."""
+    return size_rule_of(family_of_index(load_index(model)), load_configs(model))
+
+
+def _check_medium(recipe: Recipe, rule: SizeRule, maker: str) -> None:
+    """Raises MpoError if the recipe's checklist is about pictures and its model makes clips, or the other way round."""
+    about = load_checklist(recipe.judge.checklist).kind
+    if about != rule.kind:
+        raise MpoError(
+            f"judge.checklist={recipe.judge.checklist!r} is about {about}s, but {maker} makes {rule.kind}s; use a checklist about {rule.kind}s, such as {rule.kind!r}"
+        )
 
 
 def distilled_guidance(recipe: Recipe, denoiser_config: Mapping[str, Any]) -> float | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
 
-from mpo.models import EMBEDDED
+from mpo.models import SHIPPED
 from mpo.recipe import Model
 
 BLOCK, NUM_BLOCKS = 2**16, 16  # bytes, and how many blocks of a large file are read
@@ -16,7 +16,7 @@ def model_identity(model: Model) -> str:
 
     "unknown" if the hub's copy is not in the cache yet.
     """
-    path = EMBEDDED if model.path == "embedded" else Path(model.path)
+    path = SHIPPED.get(model.path) or Path(model.path)
     if not path.exists():
         cached = try_to_load_from_cache(model.path, "model_index.json", revision=model.revision)
         return Path(cached).parent.name if isinstance(cached, str) else "unknown"

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.utils import logging as transformers_logging
 
 from mpo import MpoError
-from mpo.models import EMBEDDED
+from mpo.models import SHIPPED
 from mpo.models.families import family_of_class
 from mpo.recipe import Model
 from mpo.runtime.hub import OfflineError, is_hub_id, is_offline
@@ -36,7 +36,7 @@ class ModelNotFoundError(MpoError):
 
 def resolve(model: Model) -> str:
     """The folder, file or hub id behind a recipe's `model.path`."""
-    return str(EMBEDDED) if model.path == "embedded" else model.path
+    return str(SHIPPED.get(model.path, model.path))
 
 
 def config_source(model: Model) -> str:
@@ -77,6 +77,17 @@ def load_index(model: Model) -> dict[str, Any]:
     return dict(index)
 
 
+def load_configs(model: Model) -> dict[str, dict[str, Any]]:
+    """The configurations of the pipeline's "denoiser", "vae" and "scheduler". Raises as `load_index` does."""
+    index = load_index(model)
+    names = {"denoiser": "transformer" if "transformer" in index else "unet", "vae": "vae", "scheduler": "scheduler"}
+    with readable_config(model) as source:
+        return {
+            part: dict(getattr(diffusers, index[name][1]).load_config(source, subfolder=name, revision=model.revision))
+            for part, name in names.items()
+        }
+
+
 @contextmanager
 def readable_config(model: Model) -> Iterator[str]:
     """Yields `config_source`; turns errors from reading the small files into one line. Raises as `load_index` does."""
@@ -114,7 +125,7 @@ def load_pipeline(model: Model, *, without: Sequence[str] = (), device: str | No
     family_of_index(index)  # or an error that lists those known
     names = [name for name in index if not name.startswith("_")]
     groups = {
-        "denoiser": [name for name in names if name in ("unet", "transformer")],
+        "denoiser": [name for name in names if name in ("unet", "transformer", "motion_adapter")],
         "text_encoders": [name for name in names if name.startswith(("text_encoder", "tokenizer"))],
     }
     absent: dict[str, Any] = {name: None for group in without for name in groups[group]}
@@ -136,6 +147,10 @@ def load_pipeline(model: Model, *, without: Sequence[str] = (), device: str | No
         if model.is_one_file:
             remedy = "give model.config a pipeline of the same architecture, as a folder with the weights that the file lacks"
         raise MpoError(f"model.path={model.path!r} cannot be loaded ({reason}); {remedy}") from error
+    if "denoiser" in without:  # some families need its configuration, such as how many frames are in a patch
+        pipeline.denoiser_config = load_configs(model)["denoiser"]
+    if model.vae_tiling:
+        pipeline.vae.enable_tiling()
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device or this_device())
 
@@ -166,11 +181,11 @@ def _parts_beside_the_file(model: Model, parts: Mapping[str, Any]) -> dict[str, 
 
 @contextmanager
 def _without_chatter(model: Model) -> Iterator[None]:
-    """Silences the libraries' progress bars, and for the embedded model the warning that its autoencoder is small."""
+    """Silences the libraries' progress bars, and for embedded models the warning that their autoencoder is small."""
     verbosity = diffusers_logging.get_verbosity()
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
-    if model.path == "embedded":
+    if model.path in SHIPPED:
         diffusers_logging.set_verbosity_error()
     try:
         yield

@@ -5,7 +5,7 @@ Diffusion models have whole timesteps t and x_t = sqrt(a_t) x + sqrt(1 - a_t) no
 (arXiv 2403.03206, section 2).
 """
 
-# B latents, c channels of latents, hw: their other axes, height and width for pictures
+# B items; chw: the axes of one item's latents
 
 import math
 from typing import Any
@@ -119,8 +119,8 @@ def draw_timestep(
 
 
 def diffusion_noise(
-    pipeline: Any, latents: Float[Tensor, "B c *hw"], noise: Float[Tensor, "B c *hw"], timesteps: Int[Tensor, " B"]
-) -> tuple[Float[Tensor, "B c *hw"], Float[Tensor, "B c *hw"]]:
+    pipeline: Any, latents: Float[Tensor, " B *chw"], noise: Float[Tensor, " B *chw"], timesteps: Int[Tensor, " B"]
+) -> tuple[Float[Tensor, " B *chw"], Float[Tensor, " B *chw"]]:
     """Noisy latents and the target: the noise, or v = sqrt(a) noise - sqrt(1 - a) latents (arXiv 2202.00512, section 4).
 
     The scheduler's own `add_noise` is not used: many return another scale, and look up the steps of their last
@@ -145,8 +145,8 @@ def _alphas(scheduler: Any, timesteps: Int[Tensor, " B"], dtype: torch.dtype) ->
 
 
 def flow_noise(
-    pipeline: Any, latents: Float[Tensor, "B c *hw"], noise: Float[Tensor, "B c *hw"], timesteps: Real[Tensor, " B"]
-) -> tuple[Float[Tensor, "B c *hw"], Float[Tensor, "B c *hw"]]:
+    pipeline: Any, latents: Float[Tensor, " B *chw"], noise: Float[Tensor, " B *chw"], timesteps: Real[Tensor, " B"]
+) -> tuple[Float[Tensor, " B *chw"], Float[Tensor, " B *chw"]]:
     """Timesteps in [0, T] -> (1 - s) latents + s noise, and the velocity noise - latents."""
     s = _flow_share(pipeline.scheduler, timesteps).view(-1, *[1] * (latents.dim() - 1)).to(latents)
     return (1 - s) * latents + s * noise, noise - latents

@@ -1,4 +1,4 @@
-"""Pictures from a pipeline, in batches that come out the same however the work is split."""
+"""Pictures and clips from a pipeline, in batches that come out the same however the work is split."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,16 +6,20 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
 
+from mpo.models.checks import size_rule
 from mpo.models.families import sampling_arguments
 from mpo.models.identity import model_identity
 from mpo.recipe import Recipe
 from mpo.run_folder.files import sha256
-from mpo.run_folder.media import is_made_from, write_png
+from mpo.run_folder.media import SUFFIX, is_made_from, write_media
 from mpo.runtime.processes import all_reduce_max, barrier, shard_of_rank
 from mpo.runtime.progress import track
 from mpo.runtime.seeds import Purpose, derive_seed
+from mpo.sizes import Size, size_fields
 
 
 @runtime_checkable
@@ -32,12 +36,13 @@ class SamplingSettings(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture to make: the prompt, the seed of its first noise, where it goes, and its size."""
+    """One picture or clip to make: the prompt, the seed of its first noise, where it goes, and its size."""
 
     prompt: str
     seed: int
     file: Path
-    size: tuple[int, int] | None  # (width, height) in pixels; None = the pipeline's own
+    size: Size | None  # None = the pipeline's own
+    fps: float | None  # frames a second; None for pictures
     origin: Mapping[str, Any]  # what it is made from, as its file says
 
 
@@ -52,7 +57,8 @@ def samples_for(
     num_seeds: int,
     lora: Path | None = None,
 ) -> list[Sample]:
-    """`num_seeds` pictures for each row of a table of prompts, one after the other. lora: a file; None = the untuned model."""
+    """`num_seeds` pictures or clips for each row of a table of prompts, one after the other. lora: a file; None = the untuned model."""
+    rule = size_rule(recipe.model)
     made_with = {
         "model": recipe.model.path,
         "identity": model_identity(recipe.model),
@@ -67,13 +73,14 @@ def samples_for(
         for k in range(num_seeds):
             size = size_of(recipe, row["prompt_id"])
             own = derive_seed(purpose, seed, row["prompt_id"], k)
-            origin = {"prompt": row["prompt"], "seed": own, "size": size and list(size), **made_with}
-            samples.append(Sample(row["prompt"], own, folder / f"{row['prompt_id']:06d}-{k:02d}.png", size, origin))
+            origin = {"prompt": row["prompt"], "seed": own, "size": size and size_fields(size), **made_with}
+            file = folder / f"{row['prompt_id']:06d}-{k:02d}{SUFFIX[rule.kind]}"
+            samples.append(Sample(row["prompt"], own, file, size, size.fps if size else rule.fps, origin))
     return samples
 
 
-def size_of(recipe: Recipe, prompt_id: int) -> tuple[int, int] | None:
-    """The size of a prompt's pictures: the recipe's sizes in turn."""
+def size_of(recipe: Recipe, prompt_id: int) -> Size | None:
+    """The size of a prompt's pictures or clips: the recipe's sizes in turn."""
     sizes = recipe.model.sizes
     return sizes[prompt_id % len(sizes)] if sizes else None
 
@@ -86,15 +93,15 @@ def make_samples(
     description: str,
     lockstep: bool = False,
 ) -> None:
-    """Make this process's share of the missing pictures; returns when all processes are done.
+    """Make this process's share of the missing files; returns when all processes are done.
 
-    A picture that is there but says that it was made from something else is made again. Batches are cut at fixed places,
+    A file that is there but says that it was made from something else is made again. Batches are cut at fixed places,
     since rounding depends on what is in a batch: if any picture of a batch is missing, the batch is sampled whole and
     only the missing ones are written. `load` gives the pipeline when it is needed.
     lockstep: all processes sample equally many batches, as they must if each forward gathers weights from all.
     """
     batches = []
-    for _, alike in groupby(sorted(samples, key=lambda sample: sample.size or ()), key=lambda sample: sample.size):
+    for _, alike in groupby(sorted(samples, key=lambda s: s.size or Size(0, 0)), key=lambda s: s.size):
         same = list(alike)
         batches += [same[i : i + settings.batch_size] for i in range(0, len(same), settings.batch_size)]
     missing = [batch for batch in shard_of_rank(batches) if not all(map(is_made, batch))]
@@ -113,16 +120,23 @@ def _sample(pipeline: Any, batches: list[list[Sample]], settings: SamplingSettin
     with track(description, total=sum(len(batch) for batch in batches)) as advance:
         for batch in batches:
             arguments = sampling_arguments(
-                pipeline, guidance_scale=settings.guidance_scale, num_prompts=len(batch), size=batch[0].size
-            )
+                pipeline, guidance_scale=settings.guidance_scale, num_prompts=len(batch), size=batch[0].size,
+                fps=batch[0].fps,
+            )  # fmt: skip
             generators = [torch.Generator().manual_seed(sample.seed) for sample in batch]
-            images = pipeline(
+            output = pipeline(
                 [sample.prompt for sample in batch],
                 num_inference_steps=settings.num_inference_steps,
                 generator=generators,
                 **arguments,
-            ).images
-            for sample, image in zip(batch, images, strict=True):
+            )
+            for sample, pixels in zip(batch, pixels_of(output), strict=True):
                 if not is_made(sample):
-                    write_png(sample.file, image, sample.origin)
+                    write_media(sample.file, pixels, fps=sample.fps, origin=sample.origin)
             advance(len(batch))
+
+
+def pixels_of(output: Any) -> list[UInt8[np.ndarray, "*F H W 3"]]:
+    """What a pipeline's call returns -> B pictures (H, W, 3) or clips (F, H, W, 3). It gives Pillow's images, or lists of them."""
+    made = output.images if hasattr(output, "images") else output.frames
+    return [np.stack([np.asarray(f) for f in one]) if isinstance(one, list) else np.asarray(one) for one in made]

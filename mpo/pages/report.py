@@ -1,6 +1,5 @@
 """The page of a run: self-contained HTML that shows what the run did."""
 
-import base64
 import io
 from importlib import resources
 from typing import Any
@@ -13,8 +12,11 @@ from matplotlib.figure import Figure
 from mpo import __version__
 from mpo.comparison.dominance import tie_threshold
 from mpo.comparison.win_rates import MODELS, outcomes, read_evaluation
+from mpo.models.checks import size_rule
+from mpo.pages.media import media_tag
 from mpo.recipe import Recipe, dump_recipe, read_recipe
 from mpo.run_folder.files import read_json, read_lines
+from mpo.run_folder.media import SUFFIX
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_selection, read_table
 from mpo.training.objectives import METHODS
@@ -35,6 +37,7 @@ matplotlib.rcParams.update(
 def render(run: RunFolder) -> str:
     """A finished run -> the page's HTML."""
     recipe = read_recipe(run.recipe)
+    kind = size_rule(recipe.model).kind
     rows, scores, summary = read_evaluation(run)
     selection = read_selection(run)
     metrics = read_lines(run.training_log)
@@ -51,7 +54,8 @@ def render(run: RunFolder) -> str:
         win_rates=_win_rates(summary),
         training=_training_curves(metrics, recipe),
         validation=_validation_curve(read_validations(run)) if recipe.validation else "",
-        num_validated=len(list((run.validation / "step-000000").glob("*.png"))),
+        num_validated=len(list((run.validation / "step-000000").glob(f"*{SUFFIX[kind]}"))),
+        made={"image": "picture", "video": "clip"}[kind],
         trained=read_json(run.trained),
         method=METHODS[recipe.train.objective],
         scores_picture=_score_shift(scores),
@@ -135,7 +139,7 @@ def _score_shift(scores: Scores) -> str:
     bins = np.histogram_bin_edges(scores.total, bins=32).tolist()
     axes.hist(base, bins=bins, color=BASE, alpha=0.75, label="base")
     axes.hist(tuned, bins=bins, color=TUNED, alpha=0.6, label="tuned")
-    axes.set(xlabel="total score", ylabel="pictures")
+    axes.set(xlabel="total score", ylabel="samples")
     axes.legend(frameon=False)
     return _svg(figure)
 
@@ -143,7 +147,7 @@ def _score_shift(scores: Scores) -> str:
 def _examples(
     run: RunFolder, rows: list[dict[str, Any]], scores: Scores, prompts: dict[int, str]
 ) -> list[dict[str, Any]]:
-    """The first pair of pictures of evenly spaced prompts (none picked by hand), with what the judge said about both."""
+    """The first pair of samples of evenly spaced prompts (none picked by hand), with what the judge said about both."""
     half = len(rows) // 2
     first = [i for i in range(half) if i == 0 or rows[i]["prompt_id"] != rows[i - 1]["prompt_id"]]
     shown = [
@@ -153,8 +157,8 @@ def _examples(
     for i in shown:
         pair = {}
         for model, row in zip(MODELS, (i, half + i), strict=True):
-            data = base64.b64encode((run.samples / rows[row]["file"]).read_bytes()).decode()
-            pair[model] = {"data": data, "total": scores.total[row], "dimensions": scores.dimensions[row]}
+            shown = media_tag(run.samples / rows[row]["file"], f"{model}: {prompts[rows[i]['prompt_id']]}")
+            pair[model] = {"tag": shown, "total": scores.total[row], "dimensions": scores.dimensions[row]}
         tuned, base = scores.total[[half + i]], scores.total[[i]]
         (outcome,) = outcomes(tuned, base, tie=tie_threshold(scores.checklist))
         verdict = {1.0: "tuned wins", 0.5: "tie", 0.0: "base wins"}[float(outcome)]

@@ -15,7 +15,7 @@ from mpo import MpoError
 from mpo.run_folder.files import read_json, sha256, write_json
 from mpo.run_folder.paths import RunFolder
 
-LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "numpy")  # whose versions decide bytes
+LIBRARIES = ("torch", "diffusers", "transformers", "peft", "accelerate", "numpy", "av")  # whose versions decide bytes
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,16 @@ from mpo.models.families import Conditioning, find_family
 from mpo.models.loading import load_pipeline
 from mpo.recipe import candidate_stage, read_recipe
 from mpo.run_folder.files import replacing
+from mpo.run_folder.media import read_pixels
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
 from mpo.runtime.processes import shard_of_rank
 from mpo.runtime.progress import track
-from reward.media import read_image
 
 BATCH = 32  # rows through a model at a time, at most
 
 
-BATCH_PIXELS = 2**22  # pictures of 1024x1024: four at a time
+BATCH_PIXELS = 2**22  # over frames; pictures of 1024x1024: four at a time
 
 
 def encode(folder: str | Path) -> None:
@@ -51,8 +51,8 @@ def encode(folder: str | Path) -> None:
     family = find_family(pipeline)
 
     def latents(ids: Sequence[int]) -> Iterator[Conditioning]:
-        for batch in picture_batches([files[i] for i in ids]):
-            pixels = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2).float() / 255
+        for batch in media_batches([files[i] for i in ids]):
+            pixels = torch.from_numpy(np.stack(batch)).movedim(-1, -3).float() / 255
             yield {"latents": family.encode_media(pipeline, pixels)}
 
     def embeddings(ids: Sequence[int]) -> Iterator[Conditioning]:
@@ -65,16 +65,16 @@ def encode(folder: str | Path) -> None:
             _write_shard(shard_file(run, kind, shard), ids, batches, advance)
 
 
-def picture_batches(files: Sequence[Path]) -> Iterator[list[np.ndarray]]:
-    """Pictures (H, W, 3) in order, in batches of one size that fit through an autoencoder."""
+def media_batches(files: Sequence[Path]) -> Iterator[list[np.ndarray]]:
+    """Pictures (H, W, 3) or clips (F, H, W, 3) in order, in batches of one size that fit through an autoencoder."""
     batch: list[np.ndarray] = []
     for file in files:
-        picture = np.asarray(read_image(file))
-        full = (len(batch) + 1) * picture.shape[0] * picture.shape[1] > BATCH_PIXELS or len(batch) == BATCH
-        if batch and (full or picture.shape != batch[0].shape):
+        pixels = read_pixels(file)
+        full = (len(batch) + 1) * pixels.size // 3 > BATCH_PIXELS or len(batch) == BATCH
+        if batch and (full or pixels.shape != batch[0].shape):
             yield batch
             batch = []
-        batch.append(picture)
+        batch.append(pixels)
     yield batch
 
 

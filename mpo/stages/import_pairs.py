@@ -1,36 +1,35 @@
-"""Stage import-pairs: pictures that have been compared already, instead of candidates of our own.
+"""Stage import-pairs: pictures or clips that have been compared already, instead of candidates of our own.
 
-All pictures of a prompt become its candidates, so that a judge may also choose new pairs among them.
+All of a prompt become its candidates, so that a judge may also choose new pairs among them.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from mpo import MpoError
-from mpo.data.preferences import Preference, fit, nearest_size, read_preferences
+from mpo.data.fitting import Fitted, read_fitted
+from mpo.data.preferences import Preference, read_preferences
 from mpo.data.prompts import drop_similar
-from mpo.models.checks import size_multiple
-from mpo.models.loading import load_index
+from mpo.models.checks import size_rule
 from mpo.recipe import Recipe, read_recipe
 from mpo.run_folder.files import append_line, read_lines, sha256, write_lines
-from mpo.run_folder.media import write_png
+from mpo.run_folder.media import SUFFIX, write_media
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import CANDIDATES, PREFERENCES, PROMPTS, read_prompts_table, write_table
 from mpo.runtime.progress import say, track
+from mpo.sizes import Size, SizeRule, parse_size, size_fields
 from reward.errors import MediaError
-from reward.media import read_image
 
 
 def import_pairs(folder: str | Path) -> None:
     """The recipe's preferences -> prompts.parquet, candidates/, candidates.parquet, preferences.parquet.
 
-    The pictures of a prompt are resized to the one of `model.sizes` that suits its first chosen one; without sizes they
-    stay as they are and must be equal in size. Pairs of prompts that are held out, or too similar to others, are left out.
-    imported.jsonl says what has been read so far, so that a killed run continues there.
+    The pictures or clips of a prompt are brought to the one of `model.sizes` that suits its first chosen one; without sizes
+    they stay as they are and must be equal in size. Left out are pairs of prompts that are held out, or too similar to
+    others, and pairs that cannot be read. imported.jsonl says what has been read so far, so that a killed run continues there.
     """
     run = RunFolder(folder)
     recipe = read_recipe(run.recipe)
@@ -38,19 +37,25 @@ def import_pairs(folder: str | Path) -> None:
     if settings is None:
         raise MpoError("the recipe has no section 'preferences': it makes its own candidates; run `mpo generate`")
     heldout, validation = read_prompts_table(run.heldout_prompts), read_prompts_table(run.validation_prompts)
-    multiple = size_multiple(load_index(recipe.model))
+    rule = size_rule(recipe.model)
     apart = {*heldout, *validation}
-    imported = _Imported(run.candidates)
+    imported = _Imported(run.candidates, SUFFIX[rule.kind])
     done = read_lines(run.imported)
     write_lines(run.imported, done)
     for record in done:
         imported.add(record)
     with track("import-pairs", total=settings.limit, done=len(done)) as advance:
-        for number, preference in enumerate(islice(read_preferences(settings), len(done), None), start=len(done)):
+        for number, preference in enumerate(
+            islice(read_preferences(settings, rule.kind), len(done), None), start=len(done)
+        ):
             record: dict[str, Any] = {"prompt": preference.prompt}
             if preference.prompt not in apart:
-                images = _images(preference, number, recipe, imported.sizes.get(preference.prompt), multiple)
-                record |= {"size": images[0].size, "digests": imported.write(preference.prompt, images)}
+                try:
+                    both = _read(preference, number, recipe, imported.sizes.get(preference.prompt), rule)
+                    record |= {"size": size_fields(both[0].size), "digests": imported.write(preference.prompt, both)}
+                    record |= {"changes": [change for one in both for change in one.changes]}
+                except MediaError as error:
+                    record |= {"problem": f"pair {number}: {error}"}
             imported.add(record)
             append_line(run.imported, record)
             advance()
@@ -61,6 +66,7 @@ def _number(run: RunFolder, recipe: Recipe, imported: "_Imported", others: list[
     """Drop prompts that are too similar, renumber the rest and their pictures, write the tables."""
     prompts = list(imported.sizes)
     kept = prompts
+    imported.say_what_was_done()
     if recipe.prompts.max_similarity is not None and kept:
         limit, by = recipe.prompts.max_similarity, recipe.prompts.similarity
         kept = drop_similar(kept, limit, apart_from=others, by=by)
@@ -72,7 +78,7 @@ def _number(run: RunFolder, recipe: Recipe, imported: "_Imported", others: list[
     if not any(imported.pictures[chosen][0] in prompt_ids for chosen, _ in imported.pairs):
         assert recipe.preferences is not None
         raise MpoError(
-            f"preferences.path={recipe.preferences.path!r} leaves no pair: all are ties or the same picture twice, of held-out prompts, or too similar to others"
+            f"preferences.path={recipe.preferences.path!r} leaves no pair: all are ties or the same picture twice, of held-out prompts, too similar to others, or cannot be read{imported.problems and f' ({imported.problems[0]})'}"
         )
     # Pictures of a prompt are adjacent.
     used = [k for k, (prompt, _) in enumerate(imported.pictures) if prompt in prompt_ids]
@@ -96,25 +102,27 @@ def _number(run: RunFolder, recipe: Recipe, imported: "_Imported", others: list[
 
 
 class _Imported:
-    """What has been read so far: all records of imported.jsonl. A picture is kept once for its prompt."""
+    """What has been read so far: all records of imported.jsonl. A picture or clip is kept once for its prompt."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.sizes: dict[str, tuple[int, int]] = {}  # of each prompt's pictures, in order of appearance
+    def __init__(self, folder: Path, suffix: str):
+        self.folder, self.suffix = folder, suffix
+        self.sizes: dict[str, Size] = {}  # of each prompt's pictures, in order of appearance
         self.pictures: list[tuple[str, str]] = []  # prompt, sha256
         self.pairs: list[tuple[int, int]] = []  # chosen and rejected picture
         self.num_heldout = 0
+        self.problems: list[str] = []  # pairs that could not be read
+        self.changes: Counter[str] = Counter()  # what was done to clips in time
         self._known: dict[tuple[str, str], int] = {}
 
     def file(self, picture: int) -> Path:
-        return self.folder / f"{picture:08d}.png"
+        return self.folder / f"{picture:08d}{self.suffix}"
 
-    def write(self, prompt: str, images: Sequence[Image.Image]) -> list[str]:
+    def write(self, prompt: str, both: Sequence[Fitted]) -> list[str]:
         """Write a pair's pictures that the prompt does not have yet, in the places that `add` gives them; returns all digests."""
         digests, fresh = [], []
-        for image in images:
+        for one in both:
             file = self.file(len(self.pictures) + len(fresh))
-            write_png(file, image)
+            write_media(file, one.pixels, fps=one.size.fps)
             digests.append(sha256(file))
             if (prompt, digests[-1]) in self._known or digests[-1] in fresh:
                 file.unlink()
@@ -125,13 +133,25 @@ class _Imported:
     def add(self, record: dict[str, Any]) -> None:
         """Counts only: the files are there."""
         prompt = record["prompt"]
+        if "problem" in record:
+            self.problems.append(record["problem"])
+            return
         if "digests" not in record:
             self.num_heldout += 1
             return
-        self.sizes.setdefault(prompt, tuple(record["size"]))
+        self.sizes.setdefault(prompt, parse_size(record["size"]))
+        self.changes.update(record["changes"])
         chosen, rejected = (self._place(prompt, digest) for digest in record["digests"])
         if chosen != rejected:
             self.pairs.append((chosen, rejected))
+
+    def say_what_was_done(self) -> None:
+        """To the user: what was left out as unreadable, and what was done to clips in time."""
+        if self.problems:
+            say(f"import-pairs: left out {len(self.problems)} pairs that cannot be read, such as {self.problems[0]}")
+        if self.changes:
+            words = ", ".join(f"{count} {change}" for change, count in sorted(self.changes.items()))
+            say(f"import-pairs: clips brought to the recipe's rate and number of frames: {words}")
 
     def _place(self, prompt: str, digest: str) -> int:
         place = self._known.setdefault((prompt, digest), len(self.pictures))
@@ -140,30 +160,27 @@ class _Imported:
         return place
 
 
-def _images(
-    preference: Preference, number: int, recipe: Recipe, size: tuple[int, int] | None, multiple: int
-) -> list[Image.Image]:
-    """Chosen and rejected at the same size. size: that of the prompt's other pictures; None = these are the first.
+def _read(preference: Preference, number: int, recipe: Recipe, size: Size | None, rule: SizeRule) -> list[Fitted]:
+    """Chosen and rejected at the same size. size: that of the prompt's others; None = these are the first.
 
-    multiple: sides must be multiples of this many pixels.
+    Raises MediaError if one cannot be read, and MpoError if the recipe gives no sizes and theirs do not fit.
     """
     assert recipe.preferences is not None
+    sizes = recipe.model.sizes
+    sources = (preference.chosen, preference.rejected)
+    if sizes:
+        first = read_fitted(sources[0], rule.kind, sizes=sizes, size=size)
+        return [first, read_fitted(sources[1], rule.kind, sizes=sizes, size=first.size)]
+    both = [read_fitted(source, rule.kind, sizes=None) for source in sources]
     where = f"preferences.path={recipe.preferences.path!r}: "
-    try:
-        images = [read_image(preference.chosen), read_image(preference.rejected)]
-    except MediaError as error:
-        raise MpoError(f"{where}pair {number}: {error}") from None
-    if recipe.model.sizes:
-        return [fit(image, size or nearest_size(images[0], recipe.model.sizes)) for image in images]
     mixed = recipe.select.strategy != "given"  # new pairs are then formed among the pictures of a prompt
-    expected = size if size and mixed else images[0].size
-    for image in images:
-        if image.size != expected:
+    expected = size if size and mixed else both[0].size
+    remedy = f"set model.sizes, such as {[size_fields(rule.nearest(both[0].size))]}"
+    for one in both:
+        if one.size != expected:
             raise MpoError(
-                f"{where}the pictures of pair {number} differ in size from each other, or from others of their prompt ({image.size}, {expected}); set model.sizes, such as [[1024, 1024]]"
+                f"{where}the {rule.kind}s of pair {number} differ in size from each other, or from others of their prompt ({one.size}, {expected}); {remedy}"
             )
-        if image.width % multiple or image.height % multiple:
-            raise MpoError(
-                f"{where}pair {number} has {image.width}x{image.height} pixels, but the model takes multiples of {multiple}; set model.sizes, such as [[1024, 1024]]"
-            )
-    return images
+        if rule.nearest(one.size) != one.size:
+            raise MpoError(f"{where}pair {number} has {one.size}, but the model takes {rule.words()}; {remedy}")
+    return both

@@ -67,8 +67,8 @@ def draw_noise(
 class Batch:
     """B draws of one latent shape: N = 2 B rows, the chosen, then the rejected, at the same noises and timesteps."""
 
-    noisy: Float[Tensor, "N c *hw"]  # in the model's precision
-    target: Float[Tensor, "N c *hw"]  # float32
+    noisy: Float[Tensor, " N *chw"]  # in the model's precision
+    target: Float[Tensor, " N *chw"]  # float32
     timesteps: Real[Tensor, " N"]  # whole numbers; real ones for a flow
     conditioning: Conditioning  # each of N rows
 

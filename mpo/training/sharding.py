@@ -35,7 +35,7 @@ def check_sharder(recipe: Recipe, micro_batch_size: int, num_processes: int) -> 
     sizes = recipe.model.sizes
     if micro_batch_size > 1 and (len(sizes) > 1 if sizes else recipe.preferences is not None):
         raise MpoError(
-            f"{sharder} with pictures of several sizes needs train.micro_batch_size=1, not {micro_batch_size}; or give one of model.sizes"
+            f"{sharder} with samples of several sizes needs train.micro_batch_size=1, not {micro_batch_size}; or give one of model.sizes"
         )
     if recipe.train.compile:
         raise MpoError(f"train.compile=true does not work with {sharder}; set it to false")

@@ -1,7 +1,8 @@
-"""TensorBoard and wandb, through accelerate: training's metrics and validation's sample pictures."""
+"""TensorBoard and wandb, through accelerate: training's metrics and validation's sample pictures or clips."""
 
 import configparser
 import importlib.util
+import io
 import json
 import netrc
 import os
@@ -13,11 +14,12 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from accelerate import Accelerator
-from PIL import Image
+from jaxtyping import UInt8
 
 from mpo import MpoError
 from mpo.recipe import Recipe
 from mpo.run_folder.files import write_text
+from mpo.run_folder.media import kind_of, playable, read_pixels
 from mpo.runtime.processes import is_main
 
 INSTALL = {"tensorboard": "pip install 'mpo[tensorboard]'", "wandb": "pip install wandb"}
@@ -77,14 +79,25 @@ def log_pictures(accelerator: Accelerator, pictures: Sequence[tuple[str, Path]],
     for tracker in accelerator.trackers:
         if tracker.name == "tensorboard":
             for i, (caption, file) in enumerate(shown):  # one tag a picture: TensorBoard has no captions
-                pixels = np.asarray(Image.open(file).convert("RGB"))
-                tracker.writer.add_image(f"pictures/{i} {caption}", pixels, step, dataformats="HWC")
+                tracker.writer.add_image(f"pictures/{i} {caption}", in_a_row(file), step, dataformats="HWC")
             tracker.writer.flush()
         elif tracker.name == "wandb":
             import wandb
 
-            images = [wandb.Image(str(file), caption=caption) for caption, file in shown]
-            tracker.log({"pictures": images}, step=step)
+            show = wandb.Image if kind_of(shown[0][1]) == "image" else _wandb_clip
+            tracker.log({"pictures": [show(str(file), caption=caption) for caption, file in shown]}, step=step)
+
+
+def in_a_row(file: Path) -> UInt8[np.ndarray, "H F*W 3"]:
+    """A picture, or a clip's frames side by side: TensorBoard shows no clips without another library."""
+    pixels = read_pixels(file)
+    return np.concatenate(pixels.reshape(-1, *pixels.shape[-3:]), axis=1)
+
+
+def _wandb_clip(file: str, caption: str) -> Any:
+    import wandb
+
+    return wandb.Video(io.BytesIO(playable(Path(file))), caption=caption, format="mp4")
 
 
 def wandb_mode() -> str:

@@ -3,19 +3,21 @@
 The family is found from the class of the pipeline that the model's folder or hub id names.
 """
 
-# B items, C channels, H x W pixels, c channels of latents, hw: their other axes, height and width for pictures
+# B items, F frames, C channels, H x W pixels; chw: the axes of one item's latents, as the model has them
 
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Real, Shaped
 from torch import Tensor
 
 from mpo import MpoError
+from mpo.sizes import Size, SizeRule
 
+Configs = Mapping[str, Mapping[str, Any]]  # of a pipeline's "denoiser" and "vae"
 Conditioning = dict[str, Shaped[Tensor, "B ..."]]  # what `predict` takes beside the noisy latents
 
 
@@ -27,27 +29,27 @@ class Family(Protocol):
         """B prompts -> tensors of B rows, equal to what the pipeline itself conditions on."""
         ...
 
-    def encode_media(self, pipeline: Any, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B c *hw"]:
-        """Pixels in [0, 1] -> latents as the denoiser sees them."""
+    def encode_media(self, pipeline: Any, pixels: Float[Tensor, "B *F C H W"]) -> Float[Tensor, " B *chw"]:
+        """Pixels in [0, 1], of pictures (B, C, H, W) or of clips (B, F, C, H, W) -> latents as the denoiser sees them."""
         ...
 
     def add_noise(
         self,
         pipeline: Any,
-        latents: Float[Tensor, "B c *hw"],
-        noise: Float[Tensor, "B c *hw"],
+        latents: Float[Tensor, " B *chw"],
+        noise: Float[Tensor, " B *chw"],
         timesteps: Real[Tensor, " B"],
-    ) -> tuple[Float[Tensor, "B c *hw"], Float[Tensor, "B c *hw"]]:
+    ) -> tuple[Float[Tensor, " B *chw"], Float[Tensor, " B *chw"]]:
         """Noisy latents, and the target of the prediction."""
         ...
 
     def predict(
         self,
         pipeline: Any,
-        noisy: Float[Tensor, "B c *hw"],
+        noisy: Float[Tensor, " B *chw"],
         timesteps: Real[Tensor, " B"],
         conditioning: Conditioning,
-    ) -> Float[Tensor, "B c *hw"]:
+    ) -> Float[Tensor, " B *chw"]:
         """The denoiser's prediction, without guidance."""
         ...
 
@@ -59,18 +61,24 @@ class Family(Protocol):
 class FamilyOptions(Protocol):
     """What a family may also have; the comments and docstrings say what applies without it."""
 
-    SIZE_MULTIPLE: int  # pixels that divide width and height; without it 8, an autoencoder's
     EXTRA: tuple[str, tuple[str, ...]]  # an extra of this project, and the libraries of it that the pipeline imports
 
+    def size_rule(self, configs: Configs) -> SizeRule:
+        """Which sizes the model makes; without it pictures whose sides are multiples of 8 pixels."""
+        ...
+
     def num_tokens(self, latent_shape: Sequence[int]) -> int:
-        """How many tokens latents of a shape (c, ...) become in the network.
+        """How many tokens one item's latents of a shape become in the network.
 
         Schedulers that shift timesteps by resolution need it. Without it, they are refused unless the recipe gives a shift.
         """
         ...
 
-    def sampling_arguments(self, guidance_scale: float, num_prompts: int) -> dict[str, Any]:
-        """Guidance as the pipeline's call names it; without it `guidance_scale`."""
+    def sampling_arguments(self, guidance_scale: float, num_prompts: int, fps: float | None) -> dict[str, Any]:
+        """Guidance, and frames a second where the model is told, as the pipeline's call names them.
+
+        Without it `guidance_scale` alone.
+        """
         ...
 
 
@@ -82,11 +90,19 @@ FAMILIES = {
     "SanaPipeline": "mpo.models.families.sana",
     "PixArtSigmaPipeline": "mpo.models.families.pixart_sigma",
     "QwenImagePipeline": "mpo.models.families.qwen_image",
+    "CogVideoXPipeline": "mpo.models.families.cogvideox",
+    "AnimateDiffPipeline": "mpo.models.families.animatediff",
 }
 
 
+def size_rule_of(family: Any, configs: Configs) -> SizeRule:
+    """The sizes that a model of a family makes."""
+    own = getattr(family, "size_rule", None)
+    return own(configs) if own else SizeRule("image", 8)
+
+
 def count_tokens(family: Any, latent_shape: Sequence[int]) -> int | None:
-    """Tokens that latents of a shape (c, ...) become; None = the family does not say."""
+    """Tokens that one item's latents of a shape become; None = the family does not say."""
     own = getattr(family, "num_tokens", None)
     return own(latent_shape) if own else None
 
@@ -119,7 +135,13 @@ def denoiser_of(pipeline: Any) -> Any:
     return getattr(pipeline, denoiser_name(pipeline))
 
 
-def encode_latents(vae: Any, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B c *hw"]:
+def denoiser_config(pipeline: Any) -> Mapping[str, Any]:
+    """Its configuration, which `load_pipeline` leaves here if it was told not to load the denoiser."""
+    denoiser = denoiser_of(pipeline)
+    return pipeline.denoiser_config if denoiser is None else denoiser.config
+
+
+def encode_latents(vae: Any, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, " B *chw"]:
     """Pixels in [0, 1] -> latents, shifted and scaled as the denoiser sees them."""
     encoded = vae.encode(pixels.to(vae.device, vae.dtype) * 2 - 1)
     # The mode, not a sample: encoding a picture twice gives the same latents.
@@ -145,14 +167,16 @@ def encode_masked_prompts(pipeline: Any, prompts: Sequence[str], *arguments: str
 
 
 def sampling_arguments(
-    pipeline: Any, *, guidance_scale: float, num_prompts: int, size: tuple[int, int] | None
+    pipeline: Any, *, guidance_scale: float, num_prompts: int, size: Size | None, fps: float | None = None
 ) -> dict[str, Any]:
-    """Guidance and size as the pipeline's call names them. size: (width, height) in pixels; None = the pipeline's own."""
+    """Guidance and size as the pipeline's call names them. size: None = the pipeline's own. fps: of clips."""
     family: Any = find_family(pipeline)
     own = getattr(family, "sampling_arguments", None)
-    arguments = own(guidance_scale, num_prompts) if own else {"guidance_scale": guidance_scale}
+    arguments = own(guidance_scale, num_prompts, fps) if own else {"guidance_scale": guidance_scale}
     if size is not None:
-        arguments |= {"width": size[0], "height": size[1]}
+        arguments |= {"width": size.width, "height": size.height}
+        if size.frames is not None:
+            arguments["num_frames"] = size.frames
         if "use_resolution_binning" in inspect.signature(type(pipeline).__call__).parameters:
             arguments["use_resolution_binning"] = False  # it would make another size, and scale the picture
     return arguments

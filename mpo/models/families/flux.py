@@ -12,10 +12,10 @@ from torch import Tensor
 
 from mpo.models.families import Conditioning
 from mpo.models.families.stable_diffusion import encode_media
-from mpo.models.families.stable_diffusion_3 import SIZE_MULTIPLE, lora_targets, num_tokens
+from mpo.models.families.stable_diffusion_3 import lora_targets, num_tokens, size_rule
 from mpo.models.noise import flow_noise as add_noise
 
-__all__ = ["SIZE_MULTIPLE", "add_noise", "encode_media", "encode_prompts", "lora_targets", "num_tokens", "predict"]
+__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "num_tokens", "predict", "size_rule"]
 
 
 def encode_prompts(pipeline: FluxPipeline, prompts: Sequence[str]) -> Conditioning:
@@ -26,8 +26,8 @@ def encode_prompts(pipeline: FluxPipeline, prompts: Sequence[str]) -> Conditioni
 
 
 def predict(
-    pipeline: FluxPipeline, noisy: Float[Tensor, "B c *hw"], timesteps: Real[Tensor, " B"], conditioning: Conditioning
-) -> Float[Tensor, "B c *hw"]:
+    pipeline: FluxPipeline, noisy: Float[Tensor, " B *chw"], timesteps: Real[Tensor, " B"], conditioning: Conditioning
+) -> Float[Tensor, " B *chw"]:
     """`conditioning["guidance"]` (B,) is for networks with distilled guidance."""
     batch, _, height, width = noisy.shape
     text = conditioning["encoder_hidden_states"]
@@ -48,7 +48,7 @@ def pack(pipeline: Any, latents: Float[Tensor, "B c h w"]) -> Float[Tensor, "B h
     return pipeline._pack_latents(latents, *latents.shape)
 
 
-def unpack(pipeline: Any, patches: Float[Tensor, "B n d"], height: int, width: int) -> Float[Tensor, "B d//4 *hw"]:
+def unpack(pipeline: Any, patches: Float[Tensor, "B n d"], height: int, width: int) -> Float[Tensor, " B *chw"]:
     """The inverse; height and width are the latents'. Qwen-Image keeps an axis of one frame before them."""
     scale = pipeline.vae_scale_factor
     return pipeline._unpack_latents(patches, height * scale, width * scale, scale)

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from mpo.models.families import Conditioning, call_default
 from mpo.models.families.flux import pack, unpack
-from mpo.models.families.stable_diffusion_3 import SIZE_MULTIPLE, lora_targets, num_tokens
+from mpo.models.families.stable_diffusion_3 import lora_targets, num_tokens, size_rule
 from mpo.models.noise import flow_noise as add_noise
 
 __all__ = [
-    "SIZE_MULTIPLE",
     "add_noise",
     "encode_media",
     "encode_prompts",
@@ -25,6 +24,7 @@ __all__ = [
     "num_tokens",
     "predict",
     "sampling_arguments",
+    "size_rule",
 ]
 
 
@@ -36,7 +36,7 @@ def encode_prompts(pipeline: QwenImagePipeline, prompts: Sequence[str]) -> Condi
     return {"encoder_hidden_states": embeddings, "encoder_hidden_states_mask": mask}
 
 
-def encode_media(pipeline: QwenImagePipeline, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B c *hw"]:
+def encode_media(pipeline: QwenImagePipeline, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, " B *chw"]:
     vae: Any = pipeline.vae
     frames = (pixels.to(vae.device, vae.dtype) * 2 - 1).unsqueeze(2)
     latents = vae.encode(frames).latent_dist.mode()
@@ -49,10 +49,10 @@ def encode_media(pipeline: QwenImagePipeline, pixels: Float[Tensor, "B C H W"]) 
 
 def predict(
     pipeline: QwenImagePipeline,
-    noisy: Float[Tensor, "B c *hw"],
+    noisy: Float[Tensor, " B *chw"],
     timesteps: Real[Tensor, " B"],
     conditioning: Conditioning,
-) -> Float[Tensor, "B c *hw"]:
+) -> Float[Tensor, " B *chw"]:
     batch, _, height, width = noisy.shape
     mask = conditioning["encoder_hidden_states_mask"]
     patches = pipeline.transformer(
@@ -65,7 +65,7 @@ def predict(
     return unpack(pipeline, patches, height, width).squeeze(2)
 
 
-def sampling_arguments(guidance_scale: float, num_prompts: int) -> dict[str, Any]:
+def sampling_arguments(guidance_scale: float, num_prompts: int, fps: float | None) -> dict[str, Any]:
     """The pipeline's guidance is "true_cfg_scale", and needs a negative prompt; its authors use a blank."""
     if guidance_scale <= 1:
         return {"true_cfg_scale": 1.0}

@@ -7,13 +7,17 @@ from diffusers import SanaPipeline
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from mpo.models.families import Conditioning, encode_masked_prompts
+from mpo.models.families import Conditioning, Configs, encode_masked_prompts
 from mpo.models.families.stable_diffusion import encode_media, lora_targets
 from mpo.models.noise import flow_noise as add_noise
+from mpo.sizes import SizeRule
 
-__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
+__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict", "size_rule"]
 
-SIZE_MULTIPLE = 32  # pixels: the autoencoder's
+
+def size_rule(configs: Configs) -> SizeRule:
+    """The autoencoder's 32 pixels."""
+    return SizeRule("image", 32)
 
 
 def encode_prompts(pipeline: SanaPipeline, prompts: Sequence[str]) -> Conditioning:
@@ -21,8 +25,8 @@ def encode_prompts(pipeline: SanaPipeline, prompts: Sequence[str]) -> Conditioni
 
 
 def predict(
-    pipeline: SanaPipeline, noisy: Float[Tensor, "B c *hw"], timesteps: Real[Tensor, " B"], conditioning: Conditioning
-) -> Float[Tensor, "B c *hw"]:
+    pipeline: SanaPipeline, noisy: Float[Tensor, " B *chw"], timesteps: Real[Tensor, " B"], conditioning: Conditioning
+) -> Float[Tensor, " B *chw"]:
     config: Any = pipeline.transformer.config
     return pipeline.transformer(
         noisy,

@@ -13,23 +13,23 @@ from mpo.models.noise import diffusion_noise as add_noise
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
 
 
-def encode_prompts(pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> Conditioning:
+def encode_prompts(pipeline: Any, prompts: Sequence[str]) -> Conditioning:
     embeddings, _ = pipeline.encode_prompt(
         list(prompts), pipeline.device, num_images_per_prompt=1, do_classifier_free_guidance=False
     )
     return {"encoder_hidden_states": embeddings}
 
 
-def encode_media(pipeline: Any, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B c *hw"]:
+def encode_media(pipeline: Any, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, " B *chw"]:
     return encode_latents(pipeline.vae, pixels)
 
 
 def predict(
     pipeline: StableDiffusionPipeline,
-    noisy: Float[Tensor, "B c *hw"],
+    noisy: Float[Tensor, " B *chw"],
     timesteps: Real[Tensor, " B"],
     conditioning: Conditioning,
-) -> Float[Tensor, "B c *hw"]:
+) -> Float[Tensor, " B *chw"]:
     return pipeline.unet(noisy, timesteps, encoder_hidden_states=conditioning["encoder_hidden_states"]).sample
 
 

@@ -7,13 +7,17 @@ from diffusers import StableDiffusion3Pipeline
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from mpo.models.families import Conditioning
+from mpo.models.families import Conditioning, Configs
 from mpo.models.families.stable_diffusion import encode_media
 from mpo.models.noise import flow_noise as add_noise
+from mpo.sizes import SizeRule
 
-__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "num_tokens", "predict"]
+__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "num_tokens", "predict", "size_rule"]
 
-SIZE_MULTIPLE = 16  # pixels: the autoencoder's 8, times patches of 2x2
+
+def size_rule(configs: Configs) -> SizeRule:
+    """The autoencoder's 8 pixels, times patches of 2x2."""
+    return SizeRule("image", 16)
 
 
 def num_tokens(latent_shape: Sequence[int]) -> int:
@@ -34,10 +38,10 @@ def encode_prompts(pipeline: StableDiffusion3Pipeline, prompts: Sequence[str]) -
 
 def predict(
     pipeline: StableDiffusion3Pipeline,
-    noisy: Float[Tensor, "B c *hw"],
+    noisy: Float[Tensor, " B *chw"],
     timesteps: Real[Tensor, " B"],
     conditioning: Conditioning,
-) -> Float[Tensor, "B c *hw"]:
+) -> Float[Tensor, " B *chw"]:
     return pipeline.transformer(
         hidden_states=noisy,
         timestep=timesteps,

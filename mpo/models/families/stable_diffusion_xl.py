@@ -26,7 +26,7 @@ def encode_prompts(pipeline: StableDiffusionXLPipeline, prompts: Sequence[str]) 
     return {"encoder_hidden_states": embeddings, "text_embeds": pooled}
 
 
-def encode_media(pipeline: StableDiffusionXLPipeline, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B c *hw"]:
+def encode_media(pipeline: StableDiffusionXLPipeline, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, " B *chw"]:
     vae: Any = pipeline.vae
     if vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False):  # overflows in half precision
         vae.to(torch.float32)
@@ -38,10 +38,10 @@ def encode_media(pipeline: StableDiffusionXLPipeline, pixels: Float[Tensor, "B C
 
 def predict(
     pipeline: StableDiffusionXLPipeline,
-    noisy: Float[Tensor, "B c *hw"],
+    noisy: Float[Tensor, " B *chw"],
     timesteps: Real[Tensor, " B"],
     conditioning: Conditioning,
-) -> Float[Tensor, "B c *hw"]:
+) -> Float[Tensor, " B *chw"]:
     height, width = (side * pipeline.vae_scale_factor for side in noisy.shape[-2:])
     time_ids = noisy.new_tensor([[height, width, 0, 0, height, width]]).repeat(len(noisy), 1)
     return pipeline.unet(

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from mpo import MpoError
-from mpo.data.preferences import Preference, fit, nearest_size, read_preferences
+from mpo.data.preferences import Preference, read_preferences
 from mpo.recipe import Preferences
 from reward.media import read_image
 from tests.helpers.pictures import datasets, jpeg, pickapic, picture
@@ -13,13 +13,13 @@ from tests.helpers.recipes import TRAIN_PROMPTS
 
 
 def test_pick_a_pics_rows_are_read_and_ties_left_out(tmp_path):
-    read = list(read_preferences(Preferences(path=str(pickapic(tmp_path)), layout="pickapic")))
+    read = list(read_preferences(Preferences(path=str(pickapic(tmp_path)), layout="pickapic"), "image"))
     assert [p.prompt for p in read] == [TRAIN_PROMPTS[0], TRAIN_PROMPTS[1], TRAIN_PROMPTS[0]]
     assert read[0] == Preference(TRAIN_PROMPTS[0], jpeg(10), jpeg(110))
     assert read[1].chosen == jpeg(120)
     assert read[2] == Preference(TRAIN_PROMPTS[0], jpeg(140), jpeg(10))
     assert (
-        len(list(read_preferences(Preferences(path=str(tmp_path / "pickapic.parquet"), layout="pickapic", limit=1))))
+        len(list(read_preferences(Preferences(path=str(tmp_path / "pickapic.parquet"), layout="pickapic", limit=1), "image")))
         == 1
     )
 
@@ -41,7 +41,7 @@ def test_pairs_as_files_as_pictures_and_as_a_folder_are_the_same(tmp_path):
     data = data.cast_column("chosen", datasets.Image()).cast_column("rejected", datasets.Image())
     data.save_to_disk(tmp_path / "disk")
     for path, layout in (("folder", "folder"), ("pairs.jsonl", "pairs"), ("disk", "pairs")):
-        read = list(read_preferences(Preferences.model_validate({"path": str(tmp_path / path), "layout": layout})))
+        read = list(read_preferences(Preferences.model_validate({"path": str(tmp_path / path), "layout": layout}), "image"))
         assert [p.prompt for p in read] == TRAIN_PROMPTS[:2]
         for k, preference in enumerate(read):
             for side, value in (("chosen", 100), ("rejected", 10)):
@@ -53,22 +53,11 @@ def test_a_folder_with_a_gap_is_named(tmp_path):
     (tmp_path / "chosen").mkdir()
     settings = Preferences(path=str(tmp_path), layout="folder")
     with pytest.raises(MpoError, match="holds no chosen"):
-        list(read_preferences(settings))
+        list(read_preferences(settings, "image"))
     picture(1).save(tmp_path / "chosen" / "a.png")
-    with pytest.raises(MpoError, match=r"a.png has no rejected picture of the same name"):
-        list(read_preferences(settings))
+    with pytest.raises(MpoError, match=r"a.png has no rejected one of the same name"):
+        list(read_preferences(settings, "image"))
     (tmp_path / "rejected").mkdir()
     picture(2).save(tmp_path / "rejected" / "a.png")
     with pytest.raises(MpoError, match=r"a.png has no text of the same name"):
-        list(read_preferences(settings))
-
-
-def test_pictures_go_to_the_size_of_the_nearest_shape():
-    sizes = ((64, 64), (96, 64), (64, 96))
-    assert nearest_size(picture(1, (100, 90)), sizes) == (64, 64)
-    assert nearest_size(picture(1, (100, 60)), sizes) == (96, 64)
-    assert nearest_size(picture(1, (30, 50)), sizes) == (64, 96)
-    wide = Image.new("RGB", (200, 100), "blue")
-    wide.paste("red", (50, 0, 150, 100))
-    assert np.asarray(fit(wide, (50, 50)))[25, 25].tolist() == [255, 0, 0]
-    assert np.asarray(fit(wide, (50, 50)))[5, 5].tolist() == [255, 0, 0]  # the blue sides are cut off, nothing squeezed
+        list(read_preferences(settings, "image"))

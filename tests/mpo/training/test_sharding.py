@@ -122,5 +122,5 @@ def test_sharding_refuses_what_would_hang(fields, monkeypatch):
     with pytest.raises(MpoError, match=r"train.compile=true does not work with fsdp"):
         check_sharder(parse_recipe(fields, source="small"), 2, 2)
     fields["model"]["sizes"] = [[32, 32], [48, 32]]
-    with pytest.raises(MpoError, match=r"pictures of several sizes needs train\.micro_batch_size=1, not 2"):
+    with pytest.raises(MpoError, match=r"samples of several sizes needs train\.micro_batch_size=1, not 2"):
         check_sharder(parse_recipe(fields, source="small"), 2, 2)

@@ -1,0 +1,42 @@
+"""AnimateDiff: `AnimateDiffPipeline`, a Stable Diffusion whose UNet also attends over frames; latents (B, c, f, h, w).
+
+Its autoencoder is that of pictures: each frame is encoded alone.
+"""
+
+from typing import Any
+
+import torch
+from diffusers import AnimateDiffPipeline
+from jaxtyping import Float, Real
+from torch import Tensor
+
+from mpo.models.families import Conditioning, Configs, encode_latents
+from mpo.models.families.stable_diffusion import encode_prompts, lora_targets
+from mpo.models.noise import diffusion_noise as add_noise
+from mpo.sizes import SizeRule
+
+__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict", "size_rule"]
+
+CHUNK = 16  # frames through the autoencoder at a time: memory does not grow with the clip
+
+
+def size_rule(configs: Configs) -> SizeRule:
+    """At most as many frames as the motion modules have positions for; clips are shown at 8 a second."""
+    return SizeRule("video", 8, max_frames=configs["denoiser"]["motion_max_seq_length"], fps=8.0)
+
+
+def encode_media(pipeline: Any, pixels: Float[Tensor, "B F C H W"]) -> Float[Tensor, " B *chw"]:
+    frames = pixels.flatten(0, 1).split(CHUNK)
+    latents = torch.cat([encode_latents(pipeline.vae, chunk) for chunk in frames])
+    return latents.unflatten(0, pixels.shape[:2]).movedim(1, 2)
+
+
+def predict(
+    pipeline: AnimateDiffPipeline,
+    noisy: Float[Tensor, " B *chw"],
+    timesteps: Real[Tensor, " B"],
+    conditioning: Conditioning,
+) -> Float[Tensor, " B *chw"]:
+    """The text is given once a clip; the network takes it once a frame."""
+    text = conditioning["encoder_hidden_states"].repeat_interleave(noisy.shape[2], dim=0)
+    return pipeline.unet(noisy, timesteps, encoder_hidden_states=text).sample
