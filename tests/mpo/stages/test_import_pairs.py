@@ -54,7 +54,7 @@ def test_pictures_that_the_model_cannot_take_are_named(fields, tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": "x", "chosen": "chosen.png", "rejected": "rejected.png"}))
     fields = given_fields(fields, tmp_path / "a.jsonl", "pairs", "given")
     fields["model"]["sizes"] = None
-    with pytest.raises(MpoError, match=r"pair 0 has 36x32 pixels, but the model takes multiples of 8; set model.sizes"):
+    with pytest.raises(MpoError, match=r"pair 0 has 36x32, but the model takes multiples of 8 pixels; set model.sizes, such as \[\[32, 32\]\]"):
         run_recipe(parse_recipe(fields, source="given"), tmp_path / "run", stages=("import-pairs",))
 
 
@@ -161,14 +161,25 @@ def test_pairs_of_held_out_prompts_are_left_out_and_said(fields, tmp_path, capfd
     assert len(read_table(tmp_path / "run" / "pairs.parquet", made_by="select")) == 2
 
 
-def test_pairs_of_two_sizes_and_broken_pictures_are_named(fields, tmp_path):
+def test_pairs_of_two_sizes_are_named(fields, tmp_path):
     rows = {"caption": [TRAIN_PROMPTS[0]], "jpg_0": [jpeg(1)], "jpg_1": [jpeg(2, (48, 32))], "label_0": [1.0]}
     datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "odd.parquet")
     fields = given_fields(fields, tmp_path / "odd.parquet", "pickapic", "given")
     fields["model"]["sizes"] = None
     with pytest.raises(MpoError, match=r"pair 0 differ in size .*set model.sizes"):
         run_recipe(parse_recipe(fields, source="given"), tmp_path / "run", stages=("import-pairs",))
-    datasets.Dataset.from_dict(rows | {"jpg_1": [jpeg(2)[:200]]}).to_parquet(tmp_path / "broken.parquet")
-    fields["preferences"]["path"] = str(tmp_path / "broken.parquet")
-    with pytest.raises(MpoError, match=r"pair 0: picture .* cannot be decoded"):
+
+
+def test_broken_pictures_are_named_and_the_rest_goes_on(fields, tmp_path, capfd):
+    good = {"caption": [TRAIN_PROMPTS[0]], "jpg_0": [jpeg(1)], "jpg_1": [jpeg(2)], "label_0": [1.0]}
+    rows = {name: values * 3 for name, values in good.items()} | {"jpg_1": [jpeg(2)[:200], jpeg(2), jpeg(3)]}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "some.parquet")
+    fields = given_fields(fields, tmp_path / "some.parquet", "pickapic", "given")
+    run_recipe(parse_recipe(fields, source="given"), tmp_path / "run", stages=("import-pairs",))
+    said = capfd.readouterr().err
+    assert "left out 1 pairs that cannot be read, such as pair 0: picture" in said
+    assert len(read_table(tmp_path / "run" / "preferences.parquet", made_by="import-pairs")) == 2
+    datasets.Dataset.from_dict(good | {"jpg_1": [jpeg(2)[:200]]}).to_parquet(tmp_path / "none.parquet")
+    fields["preferences"]["path"] = str(tmp_path / "none.parquet")
+    with pytest.raises(MpoError, match=r"leaves no pair: .*cannot be read \(pair 0: picture .* cannot be decoded"):
         run_recipe(parse_recipe(fields, source="given"), tmp_path / "other", stages=("import-pairs",))
