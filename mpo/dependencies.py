@@ -214,8 +214,9 @@ def _changed_field(held: Manifest, now: dict[str, Any], recipe: Recipe) -> str:
 
 
 def _recorded_candidates(run: RunFolder, stage: str) -> dict[str, str]:
-    table = read_table(run.candidates_table, made_by=stage, columns=["file", "sha256"])
-    return {f"candidates/{row['file']}": row["sha256"] for row in table.to_pylist()}
+    rows = read_table(run.candidates_table, made_by=stage).to_pylist()
+    names = (("file", "sha256"), ("latents", "latents_sha256"))
+    return {f"candidates/{row[name]}": row[digest] for row in rows for name, digest in names if row[name]}
 
 
 def require_earlier(run: RunFolder, recipe: Recipe, stage: str) -> None:

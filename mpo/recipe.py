@@ -141,7 +141,8 @@ class Generate(Section):
     num_candidates: Annotated[int, Field(ge=2)]  # a prompt
     num_inference_steps: Count
     guidance_scale: NonNegative  # 1.0 = none
-    batch_size: Count  # pictures at a time; part of the result, since rounding depends on it
+    batch_size: Count  # samples at a time; part of the result, since rounding depends on it
+    keep_latents: bool = False  # keep what the autoencoder decoded: encoding is free, and its loss is spared; more disk
 
 
 class Judging(Section):

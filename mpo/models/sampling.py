@@ -1,5 +1,6 @@
 """Pictures and clips from a pipeline, in batches that come out the same however the work is split."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -8,13 +9,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from mpo.models.checks import size_rule
-from mpo.models.families import sampling_arguments
+from mpo.models.families import find_family, sampling_arguments
 from mpo.models.identity import model_identity
 from mpo.recipe import Recipe
 from mpo.run_folder.files import sha256
+from mpo.run_folder.latents import holds_origin, write_latents
 from mpo.run_folder.media import SUFFIX, is_made_from, write_media
 from mpo.runtime.processes import all_reduce_max, barrier, shard_of_rank
 from mpo.runtime.progress import track
@@ -44,6 +47,7 @@ class Sample:
     size: Size | None  # None = the pipeline's own
     fps: float | None  # frames a second; None for pictures
     origin: Mapping[str, Any]  # what it is made from, as its file says
+    latents: Path | None = None  # where its latents go; None = they are not kept
 
 
 def samples_for(
@@ -56,6 +60,7 @@ def samples_for(
     seed: int,
     num_seeds: int,
     lora: Path | None = None,
+    keep_latents: bool = False,
 ) -> list[Sample]:
     """`num_seeds` pictures or clips for each row of a table of prompts, one after the other. lora: a file; None = the untuned model."""
     rule = size_rule(recipe.model)
@@ -75,7 +80,8 @@ def samples_for(
             own = derive_seed(purpose, seed, row["prompt_id"], k)
             origin = {"prompt": row["prompt"], "seed": own, "size": size and size_fields(size), **made_with}
             file = folder / f"{row['prompt_id']:06d}-{k:02d}{SUFFIX[rule.kind]}"
-            samples.append(Sample(row["prompt"], own, file, size, size.fps if size else rule.fps, origin))
+            latents = file.with_suffix(".safetensors") if keep_latents else None
+            samples.append(Sample(row["prompt"], own, file, size, size.fps if size else rule.fps, origin, latents))
     return samples
 
 
@@ -113,7 +119,8 @@ def make_samples(
 
 
 def is_made(sample: Sample) -> bool:
-    return is_made_from(sample.file, sample.origin)
+    kept = sample.latents is None or holds_origin(sample.latents, sample.origin)
+    return kept and is_made_from(sample.file, sample.origin)
 
 
 def _sample(pipeline: Any, batches: list[list[Sample]], settings: SamplingSettings, description: str) -> None:
@@ -124,16 +131,49 @@ def _sample(pipeline: Any, batches: list[list[Sample]], settings: SamplingSettin
                 fps=batch[0].fps,
             )  # fmt: skip
             generators = [torch.Generator().manual_seed(sample.seed) for sample in batch]
+            last = _LastLatents(pipeline)
             output = pipeline(
                 [sample.prompt for sample in batch],
                 num_inference_steps=settings.num_inference_steps,
                 generator=generators,
                 **arguments,
+                **last.arguments,
             )
-            for sample, pixels in zip(batch, pixels_of(output), strict=True):
+            made = pixels_of(output)
+            if any(sample.latents for sample in batch):
+                kept = last.unpacked(made[0])
+                for sample, latents in zip(batch, kept, strict=True):
+                    if sample.latents is not None and not is_made(sample):
+                        write_latents(sample.latents, latents, sample.origin)
+            for sample, pixels in zip(batch, made, strict=True):
                 if not is_made(sample):
                     write_media(sample.file, pixels, fps=sample.fps, origin=sample.origin)
             advance(len(batch))
+
+
+class _LastLatents:
+    """Catches a pipeline's latents after its last step: what it then decodes, on the scale of its network."""
+
+    def __init__(self, pipeline: Any):
+        self.pipeline = pipeline
+        self.latents: Any = None
+        if "callback_on_step_end" in inspect.signature(type(pipeline).__call__).parameters:
+            self.arguments = {"callback_on_step_end": self._at_step_end}
+        else:  # the older form
+            self.arguments = {"callback": self._at_step, "callback_steps": 1}
+
+    def _at_step_end(self, pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        self.latents = tensors["latents"]
+        return {}
+
+    def _at_step(self, step: int, timestep: Any, latents: Any) -> None:
+        self.latents = latents
+
+    def unpacked(self, pixels: UInt8[np.ndarray, "*F H W 3"]) -> Float[Tensor, " B *chw"]:
+        """Latents of B samples as `encode_media` would give them. pixels: one of the samples, for its size."""
+        own = getattr(find_family(self.pipeline), "unpack_latents", None)
+        size = Size(pixels.shape[-2], pixels.shape[-3], len(pixels) if pixels.ndim == 4 else None)
+        return own(self.pipeline, self.latents, size) if own else self.latents
 
 
 def pixels_of(output: Any) -> list[UInt8[np.ndarray, "*F H W 3"]]:

@@ -39,7 +39,7 @@ def write_media(
     origin: Mapping[str, Any] | None = None,
 ) -> None:
     """A picture, or a clip at `fps` frames a second. origin: what it was made from, such as prompt and seed; None = not recorded."""
-    words = None if origin is None else _words(origin)
+    words = None if origin is None else words_of(origin)
     with replacing(path) as temporary:
         if kind_of(path) == "image":
             text = PngImagePlugin.PngInfo()
@@ -82,7 +82,7 @@ def frame_rate(fps: float) -> Fraction:
 def read_pixels(path: Path) -> UInt8[np.ndarray, "*F H W 3"]:
     """A picture, or all frames of a clip. Raises MediaError, naming the file."""
     if kind_of(path) == "image":
-        return np.asarray(read_image(path))
+        return np.array(read_image(path))
     return read_clip(path, sampling=EVERY_FRAME).frames
 
 
@@ -102,12 +102,12 @@ def is_made_from(path: Path, origin: Mapping[str, Any]) -> bool:
     try:
         if kind_of(path) == "image":
             with Image.open(path) as image:
-                if image.info.get(FIELD) != _words(origin):
+                if image.info.get(FIELD) != words_of(origin):
                     return False
                 image.load()
                 return True
         with av.open(str(path)) as container:
-            if container.metadata.get(FIELD) != _words(origin):
+            if container.metadata.get(FIELD) != words_of(origin):
                 return False
         read_pixels(path)
         return True
@@ -115,5 +115,6 @@ def is_made_from(path: Path, origin: Mapping[str, Any]) -> bool:
         return False
 
 
-def _words(origin: Mapping[str, Any]) -> str:
+def words_of(origin: Mapping[str, Any]) -> str:
+    """An origin as the text that a file holds."""
     return json.dumps(dict(origin), ensure_ascii=False, sort_keys=True)

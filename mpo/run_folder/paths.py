@@ -18,8 +18,12 @@ class RunFolder:
         self.prompts = self.folder / "prompts.parquet"  # prompt_id, prompt
         self.heldout_prompts = self.folder / "heldout_prompts.parquet"  # the same
         self.validation_prompts = self.folder / "validation_prompts.parquet"  # the same, if the recipe validates
-        self.candidates = self.folder / "candidates"  # PNG
-        self.candidates_table = self.folder / "candidates.parquet"  # candidate_id, prompt_id, seed, file, sha256
+        self.candidates = (
+            self.folder / "candidates"
+        )  # PNG, or MP4 without loss; their latents beside them if they are kept
+        self.candidates_table = (
+            self.folder / "candidates.parquet"
+        )  # candidate_id, prompt_id, seed, file and latents with sha256
         self.preferences = self.folder / "preferences.parquet"  # chosen_id, rejected_id, if the recipe brings pairs
         self.imported = self.folder / "imported.jsonl"  # what stage import-pairs has read of them
         self.scores = self.folder / "scores.parquet"  # candidate_id, p_yes, answers, dimensions, total
@@ -32,7 +36,7 @@ class RunFolder:
         self.checkpoints = self.folder / "checkpoints"
         self.training_log = self.folder / "training.jsonl"  # metrics, one step a line
         self.timing_log = self.folder / "timing.jsonl"  # seconds and memory, one step a line; differs from run to run
-        self.validation = self.folder / "validation"  # PNG, a folder for each validated step
+        self.validation = self.folder / "validation"  # PNG or MP4, a folder for each validated step
         self.validation_log = self.folder / "validation.jsonl"  # mean scores, one validated step a line
         self.trained = self.folder / "trained.json"  # which step is the result, and why training ended there
         self.trackers = self.folder / "trackers"

@@ -22,6 +22,8 @@ CANDIDATES = pa.schema(
         ("seed", pa.int64()),
         ("file", pa.string()),
         ("sha256", pa.string()),
+        ("latents", pa.string()),  # a file's name, or null if only the picture or clip was kept
+        ("latents_sha256", pa.string()),
     ]
 )
 

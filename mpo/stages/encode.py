@@ -1,7 +1,7 @@
 """Stage encode: latents and prompt embeddings of the selected pairs, computed once.
 
 Shards of safetensors, each complete or absent; training reads single rows from them without loading the rest.
-Latents are the autoencoder's mode, not a draw.
+Latents are those of the sampling, if it kept them, else the autoencoder's mode, not a draw.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +18,7 @@ from mpo.models.families import Conditioning, find_family
 from mpo.models.loading import load_pipeline
 from mpo.recipe import candidate_stage, read_recipe
 from mpo.run_folder.files import replacing
+from mpo.run_folder.latents import read_latents
 from mpo.run_folder.media import read_pixels
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
@@ -42,8 +43,8 @@ def encode(folder: str | Path) -> None:
     ]
     if not missing:
         return
-    files = {
-        row["candidate_id"]: run.candidates / row["file"]
+    candidates = {
+        row["candidate_id"]: row
         for row in read_table(run.candidates_table, made_by=candidate_stage(recipe)).to_pylist()
     }
     prompts = {row["prompt_id"]: row["prompt"] for row in read_table(run.prompts, made_by="run").to_pylist()}
@@ -51,7 +52,11 @@ def encode(folder: str | Path) -> None:
     family = find_family(pipeline)
 
     def latents(ids: Sequence[int]) -> Iterator[Conditioning]:
-        for batch in media_batches([files[i] for i in ids]):
+        if all(candidates[i]["latents"] for i in ids):  # kept when they were sampled
+            for i in ids:
+                yield {"latents": read_latents(run.candidates / candidates[i]["latents"])[None]}
+            return
+        for batch in media_batches([run.candidates / candidates[i]["file"] for i in ids]):
             pixels = torch.from_numpy(np.stack(batch)).movedim(-1, -3).float() / 255
             yield {"latents": family.encode_media(pipeline, pixels)}
 

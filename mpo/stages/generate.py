@@ -27,7 +27,7 @@ def generate(folder: str | Path) -> None:
     prompts = read_table(run.prompts, made_by="run").to_pylist()
     samples = samples_for(
         prompts, recipe, settings, folder=run.candidates, purpose="candidates", seed=recipe.seed,
-        num_seeds=settings.num_candidates,
+        num_seeds=settings.num_candidates, keep_latents=settings.keep_latents,
     )  # fmt: skip
     make_samples(lambda: load_pipeline(recipe.model), samples, settings, description="generate")
     if not is_main():
@@ -38,10 +38,17 @@ def generate(folder: str | Path) -> None:
         "seed": [sample.seed for sample in samples],
         "file": [sample.file.name for sample in samples],
         "sha256": [sha256(sample.file) for sample in samples],
+        "latents": [sample.latents and sample.latents.name for sample in samples],
+        "latents_sha256": [sample.latents and sha256(sample.latents) for sample in samples],
     }
     if run.candidates_table.exists():
         recorded = read_table(run.candidates_table, made_by="generate").to_pylist()
-        changed = [r["file"] for r, d in zip(recorded, columns["sha256"], strict=False) if r["sha256"] != d]
+        changed = [
+            row[name]
+            for k, row in enumerate(recorded)
+            for name, digest in (("file", "sha256"), ("latents", "latents_sha256"))
+            if row[digest] != columns[digest][k]
+        ]
         if changed:
             raise MpoError(
                 f"{len(changed)} candidates, such as {changed[0]!r}, differ from their record (another machine or version?); run `mpo generate {run.folder} --redo` to make all of them again"

@@ -90,6 +90,8 @@ def _number(run: RunFolder, recipe: Recipe, imported: "_Imported", others: list[
         "seed": [None] * len(used),  # made elsewhere
         "file": [imported.file(k).name for k in used],
         "sha256": [imported.pictures[k][1] for k in used],
+        "latents": [None] * len(used),
+        "latents_sha256": [None] * len(used),
     }
     for k in set(range(len(imported.pictures))) - set(used):
         imported.file(k).unlink(missing_ok=True)

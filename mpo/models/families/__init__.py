@@ -74,6 +74,10 @@ class FamilyOptions(Protocol):
         """
         ...
 
+    def unpack_latents(self, pipeline: Any, packed: Float[Tensor, "B n d"], size: Size) -> Float[Tensor, " B *chw"]:
+        """Latents as the pipeline's loop has them -> as `encode_media` gives them; without it they are the same."""
+        ...
+
     def sampling_arguments(self, guidance_scale: float, num_prompts: int, fps: float | None) -> dict[str, Any]:
         """Guidance, and frames a second where the model is told, as the pipeline's call names them.
 

@@ -14,8 +14,18 @@ from mpo.models.families import Conditioning
 from mpo.models.families.stable_diffusion import encode_media
 from mpo.models.families.stable_diffusion_3 import lora_targets, num_tokens, size_rule
 from mpo.models.noise import flow_noise as add_noise
+from mpo.sizes import Size
 
-__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "num_tokens", "predict", "size_rule"]
+__all__ = [
+    "add_noise",
+    "encode_media",
+    "encode_prompts",
+    "lora_targets",
+    "num_tokens",
+    "predict",
+    "size_rule",
+    "unpack_latents",
+]
 
 
 def encode_prompts(pipeline: FluxPipeline, prompts: Sequence[str]) -> Conditioning:
@@ -41,6 +51,11 @@ def predict(
         img_ids=pipeline._prepare_latent_image_ids(batch, height // 2, width // 2, noisy.device, noisy.dtype),
     ).sample
     return unpack(pipeline, patches, height, width)
+
+
+def unpack_latents(pipeline: Any, packed: Float[Tensor, "B n d"], size: Size) -> Float[Tensor, " B *chw"]:
+    scale = pipeline.vae_scale_factor
+    return unpack(pipeline, packed, size.height // scale, size.width // scale)
 
 
 def pack(pipeline: Any, latents: Float[Tensor, "B c h w"]) -> Float[Tensor, "B h*w//4 4*c"]:

@@ -15,6 +15,7 @@ from mpo.models.families import Conditioning, call_default
 from mpo.models.families.flux import pack, unpack
 from mpo.models.families.stable_diffusion_3 import lora_targets, num_tokens, size_rule
 from mpo.models.noise import flow_noise as add_noise
+from mpo.sizes import Size
 
 __all__ = [
     "add_noise",
@@ -25,6 +26,7 @@ __all__ = [
     "predict",
     "sampling_arguments",
     "size_rule",
+    "unpack_latents",
 ]
 
 
@@ -63,6 +65,11 @@ def predict(
         img_shapes=[[(1, height // 2, width // 2)]] * batch,
     ).sample
     return unpack(pipeline, patches, height, width).squeeze(2)
+
+
+def unpack_latents(pipeline: Any, packed: Float[Tensor, "B n d"], size: Size) -> Float[Tensor, " B *chw"]:
+    scale = pipeline.vae_scale_factor
+    return unpack(pipeline, packed, size.height // scale, size.width // scale).squeeze(2)
 
 
 def sampling_arguments(guidance_scale: float, num_prompts: int, fps: float | None) -> dict[str, Any]:

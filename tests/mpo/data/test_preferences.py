@@ -2,7 +2,6 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from mpo import MpoError
 from mpo.data.preferences import Preference, read_preferences
@@ -19,7 +18,13 @@ def test_pick_a_pics_rows_are_read_and_ties_left_out(tmp_path):
     assert read[1].chosen == jpeg(120)
     assert read[2] == Preference(TRAIN_PROMPTS[0], jpeg(140), jpeg(10))
     assert (
-        len(list(read_preferences(Preferences(path=str(tmp_path / "pickapic.parquet"), layout="pickapic", limit=1), "image")))
+        len(
+            list(
+                read_preferences(
+                    Preferences(path=str(tmp_path / "pickapic.parquet"), layout="pickapic", limit=1), "image"
+                )
+            )
+        )
         == 1
     )
 
@@ -41,7 +46,9 @@ def test_pairs_as_files_as_pictures_and_as_a_folder_are_the_same(tmp_path):
     data = data.cast_column("chosen", datasets.Image()).cast_column("rejected", datasets.Image())
     data.save_to_disk(tmp_path / "disk")
     for path, layout in (("folder", "folder"), ("pairs.jsonl", "pairs"), ("disk", "pairs")):
-        read = list(read_preferences(Preferences.model_validate({"path": str(tmp_path / path), "layout": layout}), "image"))
+        read = list(
+            read_preferences(Preferences.model_validate({"path": str(tmp_path / path), "layout": layout}), "image")
+        )
         assert [p.prompt for p in read] == TRAIN_PROMPTS[:2]
         for k, preference in enumerate(read):
             for side, value in (("chosen", 100), ("rejected", 10)):

@@ -54,7 +54,10 @@ def test_pictures_that_the_model_cannot_take_are_named(fields, tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": "x", "chosen": "chosen.png", "rejected": "rejected.png"}))
     fields = given_fields(fields, tmp_path / "a.jsonl", "pairs", "given")
     fields["model"]["sizes"] = None
-    with pytest.raises(MpoError, match=r"pair 0 has 36x32, but the model takes multiples of 8 pixels; set model.sizes, such as \[\[32, 32\]\]"):
+    with pytest.raises(
+        MpoError,
+        match=r"pair 0 has 36x32, but the model takes multiples of 8 pixels; set model.sizes, such as \[\[32, 32\]\]",
+    ):
         run_recipe(parse_recipe(fields, source="given"), tmp_path / "run", stages=("import-pairs",))
 
 
