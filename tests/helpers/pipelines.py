@@ -38,6 +38,7 @@ from transformers import (
 
 from mpo.embedded.train_base import build_tokenizer
 from mpo.models.families import sampling_arguments
+from mpo.sizes import Size
 from tests.helpers.recipes import HELDOUT_PROMPTS, TRAIN_PROMPTS
 from tests.reward.judges.small_vlms import qwen2_5_vl
 from tests.reward.judges.small_vlms import tokenizer as byte_tokenizer
@@ -264,7 +265,7 @@ PACKED = ("flux", "qwen_image")
 
 
 def sample(pipeline: Any, prompts: list[str], guidance_scale: float = 1.0, **arguments: Any) -> Any:
-    own = sampling_arguments(pipeline, guidance_scale=guidance_scale, num_prompts=len(prompts), size=(32, 32))
+    own = sampling_arguments(pipeline, guidance_scale=guidance_scale, num_prompts=len(prompts), size=Size(32, 32))
     arguments = {"num_inference_steps": 3, "generator": torch.Generator().manual_seed(0), **own, **arguments}
     return pipeline(prompts, **arguments)
 

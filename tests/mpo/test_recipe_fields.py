@@ -39,6 +39,7 @@ from mpo.models.checks import check_model
 from mpo.models.families import stable_diffusion
 from mpo.models.lora import inject_lora
 from mpo.models.noise import error_weights
+from mpo.models.loading import load_pipeline
 from mpo.models.sampling import size_of
 from mpo.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
 from mpo.run_folder.files import write_json, write_text
@@ -92,7 +93,7 @@ def prompts(recipe: Recipe) -> Any:
 
 def preferences(recipe: Recipe) -> Any:
     assert recipe.preferences is not None
-    return [(p.prompt, p.chosen, p.rejected) for p in read_preferences(recipe.preferences)]
+    return [(p.prompt, p.chosen, p.rejected) for p in read_preferences(recipe.preferences, "image")]
 
 
 def judged(recipe: Recipe) -> Any:
@@ -101,6 +102,10 @@ def judged(recipe: Recipe) -> Any:
 
 def model(recipe: Recipe) -> Any:
     return check_model(recipe)
+
+
+def tiling(recipe: Recipe) -> Any:
+    return load_pipeline(recipe.model).vae.use_tiling
 
 
 def sizes(recipe: Recipe) -> Any:
@@ -296,6 +301,7 @@ FIELDS: dict[str, Entry | str] = {
     "model.config": "test_one_file_gives_the_same_pictures_as_the_folder",
     "model.dtype": "test_half_precisions_train_and_resume_exactly",
     "model.sizes": Entry([[32, 32], [64, 32]], generated),
+    "model.vae_tiling": Entry(True, tiling),
     **source("train", {}),
     **source("heldout", {}),
     **source("validation", VALIDATED),
@@ -303,6 +309,7 @@ FIELDS: dict[str, Entry | str] = {
     "prompts.similarity": "test_similarity_by_a_text_encoder",
     "generate.num_candidates": Entry(3, generated),
     **sampling("generate", generated, {}),
+    "generate.keep_latents": "test_kept_latents_are_trained_on_and_watched",
     "preferences.path": Entry("FOLDER/nothing.jsonl", preferences, GIVEN),
     "preferences.layout": Entry("folder", preferences, GIVEN),
     "preferences.split": Entry("test", preferences, ON_HUB),

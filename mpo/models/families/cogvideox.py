@@ -32,6 +32,7 @@ def size_rule(configs: Configs) -> SizeRule:
 
 def encode_prompts(pipeline: CogVideoXPipeline, prompts: Sequence[str]) -> Conditioning:
     length = call_default(pipeline, "max_sequence_length")
+    embeddings: Any
     embeddings, _ = pipeline.encode_prompt(
         list(prompts), do_classifier_free_guidance=False, max_sequence_length=length, device=pipeline.device
     )
