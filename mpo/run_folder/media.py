@@ -26,14 +26,23 @@ def write_png(path: Path, image: Image.Image, origin: Mapping[str, Any] | None =
 
 def is_made_from(path: Path, origin: Mapping[str, Any]) -> bool:
     """Whether a PNG exists and says that it was made from this, and can be decoded."""
+    info = _decode(path)
+    return info is not None and info.get(FIELD) == _words(origin)
+
+
+def can_be_decoded(path: Path) -> bool:
+    """Whether a PNG exists and is whole."""
+    return _decode(path) is not None
+
+
+def _decode(path: Path) -> dict[Any, Any] | None:
+    """A whole PNG's fields; None = it is missing or damaged."""
     try:
         with Image.open(path) as image:
-            if image.info.get(FIELD) != _words(origin):
-                return False
             image.load()
-            return True
-    except (OSError, SyntaxError, ValueError):  # missing, or damaged
-        return False
+            return image.info
+    except (OSError, SyntaxError, ValueError):
+        return None
 
 
 def _words(origin: Mapping[str, Any]) -> str:

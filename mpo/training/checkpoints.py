@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from mpo import MpoError
 from mpo.models.lora import load_lora, lora_state
 from mpo.run_folder.files import read_lines, replacing, sha256, write_lines
 from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tensors import write_tensors
 from mpo.runtime.processes import barrier, is_main
 from mpo.runtime.progress import say
 from mpo.training.checkpoint_files import (
@@ -39,10 +40,10 @@ def save_checkpoint(t: Training, step: int) -> None:
     if is_main():
         with replacing(checkpoint_folder(t.run, step)) as folder:
             folder.mkdir()
-            save_file(lora, folder / "lora.safetensors")
+            write_tensors(folder / "lora.safetensors", lora)
             if mean is not None:
-                save_file(mean, folder / EMA)
-            save_file(tensors, folder / "optimizer.safetensors")
+                write_tensors(folder / EMA, mean)
+            write_tensors(folder / "optimizer.safetensors", tensors)
             kept = ("base_lrs", "last_epoch", "_step_count", "_last_lr")
             scaler = t.accelerator.scaler
             state = {

@@ -92,6 +92,7 @@ def validate(t: Training, step: int) -> Validated:
         [sample.prompt for sample in samples],
         parts=folder / "scores",
         description=f"validate {step}: score",
+        made_by=f"mpo train {t.run.folder}",
     )
     clear_device_cache(garbage_collection=True)
     means = dict(zip(scores.checklist.dimensions, scores.dimensions.mean(axis=0).tolist(), strict=True))

@@ -83,6 +83,17 @@ def _install() -> None:
 
 
 @contextmanager
+def at(folder: Path, moment: Moment, act: Callable[[], None]) -> Iterator[None]:
+    """Call `act` at the moment, within this process."""
+    _install()
+    _hooks.append(watch(folder.absolute(), moment, act))
+    try:
+        yield
+    finally:
+        _hooks.pop()
+
+
+@contextmanager
 def interrupted(folder: Path, moment: Moment, by: type[BaseException] = Interrupted) -> Iterator[None]:
     """Raise Interrupted, or Ctrl-C's error, at the moment, within this process. Fails where the moment never comes.
 
@@ -94,14 +105,11 @@ def interrupted(folder: Path, moment: Moment, by: type[BaseException] = Interrup
     def end() -> None:
         raise by
 
-    _install()
-    _hooks.append(watch(folder.absolute(), moment, end))
     try:
-        yield
+        with at(folder, moment, end):
+            yield
     except Interrupted:
         return
-    finally:
-        _hooks.pop()
     raise AssertionError(f"{moment} did not come")
 
 
@@ -112,12 +120,8 @@ def full_disk(folder: Path, moment: Moment) -> Iterator[None]:
     def fail() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), moment.pattern)
 
-    _install()
-    _hooks.append(watch(folder.absolute(), moment, fail))
-    try:
+    with at(folder, moment, fail):
         yield
-    finally:
-        _hooks.pop()
 
 
 def main() -> None:

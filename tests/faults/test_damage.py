@@ -21,11 +21,12 @@ from mpo.cli import main
 from mpo.dependencies import status
 from mpo.pages.report import render
 from mpo.recipe import parse_recipe, read_recipe
-from mpo.run import run_recipe, run_stage
+from mpo.run import preview, run_recipe, run_stage
+from mpo.run_folder.lock import OWN
 from mpo.run_folder.paths import RunFolder
 from mpo.runtime.progress import set_quiet
 from reward.errors import RewardError
-from tests.faults.kill import Moment, full_disk, interrupted
+from tests.faults.kill import Moment, at, full_disk, interrupted
 from tests.helpers.recipes import small_fields, with_validation
 from tests.helpers.runs import files_of
 
@@ -403,9 +404,13 @@ def test_two_processes_on_one_folder_and_a_dead_owner(run, whole):
         f"with locked(Path({str(run.folder)!r})): print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True)
+    run.report.unlink()
+    recipe = read_recipe(run.recipe)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
+        with pytest.raises(MpoError, match=rf"in use by process {process.pid} on {socket.gethostname()}"):
+            preview(recipe, run.folder)
         with pytest.raises(MpoError, match=rf"in use by process {process.pid} on {socket.gethostname()}"):
             run_stage(run.folder, "report")
     finally:
@@ -413,7 +418,63 @@ def test_two_processes_on_one_folder_and_a_dead_owner(run, whole):
         process.wait()
         if process.stdout:
             process.stdout.close()
+    assert "report" not in preview(recipe, run.folder)
     run_stage(run.folder, "report")
+
+
+def test_a_dry_run_looks_at_the_folder_and_writes_nothing(run, monkeypatch, capsys):
+    def dry(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mpo", "run", *arguments, "--output", str(run.folder), "--dry-run"])
+        before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.name != ".lock"}
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.name != ".lock"} == before
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    recipe = str(run.recipe)
+    run.report.unlink()
+    code, out, _ = dry(recipe)
+    assert (code, out.splitlines()[-1]) == (
+        0, f"done      generate, score, select, encode, train, evaluate, export in {run.folder}",
+    )  # fmt: skip
+    code, _, err = dry(recipe, "--set", "train.beta=5.0")
+    assert (code, "train.beta" in err, err.count("\n")) == (2, True, 1)
+    cut(run.scores)
+    code, _, err = dry(recipe)
+    assert (code, f"run `mpo score {run.folder} --repair`" in err, err.count("\n")) == (2, True, 1)
+    assert dry(recipe, "--repair")[0] == 0
+    shutil.copyfile(run.recipe, run.folder.parent / "other.yaml")
+    run.recipe.unlink()
+    code, _, err = dry(str(run.folder.parent / "other.yaml"))
+    assert (code, "holds no run" in err) == (2, True)
+
+
+def test_what_is_done_needs_no_right_to_write(run):
+    """As of another account's run: neither the lock nor anything else is written, and all may read all."""
+    files = [path for path in run.folder.rglob("*") if path.is_file() and path.name not in OWN]
+    usual = run.recipe.stat().st_mode
+    assert [path for path in files if path.stat().st_mode != usual] == []
+    for name in OWN:
+        (run.folder / name).unlink(missing_ok=True)
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    assert set(states(run).values()) == {"done"}
+    run_stage(run.folder, "report")
+    run_recipe(read_recipe(run.recipe), run.folder)
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
+
+
+def test_a_picture_cut_before_it_is_judged_is_named_with_the_command_that_makes_it_again(run):
+    begun(run, "evaluate")
+    for path in (run.evaluation_table, *(run.samples / "tuned").iterdir()):
+        path.unlink()
+    victim = run.samples / "tuned" / "000000-00.png"
+    last_picture = Moment("os.rename", "evaluation/samples/tuned/*.png", 4)
+    words = rf"^evaluate: .*{victim}' cannot be decoded .*run `mpo evaluate {run.folder}`, which makes it again$"
+    with at(run.folder, last_picture, lambda: cut(victim)), pytest.raises(MpoError, match=words):
+        run_stage(run.folder, "evaluate")
+    run_stage(run.folder, "evaluate")
+    assert states(run)["evaluate"] == "done"
 
 
 def test_an_output_that_is_a_file_is_one_line(whole, tmp_path):
