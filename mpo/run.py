@@ -108,9 +108,9 @@ def preview(recipe: Recipe, output: str | Path, *, repair: bool = False) -> list
     if not run.recipe.exists():
         return []
     rows = status(run, recipe)
-    for stage, verdict, _ in rows:
-        if verdict.state == "stale" or (verdict.state == "damaged" and not repair):
-            raise MpoError(f"--output {str(run.folder)!r}: {remedy(run, stage, verdict)}")
+    broken = next(((stage, verdict) for stage, verdict, _ in rows if verdict.state in ("stale", "damaged")), None)
+    if broken and not (repair and broken[1].state == "damaged"):
+        raise MpoError(f"--output {str(run.folder)!r}: {remedy(run, *broken)}")
     return [stage for stage, verdict, _ in rows if stage != PREPARE and verdict.state == "done"]
 
 
