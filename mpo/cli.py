@@ -1,7 +1,7 @@
 """The command `mpo`: thin; each command calls a function that a user can import."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -58,7 +58,7 @@ def run(
     """Run a recipe from prompts to a tuned LoRA and its report. Run it again to continue where it stopped."""
     set_quiet(quiet)
     from mpo.recipe import load_recipe
-    from mpo.run import run_recipe, stages_of
+    from mpo.run import preview, run_recipe, stages_of
     from mpo.run_folder.paths import RunFolder
 
     loaded = load_recipe(recipe, settings or [])
@@ -72,20 +72,22 @@ def run(
         from mpo.plan import describe
         from reward.judges.loading import count_parameters
 
+        done = preview(loaded, folder, repair=repair)
         typer.echo(describe(loaded, folder, count_judge=count_parameters))
+        typer.echo(f"done      {', '.join(done) or 'nothing yet'} in {folder}")
         return
-    with _stopped_by_hand():
+    with _stopped_by_hand(lambda: "run the same command again to continue from here"):
         run_recipe(loaded, folder, stages=stages[: stages.index(until) + 1], repair=repair, source=source)
     _conclude(RunFolder(folder))
 
 
 @contextmanager
-def _stopped_by_hand() -> Iterator[None]:
+def _stopped_by_hand(words: Callable[[], str]) -> Iterator[None]:
     """Ctrl-C is not a failure: say how to continue. Exit code 130, as in shells."""
     try:
         yield
     except KeyboardInterrupt:
-        print("\nmpo: stopped; run the same command again (without --redo) to continue from here", file=sys.stderr)
+        print(f"\nmpo: stopped; {words()}", file=sys.stderr)
         raise typer.Exit(130) from None
 
 
@@ -131,11 +133,20 @@ def show(
 def _stage_command(stage: str, words: str) -> None:
     def command(folder: Folder, repair: Repair = False, redo: Redo = False, quiet: Quiet = False) -> None:
         set_quiet(quiet)
+        from mpo.dependencies import examine
+        from mpo.recipe import read_recipe
         from mpo.run import run_stage
+        from mpo.run_folder.paths import RunFolder
 
         if repair and redo:
             raise MpoError("--repair with --redo: the first keeps undamaged files, the second none; leave out either")
-        with _stopped_by_hand():
+
+        def where() -> str:
+            state = examine(RunFolder(folder), read_recipe(RunFolder(folder).recipe), stage).why
+            without = " without --redo" if redo else ""
+            return f"stage {stage} is {state or 'as it was'}; run `mpo {stage} {folder}`{without} to continue from here"
+
+        with _stopped_by_hand(where):
             run_stage(folder, stage, repair=repair, redo=redo)
 
     app.command(stage, help=words)(command)
@@ -164,8 +175,8 @@ def status(
         typer.echo(json.dumps(records, indent=1))
         return
     for stage, verdict, todo in rows:
-        words = verdict.why if verdict.state not in ("done", "absent", "begun") else ""
-        typer.echo(f"{stage:<13} {WORDS[verdict.state]:<12} {words}{': ' if words and todo else ''}{todo}".rstrip())
+        colon = ": " if verdict.why and todo else ""
+        typer.echo(f"{stage:<13} {WORDS[verdict.state]:<12} {verdict.why}{colon}{todo}".rstrip())
 
 
 @app.command()

@@ -6,14 +6,14 @@ right.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from mpo import MpoError
 from mpo.models.identity import model_identity
 from mpo.recipe import Recipe
-from mpo.run_folder.files import delete, sha256
+from mpo.run_folder.files import delete, read_json, sha256, write_json
 from mpo.run_folder.manifest import (
     Manifest,
     digests,
@@ -24,7 +24,7 @@ from mpo.run_folder.manifest import (
 )
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
-from mpo.training.checkpoint_files import damaged_checkpoints, result_file, unvalidated_steps
+from mpo.training.checkpoint_files import damaged_checkpoints, result_file, start_of, unvalidated_steps
 from reward.checklist import load_checklist
 
 STAGES = ("generate", "score", "select", "encode", "train", "evaluate", "export", "report")
@@ -55,6 +55,12 @@ def stages_of(recipe: Recipe) -> tuple[str, ...]:
     if recipe.preferences is None:
         return STAGES
     return ("import-pairs", *(stage for stage in STAGES[1:] if (stage, recipe.select.strategy) != ("score", "given")))
+
+
+def stages_from(recipe: Recipe, stage: str) -> tuple[str, ...]:
+    """A stage and all later ones."""
+    stages = stages_of(recipe)
+    return stages[stages.index(stage) :]
 
 
 def inputs_of(run: RunFolder, recipe: Recipe, stage: str) -> list[Path]:
@@ -160,30 +166,43 @@ class Verdict:
     state: State
     why: str = ""
     names: tuple[str, ...] = ()
+    undo: str = "set it back"  # what makes a stale stage valid again as it is
 
 
 def examine(run: RunFolder, recipe: Recipe, stage: str) -> Verdict:
     """Whether a stage is done, and if not, why. Reads the files that it names, each once per process."""
+    half_done = "half done"
+    redone = pending_redo(run)
+    if redone and stage in stages_from(recipe, redone.stage):
+        if not redone.deleted:
+            return Verdict("begun", "half deleted: --redo was stopped")
+        half_done = "half done, after --redo deleted what was there before"
     try:
         held = read_manifest(run, stage)
     except MpoError:
         return Verdict("damaged", f"its manifest is damaged ({manifest_file(run, stage)})", (MANIFEST,))
     if held is None:
         made = [path for path in writes_of(run, recipe, stage) if path.exists()]
-        return Verdict("begun", "begun") if made else Verdict("absent")
+        return Verdict("begun", half_done) if made else Verdict("absent")
     fields = fields_of(recipe, stage)
     changed = _changed_field(held, fields, recipe)
     if changed:
         return Verdict("stale", changed)
+    if stage == "train":
+        try:
+            start_of(run, recipe.train.num_steps)
+        except MpoError as error:
+            why, _, undo = str(error).partition("; ")
+            return Verdict("stale", f"recipe.yaml says {why}", undo=undo)
     inputs = digests(run, inputs_of(run, recipe, stage))
     for name in sorted(held.inputs.keys() | inputs.keys()):
         if held.inputs.get(name) != inputs.get(name):
             how = "is new" if name not in held.inputs else "is gone" if name not in inputs else "has changed since"
             return Verdict("stale", f"what it was made from has changed: {name} {how}")
     if held.outputs is None:
-        return Verdict("begun", "begun")
+        return Verdict("begun", half_done)
     if held.recipe != fields:
-        return Verdict("begun", "train.num_steps has changed")
+        return Verdict("begun", "not done: train.num_steps has changed")
     expected = dict(held.outputs)
     table = run.candidates_table.name
     if table in expected and run.candidates_table.is_file() and sha256(run.candidates_table) == expected[table]:
@@ -219,6 +238,13 @@ def _recorded_candidates(run: RunFolder, stage: str) -> dict[str, str]:
     return {f"candidates/{row[name]}": row[digest] for row in rows for name, digest in names if row[name]}
 
 
+def is_done(run: RunFolder, recipe: Recipe, stage: str) -> bool:
+    """Whether nothing is left to do or to put right, up to a stage. Writes nothing."""
+    stages = stages_of(recipe)
+    upto = (PREPARE, *stages[: stages.index(stage) + 1])
+    return all(examine(run, recipe, each).state == "done" for each in upto)
+
+
 def require_earlier(run: RunFolder, recipe: Recipe, stage: str) -> None:
     """Raises MpoError unless earlier stages are done, or at least nothing that this stage reads is missing."""
     needed = {p.relative_to(run.folder).parts[0] for p in inputs_of(run, recipe, stage)}
@@ -233,8 +259,8 @@ def require_earlier(run: RunFolder, recipe: Recipe, stage: str) -> None:
             raise MpoError(f"{stage}: {remedy(run, earlier, verdict)}")
         concerned = {Path(name).parts[0] for name in verdict.names} or makes
         if verdict.state != "done" and needed & concerned:
-            words = f"{verdict.why}; " if verdict.names else f"stage {earlier} is not done; "
-            raise MpoError(f"{stage}: {words}run `mpo {earlier} {run.folder}` first")
+            words = verdict.why if verdict.names else f"stage {earlier} is {verdict.why or 'not done'}"
+            raise MpoError(f"{stage}: {words}; run `mpo {earlier} {run.folder}` first")
 
 
 def remedy(run: RunFolder, stage: str, verdict: Verdict) -> str:
@@ -245,7 +271,7 @@ def remedy(run: RunFolder, stage: str, verdict: Verdict) -> str:
             return f"{verdict.why}; run `mpo {first} {run.folder} --repair`, which makes the prompts' tables again"
         return f"{verdict.why}; set it back, or use another folder with --from {run.folder}"
     if verdict.state == "stale":
-        return f"stage {stage}: {verdict.why}; set it back, or run `mpo {stage} {run.folder} --redo`, which makes it and all later stages again"
+        return f"stage {stage}: {verdict.why}; {verdict.undo}, or run `mpo {stage} {run.folder} --redo`, which makes it and all later stages again"
     return f"stage {stage}: {verdict.why}; run `mpo {stage} {run.folder} --repair`, which makes it again"
 
 
@@ -262,6 +288,9 @@ def finish(run: RunFolder, recipe: Recipe, manifest: Manifest) -> None:
     """Record what a stage has made."""
     outputs = outputs_of(run, recipe, manifest.stage)
     write_manifest(run, Manifest(manifest.stage, manifest.recipe, manifest.inputs, outputs, manifest.versions))
+    redone = pending_redo(run)
+    if redone and redone.stage == manifest.stage:
+        delete(run.redo)
 
 
 def repair(run: RunFolder, recipe: Recipe, stage: str, names: Iterable[str]) -> list[str]:
@@ -291,15 +320,37 @@ def repair(run: RunFolder, recipe: Recipe, stage: str, names: Iterable[str]) -> 
 
 
 def redo(run: RunFolder, recipe: Recipe, stage: str) -> list[str]:
-    """Delete what a stage and later ones have made; returns the names of those that had made anything."""
-    stages = stages_of(recipe)
+    """Delete what a stage and later ones have made; returns the names of those that had made anything.
+
+    redo.json says so until the stage is done again: half-deleted work must not pass for damaged or unfinished work.
+    """
     undone = []
-    for later in stages[stages.index(stage) :]:
+    write_json(run.redo, asdict(Redo(stage, deleted=False)))
+    for later in stages_from(recipe, stage):
         paths = [path for path in (*writes_of(run, recipe, later), manifest_file(run, later)) if path.exists()]
         for path in paths:
             delete(path)
         undone += [later] if paths else []
+    write_json(run.redo, asdict(Redo(stage, deleted=True)))
     return undone
+
+
+@dataclass(frozen=True)
+class Redo:
+    """What redo.json holds."""
+
+    stage: str
+    deleted: bool  # whether all is deleted that the stage and later ones had made
+
+
+def pending_redo(run: RunFolder) -> Redo | None:
+    """The --redo whose stage is not done again; None = there is none. Raises MpoError if redo.json is damaged."""
+    if not run.redo.exists():
+        return None
+    try:
+        return Redo(**read_json(run.redo))
+    except (MpoError, TypeError):
+        raise MpoError(f"{run.redo} is damaged; delete it, and see `mpo status {run.folder}`") from None
 
 
 def status(run: RunFolder, recipe: Recipe) -> list[tuple[str, Verdict, str]]:

@@ -46,6 +46,16 @@ def refuse_unused(settings: Sequence[tuple[Any, str, str]]) -> None:
             raise ValueError(f"{name} is used by {needed} alone; set that, or remove {name}")
 
 
+# Tables that are read from a file's path: they have no splits and no revisions.
+TABLE_FILES = (".jsonl", ".csv", ".parquet")
+
+
+def _refuse_in_files(source: Any) -> None:
+    """Raises ValueError if settings of data sets are given for a file."""
+    is_file = source.path.endswith((".txt", *TABLE_FILES))
+    refuse_unused([(is_file and getattr(source, name), name, "a path to a data set") for name in ("split", "revision")])
+
+
 def _tuples(value: Any) -> Any:
     """YAML has lists where a frozen record has tuples."""
     return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
@@ -104,6 +114,14 @@ class PromptSource(Section):
     limit: Count | None = None  # at most this many different prompts; None = all
     shuffle_seed: Seed | None = None  # picks and orders them at random; None = the first, in order
 
+    @model_validator(mode="after")
+    def _settings_are_used(self) -> "PromptSource":
+        refuse_unused(
+            [(self.path.endswith(".txt") and self.column != "prompt", "column", "a path to a table or data set")]
+        )
+        _refuse_in_files(self)
+        return self
+
 
 class Prompts(Section):
     """Three sets that share no prompt. A plain text is a source's path; files as for PromptSource.
@@ -133,6 +151,15 @@ class Preferences(Section):
     split: str | None = None  # data sets only; None = "train"
     revision: str | None = None  # hub only; None = the default branch
     limit: Count | None = None  # at most this many pairs, the first; None = all
+
+    @model_validator(mode="after")
+    def _settings_are_used(self) -> "Preferences":
+        in_folder = self.layout == "folder"
+        refuse_unused(
+            [(in_folder and getattr(self, name), name, "a path to a data set") for name in ("split", "revision")]
+        )
+        _refuse_in_files(self)
+        return self
 
 
 class Generate(Section):

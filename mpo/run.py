@@ -3,6 +3,7 @@
 import importlib
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from mpo import MpoError
@@ -13,15 +14,18 @@ from mpo.dependencies import (
     begin,
     examine,
     finish,
+    is_done,
+    pending_redo,
     redo,
     remedy,
     repair,
     require_earlier,
     stages_of,
+    status,
 )
 from mpo.recipe import Recipe, dump_recipe, read_recipe
 from mpo.run_folder.files import sha256, write_text
-from mpo.run_folder.lock import OWN, locked
+from mpo.run_folder.lock import OWN, locked, refuse_if_in_use
 from mpo.run_folder.manifest import Manifest, library_versions, read_manifest
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import PROMPTS, read_prompts_table, write_table
@@ -59,32 +63,59 @@ def check_settings(recipe: Recipe, prompts: Sequence[str], *, training: bool = T
 
 
 def prepare(
-    recipe: Recipe, output: str | Path, *, source: str | Path | None = None, stages: Sequence[str] = STAGES
+    recipe: Recipe,
+    output: str | Path,
+    *,
+    source: str | Path | None = None,
+    stages: Sequence[str] = STAGES,
+    repair: bool = False,
 ) -> RunFolder:
     """Check, then write recipe.yaml and the prompt tables. Refuses a folder that holds another recipe's run.
 
-    source: a run whose work is taken over as far as it fits. stages: those that will run now.
+    source: a run whose work is taken over as far as it fits. stages: those that will run now. repair: damaged tables are
+    made again.
     """
     run = RunFolder(output)
     if is_main():
+        _check_folder(recipe, run)
+        if repair and run.recipe.exists():
+            _repair_prompts(run, recipe)
         prompts = _check(recipe, run, stages)
         taken_from = _find_source(source)
-        with locked(run.folder):
-            if not run.recipe.exists():
-                write_text(run.recipe, dump_recipe(recipe))
-            if taken_from is not None:
-                taken = take_over(read_recipe(taken_from.recipe), recipe, taken_from, run, prompts)
-                say(f"taken over from {source}: {', '.join(taken) or 'nothing, since no finished stage agrees'}")
-            _write_prompt_tables(run, recipe, prompts)
+        # Nothing is written to a run that needs nothing: it may be another account's.
+        if taken_from is not None or not run.recipe.exists() or examine(run, recipe, PREPARE).state != "done":
+            with locked(run.folder):
+                if not run.recipe.exists():
+                    write_text(run.recipe, dump_recipe(recipe))
+                if taken_from is not None:
+                    taken = take_over(read_recipe(taken_from.recipe), recipe, taken_from, run, prompts)
+                    say(f"taken over from {source}: {', '.join(taken) or 'nothing, since no finished stage agrees'}")
+                _write_prompt_tables(run, recipe, prompts)
     barrier()
     return run
 
 
-def _check(recipe: Recipe, run: RunFolder, stages: Sequence[str]) -> PromptSets:
-    """Check all that the recipe, the prompts and the model's small files show; returns the prompts."""
-    from mpo.models.checks import check_model
-    from mpo.training.trackers import check_trackers
+def preview(recipe: Recipe, output: str | Path, *, repair: bool = False) -> list[str]:
+    """The stages that a run has done already, before it is continued with this recipe. Writes nothing.
 
+    Raises MpoError where the run could not go on: a folder that holds something else or is in use, work that must be put
+    right first. repair: what is damaged will be made again.
+    """
+    run = RunFolder(output)
+    _check_folder(recipe, run)
+    if run.folder.is_dir():
+        refuse_if_in_use(run.folder)
+    if not run.recipe.exists():
+        return []
+    rows = status(run, recipe)
+    broken = next(((stage, verdict) for stage, verdict, _ in rows if verdict.state in ("stale", "damaged")), None)
+    if broken and not (repair and broken[1].state == "damaged"):
+        raise MpoError(f"--output {str(run.folder)!r}: {remedy(run, *broken)}")
+    return [stage for stage, verdict, _ in rows if stage != PREPARE and verdict.state == "done"]
+
+
+def _check_folder(recipe: Recipe, run: RunFolder) -> None:
+    """Raises MpoError if the folder can be no run of this recipe."""
     if not run.folder.is_dir() and (run.folder.exists() or run.folder.is_symlink()):
         raise MpoError(f"--output {str(run.folder)!r} is a file; name a folder")
     if run.recipe.exists():
@@ -97,6 +128,13 @@ def _check(recipe: Recipe, run: RunFolder, stages: Sequence[str]) -> PromptSets:
             )
     elif run.folder.exists() and any(e.name not in OWN and not e.name.endswith(".part") for e in run.folder.iterdir()):
         raise MpoError(f"--output {str(run.folder)!r} is not empty and holds no run; use another folder")
+
+
+def _check(recipe: Recipe, run: RunFolder, stages: Sequence[str]) -> PromptSets:
+    """Check all that the recipe, the prompts and the model's small files show; returns the prompts."""
+    from mpo.models.checks import check_model
+    from mpo.training.trackers import check_trackers
+
     train, heldout, validation = read_prompts(run, recipe)
     judged = [] if recipe.select.strategy == "given" else train  # the others always are
     check_settings(recipe, [*judged, *heldout, *validation], training="train" in stages)
@@ -131,6 +169,16 @@ def _write_prompt_tables(run: RunFolder, recipe: Recipe, prompts: PromptSets) ->
                 )
     if held is None or held.outputs is None:
         finish(run, recipe, manifest)
+
+
+def _repair_prompts(run: RunFolder, recipe: Recipe) -> None:
+    """Delete the tables of prompts that are damaged: they are made again."""
+    verdict = examine(run, recipe, PREPARE)
+    if verdict.state == "damaged":
+        with locked(run.folder):
+            deleted = repair(run, recipe, PREPARE, verdict.names)
+            run.log_event("repair", files=deleted)
+            say(f"prompts: {len(deleted)} damaged, such as {deleted[0]}, to be made again")
 
 
 def _find_source(source: str | Path | None) -> RunFolder | None:
@@ -171,8 +219,9 @@ def run_recipe(
     and scores for another way to select or another beta.
     """
     stages = stages_of(recipe) if stages is None else stages
-    run = prepare(recipe, output, source=source, stages=stages)
-    with locked(run.folder):
+    run = prepare(recipe, output, source=source, stages=stages, repair=repair)
+    nothing_to_do = is_main() and all(is_done(run, recipe, stage) for stage in stages[-1:])
+    with nullcontext() if nothing_to_do else locked(run.folder):
         for stage in stages:
             run_stage(run.folder, stage, repair=repair)
 
@@ -192,6 +241,9 @@ def run_stage(folder: str | Path, stage: str, *, repair: bool = False, redo: boo
     recipe = read_recipe(run.recipe)
     if stage not in stages_of(recipe):
         raise MpoError(f"stage {stage} is not among this recipe's; stages: {', '.join(stages_of(recipe))}")
+    if broadcast_from_main(not redo and is_done(run, recipe, stage) if is_main() else None):
+        say(f"{stage}: done already")  # without the lock, which another account's run does not give
+        return
     with locked(run.folder):
         manifest = broadcast_from_main(_open_stage(run, recipe, stage, repair, redo) if is_main() else None)
         if manifest is None:
@@ -208,9 +260,11 @@ def run_stage(folder: str | Path, stage: str, *, repair: bool = False, redo: boo
 
 def _open_stage(run: RunFolder, recipe: Recipe, stage: str, repair_it: bool, redo_it: bool) -> Manifest | None:
     """What goes into a stage, once all earlier ones are valid; None if the stage is done."""
-    prompts = examine(run, recipe, PREPARE)
-    if prompts.state == "damaged" and repair_it:
-        repair(run, recipe, PREPARE, prompts.names)
+    if repair_it:
+        _repair_prompts(run, recipe)
+    stopped = pending_redo(run)
+    if stopped and not stopped.deleted:
+        redo(run, recipe, stopped.stage)
     _write_prompt_tables(run, recipe, read_prompts(run, recipe))
     require_earlier(run, recipe, stage)
     if redo_it:

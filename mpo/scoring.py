@@ -19,6 +19,7 @@ from mpo.runtime.processes import barrier, shard_of_rank
 from mpo.runtime.progress import track
 from reward import Checklist, Scores, VisionReward, load_checklist, load_judge, score_answers
 from reward.checklist import PROMPT_FIELD
+from reward.errors import MediaError
 from reward.judges import find_judge
 
 CHUNK = 64  # pictures between two writes
@@ -75,12 +76,19 @@ def scored_checklist(recipe: Recipe, table: pa.Table, path: Path) -> Checklist:
 
 
 def score_files(
-    reward: VisionReward, files: Sequence[Path], prompts: Sequence[str], *, parts: Path, description: str
+    reward: VisionReward,
+    files: Sequence[Path],
+    prompts: Sequence[str],
+    *,
+    parts: Path,
+    description: str,
+    made_by: str,
 ) -> Scores:
     """Scores of N picture files, kept in `parts` chunk by chunk so that a killed run continues where it was.
 
+    made_by: the command that makes a picture again that cannot be decoded; MpoError names both.
     A chunk that was kept from other pictures, texts, questions or another judge is judged again. Every process judges its
-    share of the chunks, and all return the whole. Raises MediaError naming a file that cannot be decoded.
+    share of the chunks, and all return the whole.
     """
     judged_by = {"checklist": reward.checklist.fingerprint, "judge": reward.judge.fingerprint}
     chunks = [
@@ -90,7 +98,10 @@ def score_files(
     missing = [chunk for chunk in shard_of_rank(chunks) if not chunk.is_kept(judged_by)]
     with track(description, total=sum(len(chunk.files) for chunk in missing)) as advance:
         for chunk in missing:
-            scored = reward.score(chunk.files, chunk.prompts, on_item=advance)
+            try:
+                scored = reward.score(chunk.files, chunk.prompts, on_item=advance)
+            except MediaError as error:
+                raise MpoError(f"{description}: {error}: run `{made_by}`, which makes it again") from error
             write_table(chunk.table, {"p_yes": scored.p_yes.tolist()}, P_YES, judged_by | {"items": chunk.items})
     barrier()
     p_yes = [row for chunk in chunks for row in read_table(chunk.table, made_by="score").column("p_yes").to_pylist()]

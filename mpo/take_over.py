@@ -6,13 +6,16 @@ import os
 import shutil
 from pathlib import Path
 
+from mpo import MpoError
 from mpo.data.prompts import PromptSets
 from mpo.dependencies import examine, fields_of, inputs_of, stages_of, writes_of
 from mpo.recipe import Recipe
-from mpo.run_folder.files import replacing
-from mpo.run_folder.manifest import digests, manifest_file, read_manifest
+from mpo.run_folder.files import replacing, sha256
+from mpo.run_folder.manifest import digests, is_foreign, manifest_file, read_manifest
+from mpo.run_folder.media import can_be_decoded
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_prompts_table
+from mpo.runtime.progress import say
 
 TAKEN = ("generate", "import-pairs", "score", "select", "encode")  # training always runs
 
@@ -47,17 +50,43 @@ def take_over(theirs: Recipe, ours: Recipe, source: RunFolder, run: RunFolder, p
     base = source.samples / "base"
     same = read_prompts_table(source.heldout_prompts) == prompts[1]
     if same and (theirs.model, theirs.evaluate) == (ours.model, ours.evaluate) and base.exists():
-        _link(base, run.samples / "base")
+        damaged = _damaged_pictures(source, base)
+        for file in _files_of(base):
+            if file not in damaged:
+                _link(file, run.samples / "base" / file.name)
         taken.append("the untuned model's pictures")
+        if damaged:
+            say(
+                f"not taken over: {len(damaged)} of the untuned model's pictures, such as {damaged[0]}, which are not what stage evaluate wrote; stage evaluate makes them anew"
+            )
     return taken
+
+
+def _damaged_pictures(source: RunFolder, folder: Path) -> list[Path]:
+    """Pictures of an evaluation that differ from its manifest; without one, those that cannot be decoded."""
+    try:
+        held = read_manifest(source, "evaluate")
+    except MpoError:
+        held = None
+    recorded = (held.outputs if held else None) or {}
+
+    def is_whole(file: Path) -> bool:
+        digest = recorded.get(file.relative_to(source.folder).as_posix())
+        return sha256(file) == digest if digest else can_be_decoded(file)
+
+    return [file for file in _files_of(folder) if not is_whole(file)]
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """A folder's files, at any depth, but those that are still being written."""
+    return [file for file in sorted(folder.rglob("*")) if file.is_file() and not is_foreign(file.name)]
 
 
 def _link(source: Path, target: Path) -> None:
     """Link a file, or a folder's finished files. Safe, since a stage's files are replaced if ever, never written into."""
-    files = [file for file in sorted(source.rglob("*")) if file.is_file()] if source.is_dir() else [source]
-    for file in files:
+    for file in _files_of(source) if source.is_dir() else [source]:
         goal = target / file.relative_to(source)
-        if file.name.endswith(".part") or goal.exists():  # still being written, or ours already
+        if goal.exists():  # ours already
             continue
         with replacing(goal) as temporary:
             try:

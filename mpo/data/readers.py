@@ -11,9 +11,8 @@ import pyarrow.json
 import pyarrow.parquet
 
 from mpo import MpoError
+from mpo.recipe import TABLE_FILES
 from mpo.runtime.hub import OfflineError, is_hub_id, is_offline
-
-FILES = (".jsonl", ".csv", ".parquet")
 
 
 def read_rows(
@@ -25,9 +24,16 @@ def read_rows(
     data set of the hub is not in the cache and the hub cannot be reached.
     """
     file = Path(path)
-    offline = file.suffix not in FILES and is_hub_id(path) and is_offline()
+    section = field.removesuffix(".path")
+    if revision is not None and file.exists():
+        raise MpoError(f"{section}.revision={revision!r}: {path!r} is on this machine and has no revisions; remove it")
+    if split is not None and (file / "dataset_info.json").is_file():
+        raise MpoError(f"{section}.split={split!r}: {path!r} holds a data set without splits; remove it")
+    offline = file.suffix not in TABLE_FILES and is_hub_id(path) and is_offline()
     try:
-        names, rows = _read_file(file, columns) if file.suffix in FILES else _read_set(path, split, revision, columns)
+        names, rows = (
+            _read_file(file, columns) if file.suffix in TABLE_FILES else _read_set(path, split, revision, columns)
+        )
     except (OSError, ValueError, KeyError) as error:
         if offline:
             raise OfflineError.of(field, path) from None

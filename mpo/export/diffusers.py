@@ -13,11 +13,11 @@ import torch
 from diffusers.utils import logging
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
-from safetensors.torch import save_file
 
 from mpo import MpoError
 from mpo.models.families import denoiser_name, denoiser_of
 from mpo.run_folder.paths import LORA_WEIGHTS
+from mpo.run_folder.tensors import write_tensors
 
 PEFT_WEIGHTS = "adapter_model.safetensors"  # as peft names them
 
@@ -39,7 +39,7 @@ def write_lora(folder: Path, pipeline: Any, state: Mapping[str, torch.Tensor], c
         _sort_header(folder / LORA_WEIGHTS)
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({f"base_model.model.{key}": value for key, value in state.items()}, folder / PEFT_WEIGHTS)
+        write_tensors(folder / PEFT_WEIGHTS, {f"base_model.model.{key}": value for key, value in state.items()})
         (folder / "adapter_config.json").write_text(json.dumps(metadata, indent=2, sort_keys=True) + "\n", "utf-8")
 
 

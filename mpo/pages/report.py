@@ -40,7 +40,9 @@ def render(run: RunFolder) -> str:
     kind = size_rule(recipe.model).kind
     rows, scores, summary = read_evaluation(run)
     selection = read_selection(run)
-    metrics = read_lines(run.training_log)
+    trained = read_json(run.trained)
+    metrics = [m for m in read_lines(run.training_log) if m["step"] <= trained["last_step"]]  # later ones are not used
+    validated = [v for v in read_validations(run) if v.step <= trained["last_step"]]
     prompts = {row["prompt_id"]: row["prompt"] for row in read_table(run.heldout_prompts, made_by="run").to_pylist()}
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(resources.files("mpo.pages").joinpath("report.html.j2").read_text("utf-8"))
@@ -53,10 +55,10 @@ def render(run: RunFolder) -> str:
         checklist=scores.checklist,
         win_rates=_win_rates(summary),
         training=_training_curves(metrics, recipe),
-        validation=_validation_curve(read_validations(run)) if recipe.validation else "",
+        validation=_validation_curve(validated) if recipe.validation else "",
         num_validated=len(list((run.validation / "step-000000").glob(f"*{SUFFIX[kind]}"))),
         made={"image": "picture", "video": "clip"}[kind],
-        trained=read_json(run.trained),
+        trained=trained,
         method=METHODS[recipe.train.objective],
         scores_picture=_score_shift(scores),
         examples=_examples(run, rows, scores, prompts),

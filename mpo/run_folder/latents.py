@@ -6,12 +6,13 @@ from typing import Any
 
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mpo import MpoError
 from mpo.run_folder.files import replacing
 from mpo.run_folder.media import FIELD, words_of
+from mpo.run_folder.tensors import write_tensors
 
 NAME = "latents"  # of the one tensor
 
@@ -19,7 +20,7 @@ NAME = "latents"  # of the one tensor
 def write_latents(path: Path, latents: Float[Tensor, "*chw"], origin: Mapping[str, Any]) -> None:
     """One sample's latents, as the denoiser sees them, with what they were made from."""
     with replacing(path) as temporary:
-        save_file({NAME: latents.detach().cpu().contiguous().clone()}, temporary, {FIELD: words_of(origin)})
+        write_tensors(temporary, {NAME: latents.detach().cpu().contiguous().clone()}, {FIELD: words_of(origin)})
 
 
 def read_latents(path: Path) -> Float[Tensor, "*chw"]:

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -29,16 +29,11 @@ def locked(folder: Path) -> Iterator[None]:
         return
     with named_if_unwritable(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    lock = _locks.setdefault(folder.resolve(), FileLock(folder / OWN[0]))
-    owner = folder / OWN[1]
+    with named_if_unwritable(folder):
+        lock = _acquire(folder)
     try:
         with named_if_unwritable(folder):
-            lock.acquire(timeout=0)
-    except Timeout:
-        raise MpoError(f"{folder} is in use by {_describe(owner)}; wait for it, or stop it") from None
-    try:
-        with named_if_unwritable(folder):
-            owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n", "utf-8")
+            (folder / OWN[1]).write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n", "utf-8")
         yield
     finally:
         lock.release()
@@ -54,6 +49,22 @@ def named_if_unwritable(folder: Path) -> Iterator[None]:
         raise MpoError(
             f"{folder} cannot be written ({error.strerror}); use another folder, or change its rights"
         ) from None
+
+
+def refuse_if_in_use(folder: Path) -> None:
+    """Raises MpoError, as `locked` does, if another process holds the folder. Leaves nothing behind."""
+    if (folder / OWN[0]).exists():
+        with suppress(PermissionError):  # another account's folder, whose lock cannot be asked
+            _acquire(folder).release()
+
+
+def _acquire(folder: Path) -> FileLock:
+    lock = _locks.setdefault(folder.resolve(), FileLock(folder / OWN[0]))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise MpoError(f"{folder} is in use by {_describe(folder / OWN[1])}; wait for it, or stop it") from None
+    return lock
 
 
 def _describe(owner: Path) -> str:

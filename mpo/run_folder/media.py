@@ -99,20 +99,27 @@ def playable(file: Path) -> bytes:
 
 def is_made_from(path: Path, origin: Mapping[str, Any]) -> bool:
     """Whether a file exists and says that it was made from this, and can be decoded."""
+    fields = _decode(path)
+    return fields is not None and fields.get(FIELD) == words_of(origin)
+
+
+def can_be_decoded(path: Path) -> bool:
+    """Whether a file exists and is whole."""
+    return _decode(path) is not None
+
+
+def _decode(path: Path) -> Mapping[Any, Any] | None:
+    """A whole file's text fields; None = it is missing or damaged."""
     try:
         if kind_of(path) == "image":
             with Image.open(path) as image:
-                if image.info.get(FIELD) != words_of(origin):
-                    return False
                 image.load()
-                return True
-        with av.open(str(path)) as container:
-            if container.metadata.get(FIELD) != words_of(origin):
-                return False
+                return image.info
         read_pixels(path)
-        return True
-    except (OSError, SyntaxError, ValueError, av.FFmpegError):  # missing, or damaged; MediaError is a ValueError
-        return False
+        with av.open(str(path)) as container:
+            return dict(container.metadata)
+    except (OSError, SyntaxError, ValueError, av.FFmpegError):  # MediaError is a ValueError
+        return None
 
 
 def words_of(origin: Mapping[str, Any]) -> str:

@@ -50,6 +50,7 @@ class RunFolder:
         self.report = self.evaluation / "report.html"
         self.log = self.folder / "log.jsonl"
         self.manifests = self.folder / "manifests"  # JSON, one a stage: what it was made from, and what it made
+        self.redo = self.manifests / "redo.json"  # which stage --redo has undone, until that is done again
 
     def log_event(self, event: str, **fields: Any) -> None:
         """Append one line to log.jsonl."""

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from mpo import MpoError
 from mpo.data.encoded import SHARD, encoded_ids, holds, shard_file
@@ -22,6 +21,7 @@ from mpo.run_folder.latents import read_latents
 from mpo.run_folder.media import read_pixels
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
+from mpo.run_folder.tensors import write_tensors
 from mpo.runtime.processes import shard_of_rank
 from mpo.runtime.progress import track
 
@@ -97,7 +97,7 @@ def _write_shard(file: Path, ids: Sequence[int], batches: Iterator[Conditioning]
                     raise MpoError(f"encode: {name} of id {i} is not finite; set model.dtype=float32")
         advance(size)
     with replacing(file) as temporary:
-        save_file(tensors, temporary)
+        write_tensors(temporary, tensors)
 
 
 def _num_shards(ids: Sequence[int]) -> int:

@@ -27,6 +27,7 @@ def evaluate(folder: str | Path) -> None:
         [sample.prompt for _, sample in samples],
         parts=run.evaluation_score_parts,
         description="evaluate: score",
+        made_by=f"mpo evaluate {run.folder}",
     )
     barrier()  # all must have read the parts, which are deleted below
     if not is_main():

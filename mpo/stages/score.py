@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-from mpo import MpoError
 from mpo.recipe import candidate_stage, read_recipe
 from mpo.run_folder.files import delete
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import SCORES, read_table, write_table
 from mpo.runtime.processes import barrier, is_main
 from mpo.scoring import checklist_metadata, load_reward, score_files
-from reward.errors import MediaError
 
 
 def score(folder: str | Path) -> None:
@@ -19,16 +17,14 @@ def score(folder: str | Path) -> None:
     prompts = {row["prompt_id"]: row["prompt"] for row in read_table(run.prompts, made_by="run").to_pylist()}
     candidates = read_table(run.candidates_table, made_by=candidate_stage(recipe)).to_pylist()
     files = [run.candidates / row["file"] for row in candidates]
-    try:
-        scores = score_files(
-            load_reward(recipe),
-            files,
-            [prompts[row["prompt_id"]] for row in candidates],
-            parts=run.score_parts,
-            description="score",
-        )
-    except MediaError as error:
-        raise MpoError(f"score: {error}") from error
+    scores = score_files(
+        load_reward(recipe),
+        files,
+        [prompts[row["prompt_id"]] for row in candidates],
+        parts=run.score_parts,
+        description="score",
+        made_by=f"mpo {candidate_stage(recipe)} {run.folder} --repair",
+    )
     barrier()  # all must have read the parts, which are deleted below
     if not is_main():
         return

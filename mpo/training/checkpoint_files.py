@@ -30,6 +30,20 @@ def last_checkpoint(run: RunFolder) -> int:
     return max(checkpoint_steps(run), default=0)
 
 
+def start_of(run: RunFolder, num_steps: int) -> int:
+    """The step that training to `num_steps` continues from, or ends at: the newest with a checkpoint, up to that; 0 = none.
+
+    Raises MpoError if more steps were taken, and none of their checkpoints is at num_steps.
+    """
+    steps = checkpoint_steps(run)
+    if steps and num_steps < steps[-1] and num_steps not in steps:
+        nearest = min(steps, key=lambda step: abs(step - num_steps))
+        raise MpoError(
+            f"train.num_steps={num_steps}, but {steps[-1]} steps were taken and step {num_steps} has no checkpoint; set it to {nearest}, which has one"
+        )
+    return max((step for step in steps if step <= num_steps), default=0)
+
+
 def seal(state: dict[str, Any]) -> dict[str, Any]:
     """The state with a digest over everything else in it."""
     body = json.dumps({name: value for name, value in state.items() if name != "digest"}, sort_keys=True)

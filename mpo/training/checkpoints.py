@@ -10,14 +10,24 @@ from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from mpo import MpoError
 from mpo.models.lora import load_lora, lora_state
 from mpo.run_folder.files import read_lines, replacing, sha256, write_lines
 from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tensors import write_tensors
 from mpo.runtime.processes import barrier, is_main
-from mpo.training.checkpoint_files import EMA, checkpoint_folder, last_checkpoint, read_state, seal, unvalidated_steps
+from mpo.runtime.progress import say
+from mpo.training.checkpoint_files import (
+    EMA,
+    checkpoint_folder,
+    last_checkpoint,
+    read_state,
+    seal,
+    start_of,
+    unvalidated_steps,
+)
 from mpo.training.setup import Training
 from mpo.training.validation import Validated, read_validations
 
@@ -30,10 +40,10 @@ def save_checkpoint(t: Training, step: int) -> None:
     if is_main():
         with replacing(checkpoint_folder(t.run, step)) as folder:
             folder.mkdir()
-            save_file(lora, folder / "lora.safetensors")
+            write_tensors(folder / "lora.safetensors", lora)
             if mean is not None:
-                save_file(mean, folder / EMA)
-            save_file(tensors, folder / "optimizer.safetensors")
+                write_tensors(folder / EMA, mean)
+            write_tensors(folder / "optimizer.safetensors", tensors)
             kept = ("base_lrs", "last_epoch", "_step_count", "_last_lr")
             scaler = t.accelerator.scaler
             state = {
@@ -50,15 +60,20 @@ def save_checkpoint(t: Training, step: int) -> None:
 
 
 def resume(t: Training) -> tuple[int, list[dict[str, Any]], list[Validated]]:
-    """Continue from the newest checkpoint: its step, and the logs up to it. (0, [], []) if there is none.
+    """Continue from the newest checkpoint up to train.num_steps: its step, and the logs up to it. (0, [], []) if there is none.
 
-    Raises MpoError if the checkpoint or a log is damaged.
+    Later checkpoints, of a run that was longer before, stay and are not used.
+    Raises MpoError if the checkpoint or a log is damaged, or more steps were taken and none has a checkpoint at num_steps.
     """
-    step = last_checkpoint(t.run)
+    step = start_of(t.run, t.recipe.train.num_steps)
     if step:
         restore_checkpoint(t, step)
         check_log(t.run, step)
         check_validations(t)
+    if step < last_checkpoint(t.run):
+        say(
+            f"train: ends at the checkpoint of step {step}; those of later steps, to {last_checkpoint(t.run)}, are not used"
+        )
     return step, *trim_logs(t.run, step)
 
 
@@ -106,10 +121,14 @@ def check_validations(t: Training) -> None:
 
 
 def trim_logs(run: RunFolder, step: int) -> tuple[list[dict[str, Any]], list[Validated]]:
-    """training.jsonl and validation.jsonl up to a step: drops half a line of a killed run, and steps that this run repeats."""
-    trained = [record for record in read_lines(run.training_log) if record.get("step", 0) <= step]
-    validated = [record for record in read_validations(run) if record.step <= step]
-    timed = [record for record in read_lines(run.timing_log) if record.get("step", 0) <= step]
+    """training.jsonl and validation.jsonl up to a step.
+
+    Drops from the files half a line of a killed run, and what is past the last checkpoint: this run repeats those steps.
+    """
+    last = max(step, last_checkpoint(run))
+    trained = [record for record in read_lines(run.training_log) if record.get("step", 0) <= last]
+    validated = [record for record in read_validations(run) if record.step <= last]
+    timed = [record for record in read_lines(run.timing_log) if record.get("step", 0) <= last]
     barrier()  # all must have read what the main process rewrites
     if is_main():
         write_lines(run.training_log, trained)
@@ -117,7 +136,7 @@ def trim_logs(run: RunFolder, step: int) -> tuple[list[dict[str, Any]], list[Val
         if run.validation_log.exists():
             write_lines(run.validation_log, map(vars, validated))
     barrier()
-    return trained, validated
+    return [record for record in trained if record.get("step", 0) <= step], [v for v in validated if v.step <= step]
 
 
 def ema_state(denoiser: Any, ema: EMAModel | None) -> dict[str, torch.Tensor] | None:

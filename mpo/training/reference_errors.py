@@ -70,10 +70,14 @@ class ReferenceErrors:
         """
         self.folder = Path(folder)
         held = self.folder / "description.json"
-        if is_main() and not held.exists():
+        if is_main() and not held.exists() and not self._file.exists():
             write_json(held, description)
         barrier()
-        other = read_json(held)
+        other = _read_description(held)
+        if other is None or other.keys() != description.keys():
+            raise MpoError(
+                f"train.reference_cache: {held} is {'damaged' if held.exists() else 'missing'}, so it is unknown what the errors beside it are of; delete the folder {self.folder}, and they are computed again"
+            )
         differing = [name for name in description if other.get(name) != description[name]]
         if differing:
             raise MpoError(
@@ -105,6 +109,14 @@ class ReferenceErrors:
         if is_main() and errors.isfinite().all():  # infinite errors stop this training, and must not stop the next
             entry = {"draws": [[draw.pair, draw.repetition] for draw in draws], "errors": rows}
             append_line(self._file, entry | {"crc32": _checksum(entry)})
+
+
+def _read_description(file: Path) -> dict[str, Any] | None:
+    """None = it is missing or damaged."""
+    try:
+        return read_json(file)
+    except MpoError:
+        return None
 
 
 def _checksum(entry: dict[str, Any]) -> int:

@@ -35,11 +35,14 @@ class Validated:
 
 
 def read_validations(run: RunFolder) -> list[Validated]:
-    """Raises MpoError if validation.jsonl is damaged."""
+    """In the order of their steps. Raises MpoError if validation.jsonl is damaged."""
     try:
-        return [Validated(**record) for record in read_lines(run.validation_log)]
+        found = [Validated(**record) for record in read_lines(run.validation_log)]
     except TypeError:
         raise MpoError(f"{run.validation_log} is damaged; run `mpo train {run.folder} --repair`") from None
+    return sorted(
+        found, key=lambda validated: validated.step
+    )  # a run that was ended earlier may validate that step last
 
 
 def is_due(recipe: Recipe, step: int) -> bool:
@@ -89,6 +92,7 @@ def validate(t: Training, step: int) -> Validated:
         [sample.prompt for sample in samples],
         parts=folder / "scores",
         description=f"validate {step}: score",
+        made_by=f"mpo train {t.run.folder}",
     )
     clear_device_cache(garbage_collection=True)
     means = dict(zip(scores.checklist.dimensions, scores.dimensions.mean(axis=0).tolist(), strict=True))

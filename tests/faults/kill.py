@@ -2,8 +2,9 @@
 
     python tests/faults/kill.py RUN EVENT PATTERN NTH ARGUMENTS...
 
-runs `mpo ARGUMENTS` and kills the process with SIGKILL. Two kinds of event, as the interpreter's audit hooks name them:
-"open", a file is opened for writing, and "os.rename", a whole file or folder is about to take its place. PATTERN is
+runs `mpo ARGUMENTS` and kills the process with SIGKILL. Three kinds of event, as the interpreter's audit hooks name them:
+"open", a file is opened for writing; "os.rename", a whole file or folder is about to take its place; "shutil.rmtree", a
+folder is about to be deleted. PATTERN is
 compared, as fnmatch does, with the path relative to the folder RUN; NTH tells which of the matching events, from 1.
 What libraries write by code that is not Python (safetensors, parquet) raises no "open", but their "os.rename" follows.
 """
@@ -25,7 +26,7 @@ KILL = str(Path(__file__))
 class Moment(NamedTuple):
     """When to end: just before the NTH event of a kind on a path that matches."""
 
-    event: str  # "open" or "os.rename"
+    event: str  # "open", "os.rename" or "shutil.rmtree"
     pattern: str
     nth: int  # from 1
 
@@ -42,6 +43,8 @@ def path_of(event: str, arguments: tuple[Any, ...]) -> Any:
     """What an event is about; None for a file that is only read."""
     if event == "os.rename":
         return arguments[1]
+    if event == "shutil.rmtree":
+        return arguments[0]
     path, _, flags = arguments
     return path if flags & (os.O_WRONLY | os.O_RDWR) else None
 
@@ -80,23 +83,33 @@ def _install() -> None:
 
 
 @contextmanager
-def interrupted(folder: Path, moment: Moment) -> Iterator[None]:
-    """Raise Interrupted at the moment, within this process, and swallow it here. Fails where the moment never comes.
+def at(folder: Path, moment: Moment, act: Callable[[], None]) -> Iterator[None]:
+    """Call `act` at the moment, within this process."""
+    _install()
+    _hooks.append(watch(folder.absolute(), moment, act))
+    try:
+        yield
+    finally:
+        _hooks.pop()
+
+
+@contextmanager
+def interrupted(folder: Path, moment: Moment, by: type[BaseException] = Interrupted) -> Iterator[None]:
+    """Raise Interrupted, or Ctrl-C's error, at the moment, within this process. Fails where the moment never comes.
+
+    Interrupted is swallowed here.
 
     A hundredth of the time of a process that is killed, but `finally` clauses run.
     """
 
     def end() -> None:
-        raise Interrupted
+        raise by
 
-    _install()
-    _hooks.append(watch(folder.absolute(), moment, end))
     try:
-        yield
+        with at(folder, moment, end):
+            yield
     except Interrupted:
         return
-    finally:
-        _hooks.pop()
     raise AssertionError(f"{moment} did not come")
 
 
@@ -107,12 +120,8 @@ def full_disk(folder: Path, moment: Moment) -> Iterator[None]:
     def fail() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), moment.pattern)
 
-    _install()
-    _hooks.append(watch(folder.absolute(), moment, fail))
-    try:
+    with at(folder, moment, fail):
         yield
-    finally:
-        _hooks.pop()
 
 
 def main() -> None:

@@ -14,15 +14,19 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from safetensors.torch import load_file
 
 from mpo import MpoError
+from mpo.cli import main
 from mpo.dependencies import status
+from mpo.pages.report import render
 from mpo.recipe import parse_recipe, read_recipe
-from mpo.run import run_recipe, run_stage
+from mpo.run import preview, run_recipe, run_stage
+from mpo.run_folder.lock import OWN
 from mpo.run_folder.paths import RunFolder
 from mpo.runtime.progress import set_quiet
 from reward.errors import RewardError
-from tests.faults.kill import Moment, full_disk
+from tests.faults.kill import Moment, at, full_disk, interrupted
 from tests.helpers.recipes import small_fields, with_validation
 from tests.helpers.runs import files_of
 
@@ -158,6 +162,65 @@ def test_an_edited_recipe_is_refused_by_the_fields_name_until_it_is_redone(chang
                 run_stage(run.folder, later)
 
 
+def words_of(run: RunFolder, stage: str) -> list[str]:
+    """What `mpo status` says of a stage: its state, why, and the command."""
+    rows = {name: [verdict.state, verdict.why, todo] for name, verdict, todo in status(run, read_recipe(run.recipe))}
+    return rows[stage]
+
+
+@pytest.mark.parametrize(
+    ("moment", "words"),
+    [
+        (Moment("shutil.rmtree", "evaluation/samples", 1), "half deleted: --redo was stopped"),
+        (Moment("open", "training.jsonl", 3), "half done, after --redo deleted what was there before"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.pattern,
+)
+def test_a_redo_that_is_stopped_says_where_and_goes_on(moment, words, run):
+    """Half a training each: with another beta, old and new work must not mix."""
+    set_fields(run, train={"beta": 5.0})
+    with interrupted(run.folder, moment):
+        run_stage(run.folder, "train", redo=True)
+    assert words_of(run, "train") == ["begun", words, f"mpo train {run.folder}"]
+    with pytest.raises(MpoError, match=rf"stage train is ({words}|not done); run `mpo train {run.folder}` first"):
+        run_stage(run.folder, "evaluate")
+    run_stage(run.folder, "train")
+    assert list(states(run).values()) == ["done"] * 6 + ["absent"] * 3
+    assert not run.redo.exists()
+    fresh = run.folder.parent / "fresh"
+    shutil.copytree(run.folder, fresh)
+    run_stage(fresh, "train", redo=True)
+    before, after = files_of(fresh), files_of(run.folder)
+    assert [name for name in before if after[name] != before[name] and "errors" not in name] == []
+
+
+def test_ctrl_c_in_a_redo_says_what_state_it_left(run, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["mpo", "train", str(run.folder), "--redo", "--quiet"])
+    second_step = Moment("open", "training.jsonl", 2)
+    with pytest.raises(SystemExit) as stop, interrupted(run.folder, second_step, KeyboardInterrupt):
+        main()
+    assert stop.value.code == 130
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "mpo: stopped; stage train is half done, after --redo deleted what was there before; "
+        f"run `mpo train {run.folder}` without --redo to continue from here"
+    )
+
+
+TABLES = ("prompts", "heldout_prompts", "validation_prompts", "candidates", "scores", "pairs", "evaluation/evaluation")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_cut_table_of_any_stage_is_made_again_by_run_with_repair(name, run, whole):
+    file = run.folder / f"{name}.parquet"
+    cut(file)
+    recipe = read_recipe(run.recipe)
+    with pytest.raises(MpoError, match=name):
+        run_recipe(recipe, run.folder)
+    run_recipe(recipe, run.folder, repair=True)
+    assert file.read_bytes() == (whole / f"{name}.parquet").read_bytes()
+    assert set(states(run).values()) == {"done"}
+
+
 def test_redoing_a_stage_undoes_what_follows(run):
     set_fields(run, select={"margin": 0.05})
     run_stage(run.folder, "select", redo=True)
@@ -176,11 +239,56 @@ def test_training_begun_with_another_beta_does_not_go_on(run):
         run_stage(run.folder, "train")
 
 
-def test_fewer_steps_than_were_taken_end(run):
-    """num_steps=3 below the checkpoint of step 4: nothing is left to do, and it ends."""
-    set_fields(run, train={"num_steps": 3})
+def test_fewer_steps_than_were_taken_end_at_their_own_checkpoint(run, whole):
+    """Steps 2 and 4 have one. What follows uses step 2 alone, and going back to 4 takes no step again.
+
+    Ten seconds: no stage may mix two ends of a training.
+    """
+    before = files_of(whole)
+    set_fields(run, train={"num_steps": 2})
+    with pytest.raises(MpoError, match="mpo train"):
+        run_stage(run.folder, "evaluate")
     run_stage(run.folder, "train")
-    assert json.loads(run.trained.read_text())["last_step"] == 4
+    assert json.loads(run.trained.read_text()) == {"result_step": 2, "last_step": 2, "stopped_early": False}
+    assert states(run)["train"] == "done"
+    for stage in ("evaluate", "export", "report"):
+        with pytest.raises(MpoError, match=r"what it was made from has changed.*--redo"):
+            run_stage(run.folder, stage)
+    run_stage(run.folder, "evaluate", redo=True)
+    run_stage(run.folder, "export")
+    run_stage(run.folder, "report")
+    assert set(states(run).values()) == {"done"}
+    second, exported = load_file(run.checkpoints / "step-000002" / "ema.safetensors"), load_file(run.lora_weights)
+    assert {name.partition(".")[2] for name in exported} == set(second)
+    assert all(bool((exported[name] == second[name.partition(".")[2]]).all()) for name in exported)
+    page = run.report.read_text()
+    shutil.copytree(run.folder, run.folder.parent / "short")
+    short = RunFolder(run.folder.parent / "short")
+    for log in (short.training_log, short.validation_log):
+        log.write_text("".join(line + "\n" for line in log.read_text().splitlines() if json.loads(line)["step"] <= 2))
+    assert render(short) == page  # no later step is shown
+    set_fields(run, train={"num_steps": 4})
+    run_stage(run.folder, "train")
+    after = files_of(run.folder)
+    made = [name for name in before if name.startswith(("checkpoints", "training", "validation", "trained"))]
+    assert [name for name in made if after[name] != before[name]] == []
+
+
+def test_fewer_steps_without_a_checkpoint_are_refused_before_anything_is_written(run):
+    set_fields(run, train={"num_steps": 3})
+    before = files_of(run.folder)
+    words = r"train.num_steps=3, but 4 steps were taken and step 3 has no checkpoint; set it to 2, which has one, or run `mpo train .* --redo`"
+    for stage in ("train", "evaluate"):
+        with pytest.raises(MpoError, match=words) as error:
+            run_stage(run.folder, stage)
+        assert "\n" not in str(error.value)
+    assert states(run)["train"] == "stale"
+    assert files_of(run.folder) == before
+    set_fields(run, train={"num_steps": 2})
+    run_stage(run.folder, "train")
+    set_fields(run, train={"num_steps": 3})
+    run_stage(run.folder, "train", redo=True)
+    assert json.loads(run.trained.read_text())["last_step"] == 3
 
 
 def test_more_steps_go_on(run):
@@ -296,9 +404,13 @@ def test_two_processes_on_one_folder_and_a_dead_owner(run, whole):
         f"with locked(Path({str(run.folder)!r})): print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True)
+    run.report.unlink()
+    recipe = read_recipe(run.recipe)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
+        with pytest.raises(MpoError, match=rf"in use by process {process.pid} on {socket.gethostname()}"):
+            preview(recipe, run.folder)
         with pytest.raises(MpoError, match=rf"in use by process {process.pid} on {socket.gethostname()}"):
             run_stage(run.folder, "report")
     finally:
@@ -306,7 +418,63 @@ def test_two_processes_on_one_folder_and_a_dead_owner(run, whole):
         process.wait()
         if process.stdout:
             process.stdout.close()
+    assert "report" not in preview(recipe, run.folder)
     run_stage(run.folder, "report")
+
+
+def test_a_dry_run_looks_at_the_folder_and_writes_nothing(run, monkeypatch, capsys):
+    def dry(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mpo", "run", *arguments, "--output", str(run.folder), "--dry-run"])
+        before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.name != ".lock"}
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.name != ".lock"} == before
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    recipe = str(run.recipe)
+    run.report.unlink()
+    code, out, _ = dry(recipe)
+    assert (code, out.splitlines()[-1]) == (
+        0, f"done      generate, score, select, encode, train, evaluate, export in {run.folder}",
+    )  # fmt: skip
+    code, _, err = dry(recipe, "--set", "train.beta=5.0")
+    assert (code, "train.beta" in err, err.count("\n")) == (2, True, 1)
+    cut(run.scores)
+    code, _, err = dry(recipe)
+    assert (code, f"run `mpo score {run.folder} --repair`" in err, err.count("\n")) == (2, True, 1)
+    assert dry(recipe, "--repair")[0] == 0
+    shutil.copyfile(run.recipe, run.folder.parent / "other.yaml")
+    run.recipe.unlink()
+    code, _, err = dry(str(run.folder.parent / "other.yaml"))
+    assert (code, "holds no run" in err) == (2, True)
+
+
+def test_what_is_done_needs_no_right_to_write(run):
+    """As of another account's run: neither the lock nor anything else is written, and all may read all."""
+    files = [path for path in run.folder.rglob("*") if path.is_file() and path.name not in OWN]
+    usual = run.recipe.stat().st_mode
+    assert [path for path in files if path.stat().st_mode != usual] == []
+    for name in OWN:
+        (run.folder / name).unlink(missing_ok=True)
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    assert set(states(run).values()) == {"done"}
+    run_stage(run.folder, "report")
+    run_recipe(read_recipe(run.recipe), run.folder)
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
+
+
+def test_a_picture_cut_before_it_is_judged_is_named_with_the_command_that_makes_it_again(run):
+    begun(run, "evaluate")
+    for path in (run.evaluation_table, *(run.samples / "tuned").iterdir()):
+        path.unlink()
+    victim = run.samples / "tuned" / "000000-00.png"
+    last_picture = Moment("os.rename", "evaluation/samples/tuned/*.png", 4)
+    words = rf"^evaluate: .*{victim}' cannot be decoded .*run `mpo evaluate {run.folder}`, which makes it again$"
+    with at(run.folder, last_picture, lambda: cut(victim)), pytest.raises(MpoError, match=words):
+        run_stage(run.folder, "evaluate")
+    run_stage(run.folder, "evaluate")
+    assert states(run)["evaluate"] == "done"
 
 
 def test_an_output_that_is_a_file_is_one_line(whole, tmp_path):

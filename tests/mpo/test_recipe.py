@@ -92,6 +92,30 @@ def test_validation_prompts_and_section_go_together(fields, tmp_path):
         parse_recipe(fields, source="small")
 
 
+@pytest.mark.parametrize(
+    ("path", "setting", "used"),
+    [
+        ("a.txt", {"column": "caption"}, "a path to a table or data set"),
+        ("a.txt", {"split": "test"}, "a path to a data set"),
+        ("a.jsonl", {"split": "test"}, "a path to a data set"),
+        ("a.csv", {"revision": "v2"}, "a path to a data set"),
+        ("a.parquet", {"revision": "v2"}, "a path to a data set"),
+    ],
+)
+def test_settings_that_a_file_of_prompts_or_pairs_would_ignore_are_refused(path, setting, used, fields):
+    (name,) = setting
+    words = rf"{name} is used by {used} alone; set that, or remove {name}"
+    prompts = fields["prompts"] | {"heldout": {"path": path, **setting}}
+    with pytest.raises(RecipeError, match=rf"prompts.heldout: {words}"):
+        parse_recipe(fields | {"prompts": prompts}, source="small")
+    if name != "column":
+        del fields["generate"], fields["prompts"]["train"]
+        for layout in ("pairs", "folder"):
+            pairs = {"path": path if layout == "pairs" else "pictures", "layout": layout, **setting}
+            with pytest.raises(RecipeError, match=rf"preferences: {words}"):
+                parse_recipe(fields | {"preferences": pairs}, source="small")
+
+
 def test_margin_must_not_be_negative():
     with pytest.raises(ValueError, match="margin"):
         Select(margin=-0.1)

@@ -37,9 +37,9 @@ from mpo.data.prompts import read_prompt_sets
 from mpo.dependencies import stages_of
 from mpo.models.checks import check_model
 from mpo.models.families import stable_diffusion
+from mpo.models.loading import load_pipeline
 from mpo.models.lora import inject_lora
 from mpo.models.noise import error_weights
-from mpo.models.loading import load_pipeline
 from mpo.models.sampling import size_of
 from mpo.recipe import Recipe, dump_recipe, parse_recipe, read_recipe
 from mpo.run_folder.files import write_json, write_text

@@ -19,7 +19,7 @@ def test_answers_that_are_kept_are_not_asked_for_again(finished, tmp_path):
 
     def score(recipe=recipe) -> np.ndarray:
         reward = load_reward(recipe)
-        return score_files(reward, files, prompts, parts=part.parent, description="score").p_yes
+        return score_files(reward, files, prompts, parts=part.parent, description="score", made_by="").p_yes
 
     first = score()
     made = part.stat().st_mtime_ns

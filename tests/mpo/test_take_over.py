@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,27 @@ def test_prompts_that_have_changed_are_not_taken_over(finished, fields, tmp_path
     changed = taken("train")
     assert not any(path.exists() for path in (changed.candidates, changed.scores, changed.pairs, changed.samples))
     assert read_table(changed.prompts, made_by="run")["prompt"].to_pylist() == ["a blue ring on a green background"]
+
+
+@pytest.mark.parametrize("finished_evaluation", [True, False])
+def test_damaged_pictures_of_the_untuned_model_are_named_and_stay_behind(
+    finished_evaluation, finished, tmp_path, capsys
+):
+    """The manifest knows a picture in another's place; without it, one that is cut still shows."""
+    source = RunFolder(tmp_path / "source")
+    shutil.copytree(finished, source.folder)
+    first, second, *others = sorted((source.samples / "base").iterdir())
+    if finished_evaluation:
+        shutil.copyfile(second, first)
+    else:
+        (source.manifests / "evaluate.json").unlink()
+        first.write_bytes(first.read_bytes()[:-30])
+    run_recipe(load_recipe(str(finished / "recipe.yaml")), tmp_path / "run", source=source.folder, stages=())
+    made = sorted(p.name for p in (RunFolder(tmp_path / "run").samples / "base").iterdir())
+    assert made == [second.name, *(p.name for p in others)]
+    lines = [line for line in capsys.readouterr().err.splitlines() if str(first) in line]
+    assert len(lines) == 1
+    assert "1 of the untuned model's pictures" in lines[0]
 
 
 def test_a_prepared_run_takes_over_what_it_lacks(finished, tmp_path):

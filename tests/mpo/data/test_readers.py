@@ -30,6 +30,15 @@ def test_pictures_of_a_data_set_stay_as_they_are_stored(tmp_path):
     assert set(row["chosen"]) == {"bytes", "path"}
 
 
+def test_a_split_or_a_revision_that_would_be_ignored_is_refused(tmp_path):
+    datasets.Dataset.from_list([{"prompt": "a star"}]).save_to_disk(tmp_path / "disk")
+    for field, section in (("preferences.path", "preferences"), ("prompts.train", "prompts.train")):
+        for name, value in (("split", "test"), ("revision", "v2")):
+            given = {"split": None, "revision": None, name: value}
+            with pytest.raises(MpoError, match=rf"^{section}.{name}='{value}': .*disk' .*; remove it$"):
+                read_rows(str(tmp_path / "disk"), columns=["prompt"], field=field, **given)
+
+
 def test_an_absent_column_is_named_with_those_that_are_there(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "x", "url": "y"}')
     with pytest.raises(MpoError, match=r"preferences.path='.*a.jsonl' has no column 'caption'; it has: text, url"):

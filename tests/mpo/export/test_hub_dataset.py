@@ -38,7 +38,7 @@ def test_a_run_is_published_and_read_back_as_preferences(finished, tmp_path):
     assert len(default) == len(pairs)
     assert default["margin"] == [row["margin"] for row in pairs]
     shard = next((output / "pairs").iterdir())
-    read = list(read_preferences(Preferences(path=str(shard), layout="pairs")))
+    read = list(read_preferences(Preferences(path=str(shard), layout="pairs"), "image"))
     for preference, pair in zip(read, pairs, strict=True):
         kept = np.asarray(Image.open(run.candidates / candidates[pair["chosen_id"]]["file"]))
         np.testing.assert_array_equal(np.asarray(read_image(preference.chosen)), kept)

@@ -15,8 +15,12 @@ from tests.helpers.pipelines import build
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("stable_diffusion", {"model": {"sizes": [[36, 32]]}}, r"sizes holds \[36, 32\]: Stable.* multiples of 8; use"),
-        ("flux", {"model": {"sizes": [[32, 40]]}}, r"FluxPipeline takes multiples of 16; use \[32, 32\]"),
+        (
+            "stable_diffusion",
+            {"model": {"sizes": [[36, 32]]}},
+            r"sizes holds \[36, 32\]: Stable.* multiples of 8 pixels; use",
+        ),
+        ("flux", {"model": {"sizes": [[32, 40]]}}, r"FluxPipeline takes multiples of 16 pixels; use \[32, 32\]"),
         ("sana", {"model": {"sizes": [[48, 32]]}}, r"SanaPipeline takes multiples of 32"),
         ("stable_diffusion_xl", {"train": {"timestep_shift": 3.0}}, "timestep_shift=3.0 is used by flow models alone"),
         ("stable_diffusion_3", {"train": {"distilled_guidance": 3.5}}, "has no distilled guidance; remove it"),

@@ -22,7 +22,9 @@ def test_a_clip_plays_by_itself_in_the_page(tmp_path):
     """Browsers start a clip by themselves only if it is muted."""
     write_media(tmp_path / "a.mp4", np.full((5, 16, 16, 3), 90, np.uint8), fps=8)
     tag = media_tag(tmp_path / "a.mp4", "base: a & b")
-    assert tag.startswith('<video aria-label="base: a &amp; b" autoplay loop muted playsinline src="data:video/mp4;base64,')
+    assert tag.startswith(
+        '<video aria-label="base: a &amp; b" autoplay loop muted playsinline src="data:video/mp4;base64,'
+    )
     data = base64.b64decode(tag.partition("base64,")[2].partition('"')[0])
     with av.open(io.BytesIO(data)) as container:
         assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpo.run_folder.media import is_made_from, playable, read_pixels, write_media
+from mpo.run_folder.media import can_be_decoded, is_made_from, playable, read_pixels, write_media
 from reward.errors import MediaError
 from reward.media import probe_clip
 
@@ -27,8 +27,10 @@ def test_a_file_says_what_it_was_made_from(name, tmp_path):
     assert not is_made_from(file, ORIGIN | {"seed": 1})
     assert not is_made_from(tmp_path / f"absent-{name}", ORIGIN)
     np.testing.assert_array_equal(read_pixels(file), MEDIA[name])
+    assert can_be_decoded(file)
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     assert not is_made_from(file, ORIGIN)
+    assert not can_be_decoded(file)
     with pytest.raises(MediaError, match=name):
         read_pixels(file)
 

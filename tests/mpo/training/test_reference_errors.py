@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 
@@ -42,6 +44,22 @@ def test_half_a_line_of_kept_errors_is_dropped(tmp_path):
     torch.testing.assert_close(again.get([Draw(1, 0)], "cpu"), torch.tensor([[0.2], [0.4]]), rtol=0, atol=0)
     again.put([Draw(2, 0)], torch.tensor([[0.5], [0.6]]))
     assert len(ReferenceErrors(tmp_path, {"a": 1})) == 3
+
+
+@pytest.mark.parametrize("text", ['{"a"', "[1]", '{"b": 1}', None], ids=["cut", "a list", "of something else", "lost"])
+def test_a_damaged_description_is_named_and_without_the_folder_training_starts_anew(text, tmp_path):
+    folder = tmp_path / "errors"
+    ReferenceErrors(folder, {"a": 1}).put([Draw(0, 0)], torch.tensor([[0.1], [0.2]]))
+    file = folder / "description.json"
+    if text is None:
+        file.unlink()
+    else:
+        file.write_text(text)
+    with pytest.raises(MpoError, match=rf"{file} is (damaged|missing).*delete the folder {folder},") as error:
+        ReferenceErrors(folder, {"a": 1})
+    assert "\n" not in str(error.value)
+    shutil.rmtree(folder)
+    assert len(ReferenceErrors(folder, {"a": 1})) == 0
 
 
 def test_errors_that_are_not_finite_are_not_kept(tmp_path):
