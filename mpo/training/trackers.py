@@ -88,7 +88,7 @@ def log_pictures(accelerator: Accelerator, pictures: Sequence[tuple[str, Path]],
             tracker.log({"pictures": [show(str(file), caption=caption) for caption, file in shown]}, step=step)
 
 
-def in_a_row(file: Path) -> UInt8[np.ndarray, "H F*W 3"]:
+def in_a_row(file: Path) -> UInt8[np.ndarray, "H row 3"]:
     """A picture, or a clip's frames side by side: TensorBoard shows no clips without another library."""
     pixels = read_pixels(file)
     return np.concatenate(pixels.reshape(-1, *pixels.shape[-3:]), axis=1)

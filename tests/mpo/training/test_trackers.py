@@ -11,7 +11,9 @@ from PIL import Image
 from mpo import MpoError
 from mpo.recipe import load_recipe, parse_recipe
 from mpo.run import run_recipe
+from mpo.run_folder.media import write_media
 from mpo.training.trackers import NUM_PICTURES, check_trackers, log_pictures, start_trackers, wandb_mode
+from reward.media import probe_clip
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +91,24 @@ def test_a_limited_number_of_pictures_with_captions_go_to_both(fields, pictures,
     copied = sorted((tmp_path / "trackers").glob("wandb/offline-run-*-mine/files/media/images/pictures_*.png"))
     assert len(copied) == NUM_PICTURES
     assert {int(np.asarray(Image.open(file))[0, 0, 0]) for file in copied} == {20 * k for k in range(NUM_PICTURES)}
+
+
+def test_clips_go_to_both(fields, tmp_path):
+    """Wandb plays them; TensorBoard has their frames in a row."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    write_media(tmp_path / "a.mp4", np.full((5, 16, 24, 3), 90, np.uint8), fps=8)
+    fields["tracking"] = {"trackers": ["tensorboard", "wandb"], "run_id": "mine"}
+    recipe = parse_recipe(fields, source="small")
+    started = accelerator(recipe, tmp_path / "trackers")
+    start_trackers(started, recipe)
+    log_pictures(started, [("a prompt", tmp_path / "a.mp4")], step=5)
+    finish(started)
+    events = EventAccumulator(str(tmp_path / "trackers" / "mpo")).Reload()
+    (shown,) = events.Images("pictures/0 a prompt")
+    assert (shown.width, shown.height) == (5 * 24, 16)
+    (copied,) = (tmp_path / "trackers").glob("wandb/offline-run-*-mine/files/media/videos/pictures_*.mp4")
+    assert probe_clip(copied).fps == 8
 
 
 def test_no_tracker_no_file(fields, pictures, tmp_path):
