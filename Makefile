@@ -19,7 +19,7 @@ lint: $(VENV)/.installed-test
 types: $(VENV)/.installed-test
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 
-# One process a core, up to four: each takes about 2 GB, and ten seconds to import the libraries. --dist worksteal: an
+# One process a core, up to four: each takes up to 1.5 GB, and ten seconds to import the libraries. --dist worksteal: an
 # idle process takes tests from one that is behind.
 WORKERS := --numprocesses=logical --maxprocesses=4 --dist=worksteal
 unit: $(VENV)/.installed-test

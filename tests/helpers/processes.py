@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from tqdm import tqdm
 
@@ -18,27 +19,26 @@ from tests.faults.kill import Moment, kill_at
 
 _forks = multiprocessing.get_context("forkserver")
 tqdm.get_lock()  # made before processes are forked: a killed one would leave a lock of its own behind
-# What a command imports late, before it is forked. tests first: from then on annotations are checked.
-_forks.set_forkserver_preload(
-    ["tests.helpers.pipelines", "mpo.cli", "mpo.run", *(f"mpo.stages.{stage.replace('-', '_')}" for stage in STAGES)]
-)
+# This module, and what a command imports late.
+_forks.set_forkserver_preload([__name__, "tests.helpers.pipelines", "mpo.run", *(f"mpo.stages.{s}" for s in STAGES)])
 
 
-def mpo(*arguments: str | Path, kill: tuple[Path, Moment] | None = None, output: Path | None = None) -> int:
-    """The exit code of `mpo ARGUMENTS`; -9 after a SIGKILL.
+def mpo(*arguments: str | Path, kill: tuple[Path, Moment] | None = None) -> int:
+    """The exit code of `mpo ARGUMENTS`; -9 after a SIGKILL. What it writes is shown where the test fails.
 
-    kill: a run folder, and the moment of the work on its files when the process dies. output: what it writes to standard
-    output and error.
+    kill: a run folder, and the moment of the work on its files when the process dies.
     """
-    process = _forks.Process(target=_run, args=([str(argument) for argument in arguments], kill, output))
-    process.start()
-    process.join()
+    with NamedTemporaryFile("r", encoding="utf-8") as output:
+        process = _forks.Process(target=_run, args=([str(argument) for argument in arguments], kill, output.name))
+        process.start()
+        process.join()
+        print(output.read())
     assert process.exitcode is not None
     return process.exitcode
 
 
-def _run(arguments: Sequence[str], kill: tuple[Path, Moment] | None, output: Path | None) -> None:
-    file = os.open(output or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+def _run(arguments: Sequence[str], kill: tuple[Path, Moment] | None, output: str) -> None:
+    file = os.open(output, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(file, stream)
     if kill:
