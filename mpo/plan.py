@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from mpo import MpoError
 from mpo.data.prompts import read_prompt_sets
@@ -26,6 +25,7 @@ from mpo.recipe import Judging, Prompts, Recipe
 from mpo.run import check_settings, stages_of
 from mpo.runtime.hub import OfflineError
 from reward.errors import RewardError
+from reward.settings import read_yaml
 
 PEAK_TFLOPS, UTILISATION = 989.0, 0.35  # H100 SXM in bfloat16, dense (NVIDIA's data sheet); a share often reached
 PNG_BYTES_PER_PIXEL = 1.6  # photographs; 3 uncompressed
@@ -40,7 +40,7 @@ CountJudge = Callable[[str, Mapping[str, Any]], int]  # a judge's name and optio
 @lru_cache(maxsize=1)
 def model_costs() -> dict[str, dict[str, Any]]:
     """The table of published "models" and "judges", by hub id."""
-    return yaml.safe_load(resources.files("mpo").joinpath("model_costs.yaml").read_text("utf-8"))
+    return read_yaml(resources.files("mpo").joinpath("model_costs.yaml").read_text("utf-8"))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reward.errors import ChecklistError
+from reward.settings import read_yaml
 
 BUILT_IN = ("image", "video")
 OFFICIAL = ("official:image", "official:image-full", "official:video")
@@ -262,7 +263,7 @@ def load_checklist(name: str | Path) -> Checklist:
         except OSError as error:
             raise ChecklistError(f"checklist {path} cannot be read ({error.strerror}); give a YAML file") from error
     try:
-        fields = yaml.safe_load(text)
+        fields = read_yaml(text)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise ChecklistError(f"checklist {source} is not YAML: {reason}; correct the file") from error

@@ -11,7 +11,10 @@ from reward.errors import RewardError
 _FLOAT = re.compile(r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
 
 
-class _Loader(yaml.SafeLoader):
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, eight times as fast, where PyYAML has it
+
+
+class _Loader(_SafeLoader):
     pass
 
 

@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in several processes, which share the cores
 
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import pytest
 import yaml
 
 from mpo.runtime.progress import set_quiet
-from tests.helpers.pipelines import build_pipeline
 from tests.helpers.recipes import small_fields
 
 
@@ -21,6 +21,8 @@ def _quiet() -> None:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.helpers.pipelines import build_pipeline  # late: the process that hands out the tests needs no diffusers
+
     folder = tmp_path_factory.mktemp("model")
     build_pipeline().save_pretrained(folder)
     return folder

@@ -124,14 +124,16 @@ def full_disk(folder: Path, moment: Moment) -> Iterator[None]:
         yield
 
 
+def kill_at(folder: Path, moment: Moment) -> None:
+    """This process will be killed with SIGKILL at the moment."""
+    sys.addaudithook(watch(folder.absolute(), moment, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+
+
 def main() -> None:
     folder, event, pattern, nth, *arguments = sys.argv[1:]
     from mpo.cli import main as mpo
 
-    hook = watch(
-        Path(folder).absolute(), Moment(event, pattern, int(nth)), lambda: os.kill(os.getpid(), signal.SIGKILL)
-    )
-    sys.addaudithook(hook)
+    kill_at(Path(folder), Moment(event, pattern, int(nth)))
     sys.argv = ["mpo", *arguments]
     mpo()
 

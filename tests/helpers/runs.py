@@ -35,11 +35,9 @@ def log_of(run: RunFolder) -> list[dict]:
     return [json.loads(line) for line in run.training_log.read_text().splitlines()]
 
 
-def resumes_exactly(finished: Path, tmp_path: Path, fields: dict) -> None:
-    """Four steps equal two, their checkpoint in a fresh run, and two more."""
-    whole = trainable(finished, tmp_path / "whole", fields)
-    train(whole.folder)
-    resumed = trainable(finished, tmp_path / "resumed", fields)
+def resumes_exactly(whole: RunFolder, tmp_path: Path, fields: dict) -> None:
+    """The run's four steps equal two, their checkpoint in a fresh run, and two more."""
+    resumed = trainable(whole.folder, tmp_path / "resumed", fields)
     shutil.copytree(checkpoint_folder(whole, 2), checkpoint_folder(resumed, 2))
     resumed.training_log.write_text("".join(whole.training_log.read_text().splitlines(keepends=True)[:2]), "utf-8")
     train(resumed.folder)

@@ -1,7 +1,5 @@
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,8 @@ from mpo import MpoError
 from mpo.dependencies import STAGES
 from mpo.recipe import load_recipe, parse_recipe
 from mpo.run import prepare, run_recipe
-from tests.faults.kill import KILL, Moment
+from tests.faults.kill import Moment
+from tests.helpers.processes import mpo
 from tests.helpers.recipes import small_fields
 from tests.helpers.runs import files_of
 
@@ -30,22 +29,19 @@ MOMENTS = {  # stage: when it is killed
 
 
 def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(model_folder, tmp_path):
-    """The promise of the whole framework; each kill costs a process of some seconds."""
+    """The promise of the whole framework; each kill costs a process of a second or two."""
     fields = small_fields(model_folder, tmp_path)
     fields["train"] |= {"num_steps": 12, "reference_cache": "errors"}
     recipe = tmp_path / "small.yaml"
     recipe.write_text(yaml.safe_dump(fields))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
 
-    def run(*command: str, output: Path) -> int:
-        arguments = [sys.executable, *command, "run", str(recipe), "--quiet", "--output", str(output)]
-        return subprocess.run(arguments, capture_output=True, check=False).returncode
-
-    assert run("-m", "mpo.cli", output=whole) == 0
+    arguments = ["run", recipe, "--quiet", "--output"]
+    assert mpo(*arguments, whole) == 0
     assert {name.split(":")[0] for name in MOMENTS} == set(STAGES)
     for name, moment in MOMENTS.items():
-        assert run(KILL, str(killed), *moment.arguments, output=killed) == -signal.SIGKILL, name
-    assert run("-m", "mpo.cli", output=killed) == 0
+        assert mpo(*arguments, killed, kill=(killed, moment)) == -signal.SIGKILL, name
+    assert mpo(*arguments, killed) == 0
     first, second = files_of(whole), files_of(killed)
     leftovers = {name for name in second if ".part" in name}  # what was being written when the process died
     assert set(second) - leftovers == set(first)

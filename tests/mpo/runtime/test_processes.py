@@ -1,7 +1,3 @@
-import os
-import subprocess
-import sys
-
 import pytest
 import yaml
 
@@ -9,6 +5,7 @@ from mpo.run_folder.paths import RunFolder
 from mpo.training.checkpoint_files import checkpoint_folder
 from mpo.training.validation import read_validations
 from tests.faults.kill import KILL, Moment
+from tests.helpers.processes import mpo
 from tests.helpers.recipes import small_fields, with_validation
 from tests.helpers.runs import launch, log_of, lora_of
 
@@ -39,11 +36,7 @@ def test_two_processes_make_the_same_as_one_and_survive_a_kill(model_folder, tmp
     recipe.write_text(yaml.safe_dump(fields), "utf-8")
     alone, two, killed = (tmp_path / name for name in ("alone", "two", "killed"))
     arguments = ["run", str(recipe), "--quiet", "--output"]
-    plain = subprocess.run(  # as many threads as each of the two: rounding depends on them
-        [sys.executable, "-m", "mpo.cli", *arguments, str(alone)], capture_output=True, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert plain.returncode == 0
+    assert mpo(*arguments, alone) == 0  # with as many threads as each of the two: rounding depends on them
     done = launch("-m", "mpo.cli", *arguments, str(two), processes=2)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("win rate") == 5  # said once, not by each

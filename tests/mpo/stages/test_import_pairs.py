@@ -1,8 +1,6 @@
 import io
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +14,9 @@ from mpo.run import prepare, run_recipe, stages_of
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
 from reward.media import read_image
-from tests.faults.kill import KILL, Moment, interrupted
+from tests.faults.kill import Moment, interrupted
 from tests.helpers.pictures import datasets, jpeg, pickapic, picture
+from tests.helpers.processes import mpo
 from tests.helpers.recipes import (
     TRAIN_PROMPTS,
     given_fields,
@@ -112,14 +111,13 @@ def test_an_import_goes_on_where_it_was(picture, fields, tmp_path):
 
 
 def test_a_killed_import_ends_the_same(fields, recipe_file, tmp_path):
-    """With SIGKILL, which leaves what was being written behind: it costs a process of six seconds."""
+    """With SIGKILL, which leaves what was being written behind: it costs a process of its own."""
     recipe_file.write_text(yaml.safe_dump(given_fields(fields, pickapic(tmp_path), "pickapic", "given")))
     whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
     run_recipe(load_recipe(str(recipe_file)), whole.folder, stages=("import-pairs",))
     moment = Moment("os.rename", "candidates/*.png", 4)
-    arguments = ["run", str(recipe_file), "--quiet", "--until", "import-pairs", "--output", str(killed.folder)]
-    command = [sys.executable, KILL, str(killed.folder), *moment.arguments, *arguments]
-    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
+    arguments = ["run", recipe_file, "--quiet", "--until", "import-pairs", "--output", killed.folder]
+    assert mpo(*arguments, kill=(killed.folder, moment)) == -signal.SIGKILL
     run_recipe(load_recipe(str(recipe_file)), killed.folder, stages=("import-pairs",))
     assert imported(killed) == imported(whole)
 

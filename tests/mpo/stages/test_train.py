@@ -28,7 +28,8 @@ from mpo.training.batches import draw_noise, stream
 from mpo.training.checkpoint_files import checkpoint_folder, result_file
 from mpo.training.checkpoints import trim_logs
 from mpo.training.objectives import denoising_error, diffusion_dpo
-from tests.faults.kill import KILL, Moment
+from tests.faults.kill import Moment
+from tests.helpers.processes import mpo
 from tests.helpers.recipes import small_fields, with_validation
 from tests.helpers.runs import files_of, log_of, lora_of, resumes_exactly, trainable
 
@@ -152,14 +153,10 @@ def test_the_margin_of_what_is_trained_on_rises(finished: Path, fields, tmp_path
 
 
 def test_accumulation_changes_nothing_but_rounding(finished: Path, fields, tmp_path):
-    """A whole run more: two micro-batches a step against one."""
+    """Two micro-batches a step against one."""
     fields["train"]["micro_batch_size"] = 4
-    run_recipe(
-        parse_recipe(fields, source="small"),
-        tmp_path / "run",
-        stages=("generate", "score", "select", "encode", "train"),
-    )
-    runs = RunFolder(finished), RunFolder(tmp_path / "run")
+    runs = RunFolder(finished), trainable(finished, tmp_path / "run", fields)
+    train(runs[1].folder)
 
     def kept(run: RunFolder, step: int, file: str, ending: str) -> torch.Tensor:
         tensors = load_file(run.checkpoints / f"step-{step:06d}" / f"{file}.safetensors")
@@ -215,7 +212,7 @@ def test_half_precisions_train_and_resume_exactly(dtype, mixed, model_folder, tm
     assert {value.dtype for value in load_file(checkpoint_folder(run, 4) / "optimizer.safetensors").values()} == {
         torch.float32
     }
-    resumes_exactly(run.folder, tmp_path, fields)
+    resumes_exactly(run, tmp_path, fields)
 
 
 def test_accelerates_own_accumulation_is_not_taken(base, finished, fields, tmp_path, monkeypatch):
@@ -306,15 +303,11 @@ def test_a_killed_training_resumes_bit_for_bit(model_folder, tmp_path):
     recipe = tmp_path / "small.yaml"
     recipe.write_text(yaml.safe_dump(fields), "utf-8")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    arguments = ["run", str(recipe), "--quiet", "--output"]
-
-    def run(*command: str) -> int:
-        return subprocess.run([sys.executable, *command], capture_output=True, check=False).returncode
-
-    assert run("-m", "mpo.cli", *arguments, str(whole)) == 0
+    arguments = ["run", recipe, "--quiet", "--output"]
+    assert mpo(*arguments, whole) == 0
     fourth_step = Moment("open", "errors/errors.jsonl", 7)  # of two a step
-    assert run(KILL, str(killed), *fourth_step.arguments, *arguments, str(killed)) == -signal.SIGKILL
+    assert mpo(*arguments, killed, kill=(killed, fourth_step)) == -signal.SIGKILL
     assert len((killed / "training.jsonl").read_text().splitlines()) == 3
-    assert run("-m", "mpo.cli", *arguments, str(killed)) == 0
+    assert mpo(*arguments, killed) == 0
     before, after = files_of(whole), files_of(killed)
     assert [name for name in before if before[name] != after[name]] == []

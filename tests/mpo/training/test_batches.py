@@ -17,10 +17,11 @@ from mpo.recipe import parse_recipe, read_recipe
 from mpo.run import run_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
+from mpo.stages.train import train
 from mpo.training.batches import Batches, draw_noise, micro_batch_size, stream
 from tests.helpers.pipelines import build
 from tests.helpers.recipes import settings_of, small_fields
-from tests.helpers.runs import log_of, lora_of
+from tests.helpers.runs import log_of, lora_of, trainable
 
 DDPM = DDPMScheduler()
 
@@ -114,8 +115,9 @@ def test_sizes_are_trained_together_in_one_step(model_folder, tmp_path):
     assert log_of(run)[0]["loss"] == pytest.approx(np.log(2), abs=1e-3)
 
     fields["train"]["micro_batch_size"] = 1
-    run_recipe(parse_recipe(fields, source="small"), tmp_path / "single")
-    torch.testing.assert_close(lora_of(RunFolder(tmp_path / "single"), 2), lora_of(run, 2), rtol=1e-2, atol=1e-4)
+    single = trainable(run.folder, tmp_path / "single", fields)
+    train(single.folder)
+    torch.testing.assert_close(lora_of(single, 2), lora_of(run, 2), rtol=1e-2, atol=1e-4)
 
 
 def test_batches_that_cannot_be_dealt_out_are_named():

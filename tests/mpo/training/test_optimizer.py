@@ -6,16 +6,19 @@ import torch
 from mpo import MpoError
 from mpo.recipe import RecipeError, parse_recipe
 from mpo.run import run_recipe
+from mpo.stages.train import train
 from mpo.training.checkpoints import join_state, split_state
 from mpo.training.optimizer import build_optimizer, check_optimizer, known_optimizers
 from tests.helpers.recipes import settings_of
-from tests.helpers.runs import resumes_exactly
+from tests.helpers.runs import resumes_exactly, trainable
 
 
 @pytest.mark.parametrize("name", ["Adafactor", "SGD", "RMSprop", "NAdam"])
 def test_optimizers_of_torch_train_and_resume(name, finished, fields, tmp_path):
     fields["train"] |= {"num_steps": 4, "checkpoint_interval_steps": 2, "optimizer": name}
-    resumes_exactly(finished, tmp_path, fields)
+    whole = trainable(finished, tmp_path / "whole", fields)
+    train(whole.folder)
+    resumes_exactly(whole, tmp_path, fields)
 
 
 @pytest.mark.parametrize("name", [n for n in known_optimizers() if n != "AdamW8bit"])
@@ -57,7 +60,9 @@ def test_the_8_bit_optimizer_is_used_or_named(finished, fields, tmp_path):
         with pytest.raises(MpoError, match=r"needs bitsandbytes; pip install 'mpo\[gpu\]'"):
             build_optimizer([], settings_of(optimizer="AdamW8bit"))
         return
-    resumes_exactly(finished, tmp_path, fields)
+    whole = trainable(finished, tmp_path / "whole", fields)
+    train(whole.folder)
+    resumes_exactly(whole, tmp_path, fields)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
 import shutil
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -14,10 +16,15 @@ from tests.helpers.recipes import small_fields, with_validation
 from tests.helpers.runs import launch, log_of, lora_of, trainable
 
 SHARDED = """
+import os
 import sys
 import torch
 from mpo.models.families import denoiser_of
 from mpo.training import sharding
+if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+    # On CPUs it would exchange weights by code that it compiles first, for a minute and a half; torch's serves here.
+    import deepspeed
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 shard = sharding.shard_frozen
 def sharded(pipeline, *arguments):
     shard(pipeline, *arguments)
@@ -30,18 +37,20 @@ def sharded(pipeline, *arguments):
     sys.stdout.write(f"share {held / whole} {' '.join(lora)}\\n")  # one piece: the other process writes, too
 sharding.shard_frozen = sharded
 from mpo.stages.train import train
-train(sys.argv[1])
+for folder in sys.argv[1:]:
+    train(folder)
 """
+FAMILIES = ("stable_diffusion", "flux")
 
 
-@pytest.mark.parametrize("name", ["stable_diffusion", "flux"])
-def test_frozen_weights_spread_over_two_processes_train_to_the_same(name, tmp_path):
-    """FSDP2 and ZeRO-3 against plain data parallel: half of the weights in each process, the same LoRA and pictures.
+def recipe_of(name: str, folder: Path) -> dict:
+    """Four steps on a family's small pipeline.
 
-    One picture to validate with, so that one process samples it and the other must not be missed. Resumed, the same bytes.
+    One picture to validate with, so that one process samples it and the other must not be missed.
     """
-    build(name).save_pretrained(tmp_path / "model")
-    fields = with_validation(small_fields(tmp_path / "model", tmp_path), tmp_path)
+    folder.mkdir()
+    build(name).save_pretrained(folder / "model")
+    fields = with_validation(small_fields(folder / "model", folder), folder)
     fields["model"]["sizes"] = [[32, 32]]
     if name == "flux":  # as the large ones are trained
         fields["model"]["dtype"], fields["train"]["mixed_precision"] = "bfloat16", "bf16"
@@ -53,42 +62,58 @@ def test_frozen_weights_spread_over_two_processes_train_to_the_same(name, tmp_pa
         "gradient_checkpointing": True,
         "ema_decay": 0.5,
     }
-    run_recipe(parse_recipe(fields, source="small"), tmp_path / "run", stages=("generate", "score", "select", "encode"))
-    script = tmp_path / "sharded.py"
+    run_recipe(parse_recipe(fields, source="small"), folder / "run", stages=("generate", "score", "select", "encode"))
+    return fields
+
+
+def train_in_two_processes(runs: Sequence[RunFolder], config: str) -> None:
+    """One run after the other. Asserts that each process holds half of what is frozen, and all of the LoRA in float32."""
+    script = runs[0].folder.parent / "sharded.py"
     script.write_text(SHARDED, "utf-8")
+    done = launch(str(script), *(str(run.folder) for run in runs), processes=2, config=config)
+    assert done.returncode == 0, done.stderr
+    shares = [line.split() for line in done.stdout.splitlines() if line.startswith("share")]
+    assert len(shares) == (0 if config == "ddp" else 2 * len(runs))
+    assert all(float(share) < 0.6 and lora == "Parametertorch.float32" for _, share, lora in shares)
 
-    def trained(folder: str, config: str, resumed: RunFolder | None = None) -> RunFolder:
-        run = trainable(tmp_path / "run", tmp_path / folder, fields)
-        if resumed:
-            shutil.copytree(checkpoint_folder(resumed, 2), checkpoint_folder(run, 2))
-            run.training_log.write_text("".join(resumed.training_log.read_text().splitlines(keepends=True)[:2]))
-            run.validation_log.write_text(resumed.validation_log.read_text().splitlines(keepends=True)[0])
-        done = launch(str(script), str(run.folder), processes=2, config=config)
-        assert done.returncode == 0, done.stderr
-        shares = [line.split() for line in done.stdout.splitlines() if line.startswith("share")]
-        assert len(shares) == (0 if config == "ddp" else 2)
-        assert all(float(share) < 0.6 and lora == "Parametertorch.float32" for _, share, lora in shares)
-        return run
 
-    whole = trained("whole", "ddp")
-    for config in ("fsdp2", "deepspeed-zero3"):
-        spread = trained(config, config)
-        assert (lora_of(spread, 4) - lora_of(whole, 4)).norm() < 1e-3 * lora_of(whole, 4).norm(), config
-        for ours, theirs in zip(log_of(whole), log_of(spread), strict=True):
-            if name == "flux":  # beta times bfloat16's rounding
-                assert theirs["loss"] == pytest.approx(ours["loss"], abs=0.05)
-                assert theirs["chosen_error"] == pytest.approx(ours["chosen_error"], rel=1e-4)
-            else:
-                assert theirs == pytest.approx(ours, rel=1e-3, abs=1e-4)
-        for ours, theirs in zip(read_validations(whole), read_validations(spread), strict=True):
-            assert theirs.total == pytest.approx(ours.total, abs=1e-2 if name == "flux" else 1e-6)
-        if name == "flux":
-            continue
-        again = trained(f"{config}-resumed", config, resumed=spread)
-        for file in ("lora", "ema", "optimizer"):
-            files = [checkpoint_folder(run, 4) / f"{file}.safetensors" for run in (spread, again)]
-            assert files[0].read_bytes() == files[1].read_bytes(), (config, file)
-    assert lora_of(whole, 4).abs().max() > 1e-4
+def test_frozen_weights_spread_over_two_processes_train_to_the_same(tmp_path):
+    """FSDP2 and ZeRO-3 against plain data parallel: half of the weights in each process, the same LoRA and pictures.
+
+    Three launches of two processes, each of which imports the libraries: a minute.
+    """
+    fields = {name: recipe_of(name, tmp_path / name) for name in FAMILIES}
+    runs = {}
+    for config in ("ddp", "fsdp2", "deepspeed-zero3"):
+        runs[config] = [trainable(tmp_path / k / "run", tmp_path / k / config, fields[k]) for k in FAMILIES]
+        train_in_two_processes(runs[config], config)
+        for name, whole, spread in zip(FAMILIES, runs["ddp"], runs[config], strict=True):
+            assert lora_of(whole, 4).abs().max() > 1e-4
+            assert (lora_of(spread, 4) - lora_of(whole, 4)).norm() < 1e-3 * lora_of(whole, 4).norm(), config
+            for ours, theirs in zip(log_of(whole), log_of(spread), strict=True):
+                if name == "flux":  # beta times bfloat16's rounding
+                    assert theirs["loss"] == pytest.approx(ours["loss"], abs=0.05)
+                    assert theirs["chosen_error"] == pytest.approx(ours["chosen_error"], rel=1e-4)
+                else:
+                    assert theirs == pytest.approx(ours, rel=1e-3, abs=1e-4)
+            for ours, theirs in zip(read_validations(whole), read_validations(spread), strict=True):
+                assert theirs.total == pytest.approx(ours.total, abs=1e-2 if name == "flux" else 1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["fsdp2", "deepspeed-zero3"])
+def test_a_checkpoint_of_spread_weights_goes_on_to_the_same_bytes(config, tmp_path):
+    """Four steps equal two, their checkpoint in a fresh run and new processes, and two more. A launch each."""
+    fields = recipe_of("stable_diffusion", tmp_path / "small")
+    whole, resumed = (trainable(tmp_path / "small" / "run", tmp_path / name, fields) for name in ("whole", "resumed"))
+    train_in_two_processes([whole], config)
+    shutil.copytree(checkpoint_folder(whole, 2), checkpoint_folder(resumed, 2))
+    resumed.training_log.write_text("".join(whole.training_log.read_text().splitlines(keepends=True)[:2]))
+    resumed.validation_log.write_text(whole.validation_log.read_text().splitlines(keepends=True)[0])
+    train_in_two_processes([resumed], config)
+    for file in ("lora", "ema", "optimizer"):
+        files = [checkpoint_folder(run, 4) / f"{file}.safetensors" for run in (whole, resumed)]
+        assert files[0].read_bytes() == files[1].read_bytes(), file
 
 
 @pytest.mark.parametrize(
