@@ -131,23 +131,22 @@ def _sample(pipeline: Any, batches: list[list[Sample]], settings: SamplingSettin
                 fps=batch[0].fps,
             )  # fmt: skip
             generators = [torch.Generator().manual_seed(sample.seed) for sample in batch]
-            last = _LastLatents(pipeline)
+            last = _LastLatents(pipeline) if batch[0].latents else None
             output = pipeline(
                 [sample.prompt for sample in batch],
                 num_inference_steps=settings.num_inference_steps,
                 generator=generators,
                 **arguments,
-                **last.arguments,
+                **(last.arguments if last else {}),
             )
             made = pixels_of(output)
-            if any(sample.latents for sample in batch):
-                kept = last.unpacked(made[0])
-                for sample, latents in zip(batch, kept, strict=True):
-                    if sample.latents is not None and not is_made(sample):
-                        write_latents(sample.latents, latents, sample.origin)
-            for sample, pixels in zip(batch, made, strict=True):
-                if not is_made(sample):
-                    write_media(sample.file, pixels, fps=sample.fps, origin=sample.origin)
+            latents = last.unpacked(made[0]) if last else [None] * len(batch)
+            for sample, pixels, kept in zip(batch, made, latents, strict=True):
+                if is_made(sample):
+                    continue
+                if sample.latents is not None and kept is not None:
+                    write_latents(sample.latents, kept, sample.origin)
+                write_media(sample.file, pixels, fps=sample.fps, origin=sample.origin)
             advance(len(batch))
 
 
