@@ -128,6 +128,7 @@ def _sample(pipeline: Any, batches: list[list[Sample]], settings: SamplingSettin
                 [sample.prompt for sample in batch],
                 num_inference_steps=settings.num_inference_steps,
                 generator=generators,
+                output_type="pil",  # some would give real numbers
                 **arguments,
             )
             for sample, pixels in zip(batch, pixels_of(output), strict=True):

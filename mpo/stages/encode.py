@@ -1,4 +1,4 @@
-"""Stage encode: latents and prompt embeddings of the selected pairs, computed once.
+"""Stage encode: latents and prompt embeddings of the selected pairs, computed once; of clips also their frames a second.
 
 Shards of safetensors, each complete or absent; training reads single rows from them without loading the rest.
 Latents are the autoencoder's mode, not a draw.
@@ -18,11 +18,12 @@ from mpo.models.families import Conditioning, find_family
 from mpo.models.loading import load_pipeline
 from mpo.recipe import candidate_stage, read_recipe
 from mpo.run_folder.files import replacing
-from mpo.run_folder.media import read_pixels
+from mpo.run_folder.media import kind_of, read_pixels
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
 from mpo.runtime.processes import shard_of_rank
 from mpo.runtime.progress import track
+from reward.media import probe_clip
 
 BATCH = 32  # rows through a model at a time, at most
 
@@ -51,9 +52,14 @@ def encode(folder: str | Path) -> None:
     family = find_family(pipeline)
 
     def latents(ids: Sequence[int]) -> Iterator[Conditioning]:
+        remaining = iter(ids)
         for batch in media_batches([files[i] for i in ids]):
             pixels = torch.from_numpy(np.stack(batch)).movedim(-1, -3).float() / 255
-            yield {"latents": family.encode_media(pipeline, pixels)}
+            rows = {"latents": family.encode_media(pipeline, pixels)}
+            held = [files[i] for i in islice(remaining, len(batch))]
+            if kind_of(held[0]) == "video":
+                rows["fps"] = torch.tensor([probe_clip(file).fps for file in held])
+            yield rows
 
     def embeddings(ids: Sequence[int]) -> Iterator[Conditioning]:
         for start in range(0, len(ids), BATCH):

@@ -38,6 +38,7 @@ from transformers import (
 
 from mpo.embedded.train_base import build_tokenizer
 from mpo.models.families import sampling_arguments
+from mpo.sizes import Size
 from tests.helpers.recipes import HELDOUT_PROMPTS, TRAIN_PROMPTS
 from tests.reward.judges.small_vlms import qwen2_5_vl
 from tests.reward.judges.small_vlms import tokenizer as byte_tokenizer
@@ -85,11 +86,11 @@ def build_pipeline(prediction_type: Any = "epsilon") -> StableDiffusionPipeline:
 PROMPTS = [*TRAIN_PROMPTS, *HELDOUT_PROMPTS]
 
 
-def clip(cls: Any, **fields: Any) -> tuple[Any, Any]:
+def clip(cls: Any, *, length: int = 24) -> tuple[Any, Any]:
     tokenizer = build_tokenizer(PROMPTS)
     config = CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=37, num_attention_heads=4, num_hidden_layers=3,
-        max_position_embeddings=24, bos_token_id=0, eos_token_id=1, pad_token_id=1, projection_dim=32, **fields,
+        max_position_embeddings=length, bos_token_id=0, eos_token_id=1, pad_token_id=1, projection_dim=32,
     )  # fmt: skip
     return cls(config).eval(), tokenizer
 
@@ -264,7 +265,7 @@ PACKED = ("flux", "qwen_image")
 
 
 def sample(pipeline: Any, prompts: list[str], guidance_scale: float = 1.0, **arguments: Any) -> Any:
-    own = sampling_arguments(pipeline, guidance_scale=guidance_scale, num_prompts=len(prompts), size=(32, 32))
+    own = sampling_arguments(pipeline, guidance_scale=guidance_scale, num_prompts=len(prompts), size=Size(32, 32))
     arguments = {"num_inference_steps": 3, "generator": torch.Generator().manual_seed(0), **own, **arguments}
     return pipeline(prompts, **arguments)
 
