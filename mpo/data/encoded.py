@@ -60,13 +60,19 @@ class EncodedPairs:
         self._names = sorted(key.partition(".")[2] for key in keys if key.startswith(f"{first}."))
 
     def shape(self, candidate_id: int) -> tuple[int, ...]:
-        """Shape of the candidate's latents: (c, h, w)."""
+        """Shape of the candidate's latents: (c, h, w) for most."""
         file = self._open("latents", self._shard["latents"][candidate_id])
         return tuple(file.get_slice(f"{candidate_id}.latents").get_shape())
 
     def latents(self, candidate_ids: Sequence[int]) -> torch.Tensor:
-        """(B, c, h, w) of candidates of one shape."""
+        """(B, ...) of candidates of one shape."""
         return torch.stack(self._rows("latents", "latents", candidate_ids))
+
+    def fps(self, candidate_ids: Sequence[int]) -> torch.Tensor | None:
+        """(B,) frames a second of clips; None for pictures."""
+        first = candidate_ids[0]
+        names = self._open("latents", self._shard["latents"][first]).keys()
+        return torch.stack(self._rows("latents", "fps", candidate_ids)) if f"{first}.fps" in names else None
 
     def conditioning(self, prompt_ids: Sequence[int]) -> Conditioning:
         """Each (B, ...); shorter rows are padded with zeros, which their mask leaves out."""

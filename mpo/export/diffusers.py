@@ -32,7 +32,7 @@ def write_lora(folder: Path, pipeline: Any, state: Mapping[str, torch.Tensor], c
     # Without the configuration a loader assumes alpha = rank, and the LoRA has the wrong strength.
     metadata = _jsonable(config.to_dict())
     if has_loader(pipeline):
-        name = denoiser_name(pipeline)
+        name = denoiser_name(pipeline).removesuffix("_2")  # which of two it is for is said when it is loaded
         pipeline.save_lora_weights(
             folder, **{f"{name}_lora_layers": dict(state), f"{name}_lora_adapter_metadata": metadata}
         )
@@ -78,8 +78,9 @@ def _load(folder: Path, pipeline: Any) -> tuple[Any, dict[str, torch.Tensor]]:
     if has_loader(pipeline):
         verbosity = logging.get_verbosity()
         logging.set_verbosity_error()  # it warns that the text encoders, which are not trained, have no LoRA
+        into = {"load_into_transformer_2": True} if denoiser_name(pipeline) == "transformer_2" else {}
         try:
-            pipeline.load_lora_weights(str(folder))
+            pipeline.load_lora_weights(str(folder), **into)
         finally:
             logging.set_verbosity(verbosity)
         denoiser = denoiser_of(pipeline)

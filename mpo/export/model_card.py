@@ -69,7 +69,8 @@ def _how_to_load(recipe: Recipe, *, peft: bool) -> str:
         name = load_index(model)["_class_name"]
         imports = [f"from diffusers import {name}"]
         load = f"{name}.from_single_file({model.path!r}" + (f", config={model.config!r})" if model.config else ")")
-    add = 'pipeline.load_lora_weights("lora")  # this folder'
+    into = ", load_into_transformer_2=True" if model.expert == "low" else ""
+    add = f'pipeline.load_lora_weights("lora"{into})  # this folder'
     if peft:
         imports.append("from peft import PeftModel")
         add = 'pipeline.transformer = PeftModel.from_pretrained(pipeline.transformer, "lora")  # this folder'

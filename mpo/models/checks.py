@@ -9,9 +9,9 @@ import torch
 from mpo import MpoError
 from mpo.models.acceleration import check_attention
 from mpo.models.families import size_rule_of
-from mpo.models.loading import family_of_index, load_configs, load_index
+from mpo.models.loading import denoiser_in, family_of_index, has_two_experts, load_configs, load_index
 from mpo.models.lora import inject_lora
-from mpo.models.noise import check_scheduler
+from mpo.models.noise import check_scheduler, trained_range
 from mpo.recipe import Model, Recipe
 from mpo.sizes import SizeRule
 from reward import load_checklist
@@ -26,6 +26,7 @@ def check_model(recipe: Recipe) -> None:
     model = recipe.model
     index = load_index(model)
     family = family_of_index(index)
+    _check_expert(model, index)
     configs = load_configs(model)
     rule = size_rule_of(family, configs)
     for size in model.sizes or ():
@@ -33,11 +34,11 @@ def check_model(recipe: Recipe) -> None:
     _check_medium(recipe, rule, index["_class_name"])
     if model.vae_tiling and not hasattr(getattr(diffusers, index["vae"][1]), "enable_tiling"):
         raise MpoError(f"model.vae_tiling: the autoencoder {index['vae'][1]} of this model has no tiles; remove it")
-    name = "transformer" if "transformer" in index else "unet"
-    scheduler_class, denoiser_class = (getattr(diffusers, index[part][1]) for part in ("scheduler", name))
-    check_scheduler(
-        scheduler_class.from_config(configs["scheduler"]), recipe.train, counts_tokens=hasattr(family, "num_tokens")
-    )
+    parts = ("scheduler", denoiser_in(index, model))
+    scheduler_class, denoiser_class = (getattr(diffusers, index[part][1]) for part in parts)
+    scheduler = scheduler_class.from_config(configs["scheduler"])
+    check_scheduler(scheduler, recipe.train, counts_tokens=hasattr(family, "num_tokens"))
+    trained_range(recipe.train, scheduler, model.expert, index.get("boundary_ratio"))
     distilled_guidance(recipe, configs["denoiser"])
     with torch.device("meta"):  # its layers, without memory for their weights
         denoiser = denoiser_class.from_config(configs["denoiser"])
@@ -48,6 +49,16 @@ def check_model(recipe: Recipe) -> None:
 def size_rule(model: Model) -> SizeRule:
     """Which sizes a model makes. Raises as `load_index` does."""
     return size_rule_of(family_of_index(load_index(model)), load_configs(model))
+
+
+def _check_expert(model: Model, index: Mapping[str, Any]) -> None:
+    """Raises MpoError if the recipe does not say which of two networks is tuned, or names one of a model that has but one."""
+    if has_two_experts(index) and model.expert is None:
+        raise MpoError(
+            f"model.expert is missing: this {index['_class_name']} has a network for high noise and another for low noise, and a run tunes one; give 'high' or 'low'"
+        )
+    if model.expert is not None and not has_two_experts(index):
+        raise MpoError(f"model.expert={model.expert!r}: this model has one network for all noise; remove it")
 
 
 def _check_medium(recipe: Recipe, rule: SizeRule, maker: str) -> None:

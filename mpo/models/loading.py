@@ -80,12 +80,24 @@ def load_index(model: Model) -> dict[str, Any]:
 def load_configs(model: Model) -> dict[str, dict[str, Any]]:
     """The configurations of the pipeline's "denoiser", "vae" and "scheduler". Raises as `load_index` does."""
     index = load_index(model)
-    names = {"denoiser": "transformer" if "transformer" in index else "unet", "vae": "vae", "scheduler": "scheduler"}
+    names = {"denoiser": denoiser_in(index, model), "vae": "vae", "scheduler": "scheduler"}
     with readable_config(model) as source:
         return {
             part: dict(getattr(diffusers, index[name][1]).load_config(source, subfolder=name, revision=model.revision))
             for part, name in names.items()
         }
+
+
+def has_two_experts(index: Mapping[str, Any]) -> bool:
+    """Whether a pipeline has a network for high noise and another for low noise, as Wan 2.2 A14B has."""
+    return index.get("boundary_ratio") is not None
+
+
+def denoiser_in(index: Mapping[str, Any], model: Model) -> str:
+    """The name of the pipeline's network that is tuned."""
+    if model.expert == "low":
+        return "transformer_2"
+    return "transformer" if "transformer" in index else "unet"
 
 
 @contextmanager
@@ -119,19 +131,27 @@ def readable_config(model: Model) -> Iterator[str]:
 def load_pipeline(model: Model, *, without: Sequence[str] = (), device: str | None = None) -> Any:
     """The pipeline in evaluation mode, its own progress bar off, without a safety checker.
 
-    without: parts that are not needed and not loaded, "denoiser" or "text_encoders". device: None = this process's.
+    without: parts that are not needed and not loaded: "denoiser", "text_encoders", "other_expert" (the network that is not
+    tuned, of two). device: None = this process's.
     """
     index = load_index(model)
-    family_of_index(index)  # or an error that lists those known
-    names = [name for name in index if not name.startswith("_")]
+    family = family_of_index(index)  # or an error that lists those known
+    names = [name for name, part in index.items() if not name.startswith("_") and isinstance(part, (list, tuple))]
+    tuned = denoiser_in(index, model)
+    experts = ("transformer", "transformer_2")
     groups = {
-        "denoiser": [name for name in names if name in ("unet", "transformer", "motion_adapter")],
+        "denoiser": [name for name in names if name in ("unet", *experts, "motion_adapter")],
+        "other_expert": [name for name in names if name in experts and name != tuned],
         "text_encoders": [name for name in names if name.startswith(("text_encoder", "tokenizer"))],
     }
     absent: dict[str, Any] = {name: None for group in without for name in groups[group]}
     if "safety_checker" in names:  # paints pictures black, which would then be judged and trained on
         absent |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    options = {"revision": model.revision, "dtype": getattr(torch, model.dtype), **absent}
+    dtypes = {
+        "default": getattr(torch, model.dtype),
+        **dict.fromkeys(getattr(family, "FLOAT32_PARTS", ()), torch.float32),
+    }
+    options = {"revision": model.revision, "dtype": dtypes if len(dtypes) > 1 else dtypes["default"], **absent}
     try:
         with _without_chatter(model):
             if model.is_one_file:
@@ -149,8 +169,14 @@ def load_pipeline(model: Model, *, without: Sequence[str] = (), device: str | No
         raise MpoError(f"model.path={model.path!r} cannot be loaded ({reason}); {remedy}") from error
     if "denoiser" in without:  # some families need its configuration, such as how many frames are in a patch
         pipeline.denoiser_config = load_configs(model)["denoiser"]
+    if model.expert:
+        pipeline.tuned_network = tuned
     if model.vae_tiling:
         pipeline.vae.enable_tiling()
+        if hasattr(
+            pipeline.vae, "use_framewise_encoding"
+        ):  # in tiles over time, too; LTX-Video asks the second for both
+            pipeline.vae.use_framewise_encoding = pipeline.vae.use_framewise_decoding = True
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device or this_device())
 

@@ -89,6 +89,28 @@ def timestep_shift(settings: Train, scheduler: Any, num_tokens: int | None) -> f
     return mu if config.get("time_shift_type") == "linear" else math.exp(mu)
 
 
+def trained_range(
+    settings: Train, scheduler: Any, expert: str | None, boundary_ratio: float | None
+) -> tuple[float, float]:
+    """`timestep_range`, narrowed to that of the expert: "high" works on timesteps from `boundary_ratio` x T on, "low" below.
+
+    A flow's boundary is that of the shifted share. Raises MpoError if the recipe asks for noise that the expert never sees.
+    """
+    if expert is None or boundary_ratio is None:
+        return settings.timestep_range
+    a = timestep_shift(settings, scheduler, None)
+    share = boundary_ratio / (a - (a - 1) * boundary_ratio)
+    first, last = (share, 1.0) if expert == "high" else (0.0, share)
+    low, high = settings.timestep_range
+    if (low, high) == (0.0, 1.0):
+        return first, last
+    if low < first - 0.001 or high > last + 0.001:
+        raise MpoError(
+            f"train.timestep_range={[low, high]}: the expert {expert!r} works within {[round(first, 3), round(last, 3)]} alone; use that, or remove timestep_range"
+        )
+    return max(low, first), min(high, last)
+
+
 def draw_timestep(
     settings: Train, scheduler: Any, generator: torch.Generator, num_tokens: int | None = None
 ) -> int | float:

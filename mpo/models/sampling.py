@@ -136,6 +136,7 @@ def _sample(pipeline: Any, batches: list[list[Sample]], settings: SamplingSettin
                 [sample.prompt for sample in batch],
                 num_inference_steps=settings.num_inference_steps,
                 generator=generators,
+                output_type="pil",  # some would give real numbers
                 **arguments,
                 **(last.arguments if last else {}),
             )

@@ -1,4 +1,4 @@
-"""Stage encode: latents and prompt embeddings of the selected pairs, computed once.
+"""Stage encode: latents and prompt embeddings of the selected pairs, computed once; of clips also their frames a second.
 
 Shards of safetensors, each complete or absent; training reads single rows from them without loading the rest.
 Latents are those of the sampling, if it kept them, else the autoencoder's mode, not a draw.
@@ -18,12 +18,13 @@ from mpo.models.loading import load_pipeline
 from mpo.recipe import candidate_stage, read_recipe
 from mpo.run_folder.files import replacing
 from mpo.run_folder.latents import read_latents
-from mpo.run_folder.media import read_pixels
+from mpo.run_folder.media import kind_of, read_pixels
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
 from mpo.run_folder.tensors import write_tensors
 from mpo.runtime.processes import shard_of_rank
 from mpo.runtime.progress import track
+from reward.media import probe_clip
 
 BATCH = 32  # rows through a model at a time, at most
 
@@ -54,11 +55,12 @@ def encode(folder: str | Path) -> None:
     def latents(ids: Sequence[int]) -> Iterator[Conditioning]:
         if all(candidates[i]["latents"] for i in ids):  # kept when they were sampled
             for i in ids:
-                yield {"latents": read_latents(run.candidates / candidates[i]["latents"])[None]}
+                kept = read_latents(run.candidates / candidates[i]["latents"])
+                yield {"latents": kept[None], **frame_rates([run.candidates / candidates[i]["file"]])}
             return
-        for batch in media_batches([run.candidates / candidates[i]["file"] for i in ids]):
+        for files, batch in media_batches([run.candidates / candidates[i]["file"] for i in ids]):
             pixels = torch.from_numpy(np.stack(batch)).movedim(-1, -3).float() / 255
-            yield {"latents": family.encode_media(pipeline, pixels)}
+            yield {"latents": family.encode_media(pipeline, pixels), **frame_rates(files)}
 
     def embeddings(ids: Sequence[int]) -> Iterator[Conditioning]:
         for start in range(0, len(ids), BATCH):
@@ -70,17 +72,26 @@ def encode(folder: str | Path) -> None:
             _write_shard(shard_file(run, kind, shard), ids, batches, advance)
 
 
-def media_batches(files: Sequence[Path]) -> Iterator[list[np.ndarray]]:
-    """Pictures (H, W, 3) or clips (F, H, W, 3) in order, in batches of one size that fit through an autoencoder."""
+def media_batches(files: Sequence[Path]) -> Iterator[tuple[list[Path], list[np.ndarray]]]:
+    """Files in order with their pictures (H, W, 3) or clips (F, H, W, 3), in batches of one size that fit through an autoencoder."""
+    held: list[Path] = []
     batch: list[np.ndarray] = []
     for file in files:
         pixels = read_pixels(file)
         full = (len(batch) + 1) * pixels.size // 3 > BATCH_PIXELS or len(batch) == BATCH
         if batch and (full or pixels.shape != batch[0].shape):
-            yield batch
-            batch = []
+            yield held, batch
+            held, batch = [], []
+        held.append(file)
         batch.append(pixels)
-    yield batch
+    yield held, batch
+
+
+def frame_rates(files: Sequence[Path]) -> Conditioning:
+    """Frames a second of B clips, (B,), which some networks are told; nothing for pictures."""
+    if kind_of(files[0]) == "image":
+        return {}
+    return {"fps": torch.tensor([probe_clip(file).fps for file in files])}
 
 
 @torch.no_grad()

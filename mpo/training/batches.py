@@ -107,6 +107,9 @@ class Batches:
             name: torch.cat([value, value]).to(self.device)
             for name, value in self.encoded.conditioning([row["prompt_id"] for row in rows]).items()
         }
+        fps = self.encoded.fps(ids)
+        if fps is not None:  # some networks are told it
+            conditioning["fps"] = fps.to(self.device)
         if self.guidance_scale is not None:
             conditioning["guidance"] = torch.full((len(ids),), self.guidance_scale, device=self.device)
         scheduler = self.pipeline.scheduler

@@ -16,6 +16,7 @@ from mpo.models.checks import distilled_guidance
 from mpo.models.families import Family, find_family
 from mpo.models.loading import load_pipeline
 from mpo.models.lora import add_lora
+from mpo.models.noise import trained_range
 from mpo.recipe import Recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
@@ -57,20 +58,23 @@ class Training:
 
 def set_up(run: RunFolder, recipe: Recipe) -> Training:
     """The pipeline frozen with a LoRA on its denoiser, the optimizer, the encoded pairs. Raises MpoError if one cannot be used."""
-    settings = recipe.train
     this_device()  # joins the other processes
     AcceleratorState._reset_state()  # a process may train twice, at another precision
     accelerator = Accelerator(
-        mixed_precision=settings.mixed_precision,
+        mixed_precision=recipe.train.mixed_precision,
         log_with=list(recipe.tracking.trackers) or None,
         project_dir=run.trackers,
     )
 
     # Model: the reference's errors are described before the LoRA is trained, and weights are sharded last.
-    micro = micro_batch_size(settings, accelerator.num_processes)
+    micro = micro_batch_size(recipe.train, accelerator.num_processes)
     sharder = check_sharder(recipe, micro, accelerator.num_processes)
-    without = () if recipe.validation else ("text_encoders",)
+    without = () if recipe.validation else ("text_encoders", "other_expert")
     pipeline = load_pipeline(recipe.model, without=without, device="cpu" if sharder else None)
+    boundary_ratio = pipeline.config.get("boundary_ratio")
+    timesteps = trained_range(recipe.train, pipeline.scheduler, recipe.model.expert, boundary_ratio)
+    settings = recipe.train.model_copy(update={"timestep_range": timesteps})
+    recipe = recipe.model_copy(update={"train": settings})
     denoiser = add_lora(pipeline, settings).train()
     cache = None
     if settings.reference_cache is not None:

@@ -86,11 +86,11 @@ def build_pipeline(prediction_type: Any = "epsilon") -> StableDiffusionPipeline:
 PROMPTS = [*TRAIN_PROMPTS, *HELDOUT_PROMPTS]
 
 
-def clip(cls: Any, **fields: Any) -> tuple[Any, Any]:
+def clip(cls: Any, *, length: int = 24) -> tuple[Any, Any]:
     tokenizer = build_tokenizer(PROMPTS)
     config = CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=37, num_attention_heads=4, num_hidden_layers=3,
-        max_position_embeddings=24, bos_token_id=0, eos_token_id=1, pad_token_id=1, projection_dim=32, **fields,
+        max_position_embeddings=length, bos_token_id=0, eos_token_id=1, pad_token_id=1, projection_dim=32,
     )  # fmt: skip
     return cls(config).eval(), tokenizer
 

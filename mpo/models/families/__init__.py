@@ -62,6 +62,7 @@ class FamilyOptions(Protocol):
     """What a family may also have; the comments and docstrings say what applies without it."""
 
     EXTRA: tuple[str, tuple[str, ...]]  # an extra of this project, and the libraries of it that the pipeline imports
+    FLOAT32_PARTS: tuple[str, ...]  # parts of the pipeline that are float32 whatever model.dtype says
 
     def size_rule(self, configs: Configs) -> SizeRule:
         """Which sizes the model makes; without it pictures whose sides are multiples of 8 pixels."""
@@ -96,6 +97,9 @@ FAMILIES = {
     "QwenImagePipeline": "mpo.models.families.qwen_image",
     "CogVideoXPipeline": "mpo.models.families.cogvideox",
     "AnimateDiffPipeline": "mpo.models.families.animatediff",
+    "WanPipeline": "mpo.models.families.wan",
+    "LTXPipeline": "mpo.models.families.ltx",
+    "HunyuanVideoPipeline": "mpo.models.families.hunyuan_video",
 }
 
 
@@ -131,8 +135,9 @@ def family_of_class(class_name: str) -> Any:
 
 
 def denoiser_name(pipeline: Any) -> str:
-    """The name of the pipeline's network that is tuned: "unet" or "transformer"."""
-    return "unet" if hasattr(pipeline, "unet") else "transformer"
+    """The name of the pipeline's network that is tuned: "unet", "transformer" or "transformer_2"."""
+    own = getattr(pipeline, "tuned_network", None)  # of two, as `load_pipeline` was told
+    return own or ("unet" if hasattr(pipeline, "unet") else "transformer")
 
 
 def denoiser_of(pipeline: Any) -> Any:
@@ -145,7 +150,7 @@ def denoiser_config(pipeline: Any) -> Mapping[str, Any]:
     return pipeline.denoiser_config if denoiser is None else denoiser.config
 
 
-def encode_latents(vae: Any, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, " B *chw"]:
+def encode_latents(vae: Any, pixels: Float[Tensor, "B C *F H W"]) -> Float[Tensor, " B *chw"]:
     """Pixels in [0, 1] -> latents, shifted and scaled as the denoiser sees them."""
     encoded = vae.encode(pixels.to(vae.device, vae.dtype) * 2 - 1)
     # The mode, not a sample: encoding a picture twice gives the same latents.

@@ -19,6 +19,7 @@ from mpo.sizes import Size
 
 __all__ = [
     "add_noise",
+    "encode_clips",
     "encode_media",
     "encode_prompts",
     "lora_targets",
@@ -39,14 +40,18 @@ def encode_prompts(pipeline: QwenImagePipeline, prompts: Sequence[str]) -> Condi
 
 
 def encode_media(pipeline: QwenImagePipeline, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, " B *chw"]:
-    vae: Any = pipeline.vae
-    frames = (pixels.to(vae.device, vae.dtype) * 2 - 1).unsqueeze(2)
-    latents = vae.encode(frames).latent_dist.mode()
+    return encode_clips(pipeline, pixels.unsqueeze(1)).squeeze(2)
+
+
+def encode_clips(pipeline: Any, pixels: Float[Tensor, "B F C H W"]) -> Float[Tensor, " B *chw"]:
+    """By an autoencoder that says each channel's mean and spread, as Wan's, too."""
+    vae = pipeline.vae
+    latents = vae.encode(pixels.movedim(1, 2).to(vae.device, vae.dtype) * 2 - 1).latent_dist.mode()
     mean, std = (
         torch.tensor(values).view(1, -1, 1, 1, 1).to(latents)
         for values in (vae.config.latents_mean, vae.config.latents_std)
     )
-    return ((latents - mean) / std).squeeze(2)
+    return (latents - mean) / std
 
 
 def predict(

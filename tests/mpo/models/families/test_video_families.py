@@ -1,0 +1,293 @@
+"""Each video family against its own pipeline: what it conditions on, predicts, encodes and adds; and the whole loop on it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+
+from mpo import MpoError
+from mpo.models.checks import check_model
+from mpo.models.families import denoiser_of, find_family
+from mpo.models.loading import load_pipeline
+from mpo.models.lora import add_lora, load_lora
+from mpo.models.noise import is_flow, timestep_shift
+from mpo.models.sampling import pixels_of
+from mpo.recipe import parse_recipe, read_recipe
+from mpo.run import run_recipe
+from mpo.run_folder.media import read_pixels
+from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tables import read_table
+from mpo.sizes import Size, parse_size, size_fields
+from tests.helpers.recipes import TRAIN_PROMPTS, settings_of, small_fields
+from tests.helpers.video_pipelines import VIDEO_BUILDERS, build_video, sample_clips
+from tests.reward.judges.stand_in_server import StandInServer
+
+NAMES = list(VIDEO_BUILDERS)
+SIZED = [pytest.param(name, size, id=f"{name}-{size.frames}") for name in NAMES for size in VIDEO_BUILDERS[name].sizes]
+PROMPTS = [TRAIN_PROMPTS[0], TRAIN_PROMPTS[1] + " and a green heart"]
+
+
+def as_exchanged(pipeline: Any, tensor: torch.Tensor, size: Size) -> torch.Tensor:
+    """What a network takes or gives -> latents as families exchange them; LTX-Video's network has tokens."""
+    if tensor.ndim == 5:
+        return tensor
+    step, scale = pipeline.vae_temporal_compression_ratio, pipeline.vae_spatial_compression_ratio
+    assert size.frames
+    return pipeline._unpack_latents(tensor, (size.frames - 1) // step + 1, size.height // scale, size.width // scale)
+
+
+def pixels_for(size: Size) -> torch.Tensor:
+    shape = (2, size.frames or 1, 3, size.height, size.width)
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("name", "size"), SIZED)
+@torch.no_grad()
+def test_conditions_and_predictions_equal_the_pipelines_own_loop(name, size):
+    """At two noise levels, so that Wan 2.2 A14B uses both of its networks; HunyuanVideo at a distilled guidance."""
+    pipeline = build_video(name)
+    family = find_family(pipeline)
+    seen: list[tuple[str, Any, dict, Any]] = []
+    networks = [n for n in ("unet", "transformer", "transformer_2") if getattr(pipeline, n, None) is not None]
+    hooks = [
+        getattr(pipeline, network).register_forward_hook(
+            lambda m, args, kwargs, out, network=network: seen.append((network, args, kwargs, out[0])), with_kwargs=True
+        )
+        for network in networks
+    ]
+    guidance = 3.5 if name == "hunyuan_video" else 1.0
+    sample_clips(pipeline, PROMPTS, size, guidance, output_type="latent")
+    for hook in hooks:
+        hook.remove()
+    assert [network for network, *_ in seen] == (networks if len(networks) == 2 else networks * 2)
+    conditioning = family.encode_prompts(pipeline, PROMPTS)
+    extra = {"guidance": torch.full((2,), guidance), "fps": torch.full((2,), size.fps)}
+    for network, args, kwargs, prediction in seen:
+        pipeline.tuned_network = network
+        latents = as_exchanged(pipeline, args[0] if args else kwargs["hidden_states"], size)
+        for key, value in conditioning.items():
+            given = (
+                kwargs[key][:: size.frames] if name == "animatediff" else kwargs[key]
+            )  # it repeats them once a frame
+            torch.testing.assert_close(value.to(given.dtype), given, rtol=0, atol=0, msg=key)
+        raw = args[1] if len(args) > 1 else kwargs["timestep"]
+        timesteps = (raw[:, 0] if raw.ndim == 2 else raw).reshape(-1).expand(2)
+        ours = family.predict(pipeline, latents, timesteps, conditioning | extra)
+        assert ours.shape == latents.shape
+        torch.testing.assert_close(ours, as_exchanged(pipeline, prediction, size), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "size"), SIZED)
+@torch.no_grad()
+def test_encoding_is_the_inverse_of_the_pipelines_decoding(name, size, monkeypatch):
+    """What the pipeline hands to the decoder, handed back by the encoder, comes out as the pipeline's latents."""
+    pipeline = build_video(name)
+    decoded = []
+    decode = pipeline.vae.decode
+    monkeypatch.setattr(pipeline.vae, "decode", lambda z, *a, **k: decoded.append(z) or decode(z, *a, **k))
+    latents = as_exchanged(pipeline, sample_clips(pipeline, PROMPTS, size, output_type="latent"), size)
+    sample_clips(pipeline, PROMPTS, size)
+    taken = []
+    monkeypatch.setattr(
+        pipeline.vae,
+        "encode",
+        lambda x: taken.append(x) or SimpleNamespace(latent_dist=SimpleNamespace(mode=lambda: decoded[len(taken) - 1])),
+    )
+    pixels = pixels_for(size)
+    encoded = find_family(pipeline).encode_media(pipeline, pixels)
+    assert encoded.shape == latents.shape
+    padded = int(
+        name == "cogvideox_1_5" and latents.shape[1] * 4 - 3 > (size.frames or 0)
+    )  # frames that are not decoded
+    torch.testing.assert_close(encoded[:, padded:], latents[:, padded:], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encoded[:, :1], encoded[:, padded : padded + 1])
+    given = torch.cat(taken)
+    given = given.unflatten(0, pixels.shape[:2]) if given.ndim == 4 else given.movedim(1, 2)
+    torch.testing.assert_close(given, pixels * 2 - 1)
+
+
+@pytest.mark.parametrize(("name", "size"), SIZED)
+@torch.no_grad()
+def test_encoding_runs_on_the_real_autoencoder(name, size):
+    pipeline = build_video(name)
+    latents = as_exchanged(pipeline, sample_clips(pipeline, PROMPTS, size, output_type="latent"), size)
+    encoded = find_family(pipeline).encode_media(pipeline, pixels_for(size))
+    assert encoded.shape == latents.shape
+    assert encoded.isfinite().all()
+    torch.testing.assert_close(find_family(pipeline).encode_media(pipeline, pixels_for(size)), encoded, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_noise_and_target_are_the_schedulers_own(name):
+    """CogVideoX' scheduler shifts the signal-to-noise ratio and ends in pure noise; Wan has two schedulers of one flow."""
+    pipeline = build_video(name)
+    family, scheduler = find_family(pipeline), pipeline.scheduler
+    latents, noise = torch.randn(2, 2, 4, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    if not is_flow(scheduler):
+        timesteps = torch.tensor([10, scheduler.config.num_train_timesteps - 1])
+        noisy, target = family.add_noise(pipeline, latents, noise, timesteps)
+        torch.testing.assert_close(noisy, scheduler.add_noise(latents, noise, timesteps), rtol=1e-5, atol=1e-5)
+        v = scheduler.config.prediction_type == "v_prediction"
+        expected = scheduler.get_velocity(latents, noise, timesteps) if v else noise
+        torch.testing.assert_close(target, expected, rtol=1e-5, atol=1e-5)
+        assert torch.equal(noisy[1], noise[1]) == name.startswith("cogvideox")
+        return
+    scheduler.set_timesteps(5, **({"mu": 0.8} if scheduler.config.get("use_dynamic_shifting") else {}))
+    for k, t in enumerate(scheduler.timesteps):
+        ours, v = family.add_noise(pipeline, latents[:1], noise[:1], scheduler.sigmas[k : k + 1] * 1000)
+        assert float(t) == pytest.approx(float(scheduler.sigmas[k]) * 1000, abs=1)
+        scheduler._step_index = k
+        if hasattr(scheduler, "convert_model_output"):
+            torch.testing.assert_close(
+                scheduler.convert_model_output(v, sample=ours), latents[:1], rtol=1e-3, atol=1e-3
+            )
+        else:
+            torch.testing.assert_close(ours, scheduler.scale_noise(latents[:1], t[None], noise[:1]))
+            following = scheduler.sigmas[k + 1]
+            expected = (1 - following) * latents[:1] + following * noise[:1]
+            torch.testing.assert_close(scheduler.step(v, t, ours).prev_sample, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", VIDEO_BUILDERS["ltx"].sizes)
+@torch.no_grad()
+def test_ltx_trains_at_the_shift_that_it_samples_with(size):
+    """Longer clips are shifted further."""
+    pipeline = build_video("ltx")
+    pipeline.scheduler.register_to_config(shift_terminal=None)  # depends on the number of steps
+    latents = as_exchanged(pipeline, sample_clips(pipeline, PROMPTS, size, output_type="latent"), size)
+    num_tokens = find_family(pipeline).num_tokens(latents.shape[1:])
+    assert num_tokens == 3 * 2 * {9: 2, 17: 3}[size.frames or 0]
+    a = timestep_shift(settings_of(), pipeline.scheduler, num_tokens)
+    shares = torch.tensor([1.0, 0.5])
+    torch.testing.assert_close(pipeline.scheduler.sigmas[:2], a * shares / (1 + (a - 1) * shares))
+
+
+@torch.no_grad()
+def test_ltx_is_told_each_clips_own_rate():
+    pipeline = build_video("ltx")
+    family = find_family(pipeline)
+    conditioning = family.encode_prompts(pipeline, PROMPTS)
+    noisy = torch.randn(2, 4, 3, 2, 3, generator=torch.Generator().manual_seed(0))
+    timesteps = torch.tensor([500.0, 500.0])
+    both = family.predict(pipeline, noisy, timesteps, conditioning | {"fps": torch.tensor([8.0, 25.0])})
+    for row, fps in enumerate([8.0, 25.0]):
+        alone = family.predict(pipeline, noisy, timesteps, conditioning | {"fps": torch.full((2,), fps)})
+        torch.testing.assert_close(both[row], alone[row])
+        assert (both[1 - row] - alone[1 - row]).abs().max() > 1e-5
+
+
+def clip_fields(model: Path, folder: Path, size: Size, judge: str = "http://127.0.0.1:1/v1") -> dict:
+    """The small recipe for clips: two clips for each of two prompts, two questions."""
+    fields = small_fields(model, folder)
+    (folder / "train.txt").write_text("\n".join(TRAIN_PROMPTS[:2]), "utf-8")
+    (folder / "heldout.txt").write_text("a white ring in the night sky", "utf-8")
+    fields["model"]["sizes"] = [size_fields(size)]
+    fields["generate"] |= {"num_candidates": 2, "batch_size": 2}
+    fields["evaluate"] |= {"num_seeds": 1, "batch_size": 2}
+    fields["judge"] = {
+        "name": "server", "checklist": "video", "questions": ["alignment_1", "lighting_accurate_1"],
+        "options": {"base_urls": judge, "model": "tiny"},
+    }  # fmt: skip
+    fields["train"] |= {
+        "num_steps": 5, "checkpoint_interval_steps": 5, "learning_rate": 5e-3, "beta": 5000.0, "num_draws": 1,
+        "batch_size": 2,
+    }  # fmt: skip
+    return fields
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "remedy"),
+    [
+        ("cogvideox_2b", [48, 32, 13, 8], r"multiples of 16 pixels and 8k\+1 frames; use \[48, 32, 17, 8\]"),
+        ("cogvideox_1_5", [40, 32, 9, 8], r"multiples of 16 pixels.*; use \[32, 32, 9, 8\]"),
+        ("animatediff", [24, 16, 16, 8], r"multiples of 8 pixels and at most 12 frames; use \[24, 16, 12, 8\]"),
+        ("wan", [48, 32, 8, 16], r"multiples of 16 pixels and 4k\+1 frames; use \[48, 32, 9, 16\]"),
+        ("wan_5b", [48, 32, 5, 24], r"multiples of 32 pixels.*; use \[64, 32, 5, 24\]"),
+        ("ltx", [80, 64, 16, 25], r"multiples of 32 pixels and 8k\+1 frames; use \[64, 64, 17, 25\]"),
+        ("hunyuan_video", [48, 32, 6, 24], r"multiples of 16 pixels and 4k\+1 frames; use \[48, 32, 5, 24\]"),
+    ],
+)
+def test_a_size_that_a_model_cannot_make_is_refused_with_the_nearest(name, size, remedy, tmp_path):
+    build_video(name).save_pretrained(tmp_path / "model")
+    for good in VIDEO_BUILDERS[name].sizes:
+        check_model(parse_recipe(clip_fields(tmp_path / "model", tmp_path, good), source=name))
+    fields = clip_fields(tmp_path / "model", tmp_path, parse_size(size))
+    with pytest.raises(MpoError, match=rf"model\.sizes holds \[.*\]: \w+ takes {remedy}"):
+        check_model(parse_recipe(fields, source=name))
+
+
+RUNS = ["cogvideox_2b", "cogvideox_1_5", "animatediff", "wan", "wan_5b", "wan_a14b", "ltx", "hunyuan_video"]
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def trained(request, tmp_path_factory) -> Iterator[tuple[str, Path]]:
+    """The small recipe's whole run on each family, five steps on the same pairs at the same noises.
+
+    Of Wan 2.2 A14B the network for low noise is tuned.
+    """
+    folder = tmp_path_factory.mktemp(request.param)
+    build_video(request.param).save_pretrained(folder / "model")
+    with StandInServer() as judge:
+        fields = clip_fields(folder / "model", folder, VIDEO_BUILDERS[request.param].sizes[0], judge.url)
+        if request.param == "wan_a14b":
+            fields["model"]["expert"] = "low"
+        run_recipe(parse_recipe(fields, source=request.param), folder / "run")
+    yield request.param, folder / "run"
+
+
+def test_five_steps_move_the_margin_up(trained):
+    """Takes seconds: every stage on every family, through its own classes."""
+    _, folder = trained
+    log = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
+    assert log[0]["loss"] == pytest.approx(np.log(2), abs=1e-3)
+    assert all(entry["grad_norm"] > 0 for entry in log)
+    assert log[-1]["margin"] > log[0]["margin"] + 1e-4
+    assert (folder / "evaluation" / "report.html").exists()
+
+
+@torch.no_grad()
+def test_the_stock_pipeline_takes_the_lora_at_its_strength(trained):
+    """Alpha (8) differs from the rank (4); the clip is the one that evaluation made."""
+    name, folder = trained
+    run, recipe = RunFolder(folder), read_recipe(folder / "recipe.yaml")
+    assert recipe.model.sizes
+    size = recipe.model.sizes[0]
+    own = load_pipeline(recipe.model)
+    load_lora(add_lora(own, recipe.train), run.checkpoints / "step-000005" / "lora.safetensors")
+    stock: Any = DiffusionPipeline.from_pretrained(recipe.model.path)
+    stock.set_progress_bar_config(disable=True)
+    into = {}
+    if name == "wan_a14b":
+        stock.tuned_network, into = "transformer_2", {"load_into_transformer_2": True}
+    family = find_family(own)
+    conditioning = family.encode_prompts(own, PROMPTS[:1]) | {
+        "guidance": torch.ones(1),
+        "fps": torch.full((1,), size.fps),
+    }
+    latents = family.encode_media(own, pixels_for(size)[:1])
+    inputs = (latents, torch.tensor([500]), conditioning)
+    base = family.predict(stock, *inputs)
+    stock.load_lora_weights(str(run.lora), **into)
+    loaded, expected = family.predict(stock, *inputs), family.predict(own, *inputs)
+    effect = (expected - base).abs().max()
+    assert effect > 1e-5
+    assert (loaded - expected).abs().max() < 0.02 * effect
+    adapted = [len(getattr(m, "peft_config", {})) for m in (denoiser_of(stock), denoiser_of(own))]
+    assert adapted == [1, 1]
+
+    row = next(r for r in read_table(run.evaluation_table, made_by="evaluate").to_pylist() if r["model"] == "tuned")
+    prompts = {r["prompt_id"]: r["prompt"] for r in read_table(run.heldout_prompts, made_by="run").to_pylist()}
+    generator = [torch.Generator().manual_seed(row["seed"])]
+    prompt = [prompts[row["prompt_id"]]]
+    frames = sample_clips(stock, prompt, size, generator=generator, output_type="pil")
+    kept = read_pixels(run.samples / row["file"])
+    (clip,) = pixels_of(SimpleNamespace(frames=frames))
+    assert clip.shape == kept.shape == (size.frames, size.height, size.width, 3)
+    assert np.abs(clip.astype(int) - kept).max() <= 1
