@@ -22,9 +22,9 @@ from diffusers import (
     LTXPipeline,
     LTXVideoTransformer3DModel,
     MotionAdapter,
-    UniPCMultistepScheduler,
     UNet2DConditionModel,
     UNetMotionModel,
+    UniPCMultistepScheduler,
     WanPipeline,
     WanTransformer3DModel,
 )
@@ -45,7 +45,12 @@ def cogvideox(*, rotary: bool, patch_size_t: int | None, scheduler: Any) -> Any:
         "block_out_channels": (8, 8, 8, 8),
     }
     vae = AutoencoderKLCogVideoX(
-        latent_channels=4, layers_per_block=1, norm_num_groups=2, temporal_compression_ratio=4, scaling_factor=0.7, **four
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=2,
+        temporal_compression_ratio=4,
+        scaling_factor=0.7,
+        **four,
     )
     transformer = CogVideoXTransformer3DModel(
         num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, time_embed_dim=2, text_embed_dim=32,
@@ -87,7 +92,9 @@ def animatediff() -> Any:
         block_out_channels=(16, 32), motion_layers_per_block=1, motion_num_attention_heads=2, motion_norm_num_groups=8,
         motion_max_seq_length=12,
     )  # fmt: skip
-    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="linear", clip_sample=False, steps_offset=1)
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="linear", clip_sample=False, steps_offset=1
+    )
     parts: Any = {
         "vae": autoencoder(), "text_encoder": encoder, "tokenizer": tokenizer, "motion_adapter": adapter,
         "unet": UNetMotionModel.from_unet2d(unet, adapter), "scheduler": scheduler,
@@ -191,7 +198,12 @@ def hunyuan_video() -> Any:
         "block_out_channels": (8, 8, 8, 8),
     }  # fmt: skip
     vae = AutoencoderKLHunyuanVideo(
-        latent_channels=4, layers_per_block=1, norm_num_groups=4, scaling_factor=0.476986, mid_block_add_attention=True, **blocks
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=4,
+        scaling_factor=0.476986,
+        mid_block_add_attention=True,
+        **blocks,
     )
     parts: Any = {
         "text_encoder": LlamaModel(config).eval(), "tokenizer": words, "text_encoder_2": pooled, "tokenizer_2": tokenizer_2,
@@ -236,8 +248,6 @@ def build_video(name: str) -> Any:
 
 
 def sample_clips(pipeline: Any, prompts: list[str], size: Size, guidance_scale: float = 1.0, **arguments: Any) -> Any:
-    own = sampling_arguments(
-        pipeline, guidance_scale=guidance_scale, num_prompts=len(prompts), size=size, fps=size.fps
-    )
+    own = sampling_arguments(pipeline, guidance_scale=guidance_scale, num_prompts=len(prompts), size=size, fps=size.fps)
     arguments = {"num_inference_steps": 2, "generator": torch.Generator().manual_seed(0), **own, **arguments}
     return pipeline(prompts, **arguments).frames

@@ -17,6 +17,7 @@ from mpo.sizes import SizeRule
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict", "size_rule"]
 
+
 def size_rule(configs: Configs) -> SizeRule:
     """At most as many frames as the motion modules have positions for; clips are shown at 8 a second."""
     return SizeRule("video", 8, max_frames=configs["denoiser"]["motion_max_seq_length"], fps=8.0)

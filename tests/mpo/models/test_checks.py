@@ -16,7 +16,11 @@ from tests.helpers.video_pipelines import build_video
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("stable_diffusion", {"model": {"sizes": [[36, 32]]}}, r"sizes holds \[36, 32\]: Stable.* multiples of 8 pixels; use"),
+        (
+            "stable_diffusion",
+            {"model": {"sizes": [[36, 32]]}},
+            r"sizes holds \[36, 32\]: Stable.* multiples of 8 pixels; use",
+        ),
         ("flux", {"model": {"sizes": [[32, 40]]}}, r"FluxPipeline takes multiples of 16 pixels; use \[32, 32\]"),
         ("sana", {"model": {"sizes": [[48, 32]]}}, r"SanaPipeline takes multiples of 32 pixels"),
         (

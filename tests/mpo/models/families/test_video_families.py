@@ -1,7 +1,6 @@
 """Each video family against its own pipeline: what it conditions on, predicts, encodes and adds; and the whole loop on it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -72,7 +71,9 @@ def test_conditions_and_predictions_equal_the_pipelines_own_loop(name, size):
         pipeline.tuned_network = network
         latents = as_exchanged(pipeline, args[0] if args else kwargs["hidden_states"], size)
         for key, value in conditioning.items():
-            given = kwargs[key][:: size.frames] if name == "animatediff" else kwargs[key]  # it repeats them once a frame
+            given = (
+                kwargs[key][:: size.frames] if name == "animatediff" else kwargs[key]
+            )  # it repeats them once a frame
             torch.testing.assert_close(value.to(given.dtype), given, rtol=0, atol=0, msg=key)
         raw = args[1] if len(args) > 1 else kwargs["timestep"]
         timesteps = (raw[:, 0] if raw.ndim == 2 else raw).reshape(-1).expand(2)
@@ -100,7 +101,9 @@ def test_encoding_is_the_inverse_of_the_pipelines_decoding(name, size, monkeypat
     pixels = pixels_for(size)
     encoded = find_family(pipeline).encode_media(pipeline, pixels)
     assert encoded.shape == latents.shape
-    padded = int(name == "cogvideox_1_5" and latents.shape[1] * 4 - 3 > (size.frames or 0))  # frames that are not decoded
+    padded = int(
+        name == "cogvideox_1_5" and latents.shape[1] * 4 - 3 > (size.frames or 0)
+    )  # frames that are not decoded
     torch.testing.assert_close(encoded[:, padded:], latents[:, padded:], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(encoded[:, :1], encoded[:, padded : padded + 1])
     given = torch.cat(taken)
@@ -116,9 +119,7 @@ def test_encoding_runs_on_the_real_autoencoder(name, size):
     encoded = find_family(pipeline).encode_media(pipeline, pixels_for(size))
     assert encoded.shape == latents.shape
     assert encoded.isfinite().all()
-    torch.testing.assert_close(
-        find_family(pipeline).encode_media(pipeline, pixels_for(size)), encoded, rtol=0, atol=0
-    )
+    torch.testing.assert_close(find_family(pipeline).encode_media(pipeline, pixels_for(size)), encoded, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -225,7 +226,7 @@ RUNS = ["cogvideox_1_5", "animatediff", "wan_a14b", "ltx", "hunyuan_video"]  # o
 
 
 @pytest.fixture(scope="module", params=RUNS)
-def trained(request, tmp_path_factory) -> Iterator[tuple[str, Path]]:
+def trained(request, tmp_path_factory) -> tuple[str, Path]:
     """The small recipe's whole run on each family, five steps on the same pairs at the same noises.
 
     Of Wan 2.2 A14B the network for low noise is tuned.
@@ -237,7 +238,7 @@ def trained(request, tmp_path_factory) -> Iterator[tuple[str, Path]]:
         if request.param == "wan_a14b":
             fields["model"]["expert"] = "low"
         run_recipe(parse_recipe(fields, source=request.param), folder / "run")
-    yield request.param, folder / "run"
+    return request.param, folder / "run"
 
 
 @torch.no_grad()
@@ -262,7 +263,9 @@ def test_an_expert_is_trained_on_the_noise_that_it_works_on(expert, tmp_path):
 
     fields["train"]["timestep_range"] = [0.2, 0.9]
     remedy = {"high": r"\[0.7, 1.0\]", "low": r"\[0.0, 0.7\]"}[expert]
-    with pytest.raises(MpoError, match=rf"train.timestep_range=\[0.2, 0.9\]: the expert '{expert}' works within {remedy}"):
+    with pytest.raises(
+        MpoError, match=rf"train.timestep_range=\[0.2, 0.9\]: the expert '{expert}' works within {remedy}"
+    ):
         check_model(parse_recipe(fields, source=expert))
     fields["train"]["timestep_range"] = [0.8, 0.9] if expert == "high" else [0.2, 0.7]
     check_model(parse_recipe(fields, source=expert))
@@ -270,7 +273,11 @@ def test_an_expert_is_trained_on_the_noise_that_it_works_on(expert, tmp_path):
 
 def test_a_recipe_says_which_of_two_experts_it_tunes(tmp_path):
     for name, expert, problem in [
-        ("wan_a14b", None, "model.expert is missing: this WanPipeline has a network for high noise .*; give 'high' or 'low'"),
+        (
+            "wan_a14b",
+            None,
+            "model.expert is missing: this WanPipeline has a network for high noise .*; give 'high' or 'low'",
+        ),
         ("wan", "low", "model.expert='low': this model has one network for all noise; remove it"),
     ]:
         build_video(name).save_pretrained(tmp_path / name)
@@ -316,7 +323,10 @@ def test_each_stage_loads_what_it_needs(name, tmp_path):
     assert not {"unet", "transformer", "transformer_2", "motion_adapter"} & _present(encoder)
     family = find_family(encoder)
     latents = family.encode_media(encoder, pixels_for(size))
-    conditioning = family.encode_prompts(encoder, PROMPTS) | {"fps": torch.full((2,), size.fps), "guidance": torch.ones(2)}
+    conditioning = family.encode_prompts(encoder, PROMPTS) | {
+        "fps": torch.full((2,), size.fps),
+        "guidance": torch.ones(2),
+    }
     trainer = load_pipeline(model, without=("text_encoders",))
     assert not {"text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"} & _present(trainer)
     predicted = family.predict(trainer, latents, torch.tensor([500, 20]), conditioning)
@@ -377,7 +387,10 @@ def test_the_stock_pipeline_takes_the_lora_at_its_strength(trained):
     if name == "wan_a14b":
         stock.tuned_network, into = "transformer_2", {"load_into_transformer_2": True}
     family = find_family(own)
-    conditioning = family.encode_prompts(own, PROMPTS[:1]) | {"guidance": torch.ones(1), "fps": torch.full((1,), size.fps)}
+    conditioning = family.encode_prompts(own, PROMPTS[:1]) | {
+        "guidance": torch.ones(1),
+        "fps": torch.full((1,), size.fps),
+    }
     latents = family.encode_media(own, pixels_for(size)[:1])
     inputs = (latents, torch.tensor([500]), conditioning)
     base = family.predict(stock, *inputs)
