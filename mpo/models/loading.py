@@ -147,11 +147,10 @@ def load_pipeline(model: Model, *, without: Sequence[str] = (), device: str | No
     absent: dict[str, Any] = {name: None for group in without for name in groups[group]}
     if "safety_checker" in names:  # paints pictures black, which would then be judged and trained on
         absent |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    dtypes = {
-        "default": getattr(torch, model.dtype),
-        **dict.fromkeys(getattr(family, "FLOAT32_PARTS", ()), torch.float32),
-    }
-    options = {"revision": model.revision, "dtype": dtypes if len(dtypes) > 1 else dtypes["default"], **absent}
+    dtype: Any = getattr(torch, model.dtype)
+    if float32_parts := getattr(family, "FLOAT32_PARTS", ()):
+        dtype = {"default": dtype, **dict.fromkeys(float32_parts, torch.float32)}
+    options = {"revision": model.revision, "dtype": dtype, **absent}
     # Of the class that has them: DiffusionPipeline would load parts that it does not know to be optional, though they are None.
     pipeline_class = getattr(diffusers, index["_class_name"])
     try:
@@ -174,9 +173,7 @@ def load_pipeline(model: Model, *, without: Sequence[str] = (), device: str | No
         pipeline.tuned_network = tuned
     if model.vae_tiling:
         pipeline.vae.enable_tiling()
-        if hasattr(
-            pipeline.vae, "use_framewise_encoding"
-        ):  # in tiles over time, too; LTX-Video asks the second for both
+        if hasattr(pipeline.vae, "use_framewise_encoding"):  # over time, too; LTX-Video's encoder asks the second
             pipeline.vae.use_framewise_encoding = pipeline.vae.use_framewise_decoding = True
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device or this_device())

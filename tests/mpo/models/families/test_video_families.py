@@ -66,7 +66,7 @@ def test_conditions_and_predictions_equal_the_pipelines_own_loop(name, size):
         hook.remove()
     assert [network for network, *_ in seen] == (networks if len(networks) == 2 else networks * 2)
     conditioning = family.encode_prompts(pipeline, PROMPTS)
-    extra = {"guidance": torch.full((2,), guidance), "fps": torch.full((2,), size.fps)}
+    extra = {"guidance": torch.full((2,), guidance), "fps": torch.tensor([size.fps] * 2)}
     for network, args, kwargs, prediction in seen:
         pipeline.tuned_network = network
         latents = as_exchanged(pipeline, args[0] if args else kwargs["hidden_states"], size)
@@ -287,6 +287,15 @@ def test_a_recipe_says_which_of_two_experts_it_tunes(tmp_path):
             check_model(parse_recipe(fields, source=name))
 
 
+def test_one_file_of_a_pipeline_that_loads_none_is_refused(tmp_path):
+    build_video("wan").save_pretrained(tmp_path / "model")
+    (tmp_path / "wan.safetensors").write_bytes(b"")
+    fields = clip_fields(tmp_path / "wan.safetensors", tmp_path, VIDEO_BUILDERS["wan"].sizes[0])
+    fields["model"]["config"] = str(tmp_path / "model")
+    with pytest.raises(MpoError, match=r"model.path='.*wan.safetensors': diffusers loads no WanPipeline from one file"):
+        check_model(parse_recipe(fields, source="wan"))
+
+
 @torch.no_grad()
 def test_wans_autoencoder_stays_in_float32(tmp_path):
     """As its authors run it; the network takes its latents in its own precision, with a gradient to a LoRA in float32."""
@@ -324,7 +333,7 @@ def test_each_stage_loads_what_it_needs(name, tmp_path):
     family = find_family(encoder)
     latents = family.encode_media(encoder, pixels_for(size))
     conditioning = family.encode_prompts(encoder, PROMPTS) | {
-        "fps": torch.full((2,), size.fps),
+        "fps": torch.tensor([size.fps] * 2),
         "guidance": torch.ones(2),
     }
     trainer = load_pipeline(model, without=("text_encoders",))
@@ -389,7 +398,7 @@ def test_the_stock_pipeline_takes_the_lora_at_its_strength(trained):
     family = find_family(own)
     conditioning = family.encode_prompts(own, PROMPTS[:1]) | {
         "guidance": torch.ones(1),
-        "fps": torch.full((1,), size.fps),
+        "fps": torch.tensor([size.fps]),
     }
     latents = family.encode_media(own, pixels_for(size)[:1])
     inputs = (latents, torch.tensor([500]), conditioning)
