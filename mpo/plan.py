@@ -24,6 +24,7 @@ from mpo.models.lora import inject_lora
 from mpo.recipe import Judging, Prompts, Recipe
 from mpo.run import check_settings, stages_of
 from mpo.runtime.hub import OfflineError
+from mpo.sizes import Size
 from reward.errors import RewardError
 from reward.settings import read_yaml
 
@@ -155,8 +156,8 @@ class _Steps:
         self.recipe, self.known, self.judge_gb = recipe, known, judge_gb
         self.num_train, self.num_heldout, self.num_validation = num_prompts.values()
         self.bytes = BYTES[recipe.model.dtype]
-        sizes = recipe.model.sizes or (((known["size"],) * 2,) if known else ((64, 64),))
-        self.pixels = sum(w * h for w, h in sizes) / len(sizes)
+        sizes = recipe.model.sizes or (Size(*((known["size"],) * 2)) if known else Size(64, 64),)
+        self.pixels = sum(size.num_pixels for size in sizes) / len(sizes)
         self.scale = self.pixels / known["size"] ** 2 if known else 1.0
 
     def _hours(self, tmac: float) -> float:

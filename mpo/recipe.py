@@ -77,10 +77,8 @@ class Model(Section):
     # None = the pipeline's own size
     vae_tiling: bool = False  # large pictures and clips go through the autoencoder in tiles: less memory, almost equal
 
-    expert: Literal["high", "low"] | None = (
-        None  # of a model with a network for high noise and one for low noise, such as
-    )
-    # Wan 2.2 A14B: the one that is tuned
+    # Of a model with a network for high noise and one for low noise, such as Wan 2.2 A14B: the one that is tuned.
+    expert: Literal["high", "low"] | None = None
 
     _sequences = field_validator("sizes", mode="before")(_tuples)
 

@@ -47,6 +47,10 @@ TESTED_ELSEWHERE = {
         [f"mpo/models/families/{name}.py" for name in ("flux", "sana", "stable_diffusion", "stable_diffusion_3")],
         "tests/mpo/models/families/test_families.py walks over every family",
     ),
+    **dict.fromkeys(
+        [f"mpo/models/families/{name}.py" for name in ("animatediff", "cogvideox", "hunyuan_video", "ltx", "wan")],
+        "tests/mpo/models/families/test_video_families.py walks over every family of clips",
+    ),
     "reward/errors.py": "holds no code but names",
     "reward/judges/measures.py": "tests/reward/judges/test_measured.py: the judge asks each measure",
     "reward/judges/packing.py": "tests/reward/judges/test_vlm.py: packed against one by one",
@@ -58,7 +62,8 @@ TESTS_OF_NO_MODULE = {
     "tests/mpo/test_recipe_fields.py": "every field of a recipe",
     "tests/mpo/models/families/test_protocol.py": "every family",
     "tests/mpo/embedded/test_model.py": "the weights in mpo/embedded/model",
-    "tests/mpo/models/families/test_families.py": "every family",
+    "tests/mpo/models/families/test_families.py": "every family of pictures",
+    "tests/mpo/models/families/test_video_families.py": "every family of clips",
     "tests/reward/judges/test_vllm.py": "the server judge against a real vLLM",
 }
 OPTIONAL = {"openai"}  # what an extra installs, imported by the module that needs it

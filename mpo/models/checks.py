@@ -26,6 +26,10 @@ def check_model(recipe: Recipe) -> None:
     model = recipe.model
     index = load_index(model)
     family = family_of_index(index)
+    if model.is_one_file and not hasattr(getattr(diffusers, index["_class_name"]), "from_single_file"):
+        raise MpoError(
+            f"model.path={model.path!r}: diffusers loads no {index['_class_name']} from one file; give a folder or hub id in its own layout"
+        )
     _check_expert(model, index)
     configs = load_configs(model)
     rule = size_rule_of(family, configs)

@@ -147,19 +147,19 @@ def load_pipeline(model: Model, *, without: Sequence[str] = (), device: str | No
     absent: dict[str, Any] = {name: None for group in without for name in groups[group]}
     if "safety_checker" in names:  # paints pictures black, which would then be judged and trained on
         absent |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    dtypes = {
-        "default": getattr(torch, model.dtype),
-        **dict.fromkeys(getattr(family, "FLOAT32_PARTS", ()), torch.float32),
-    }
-    options = {"revision": model.revision, "dtype": dtypes if len(dtypes) > 1 else dtypes["default"], **absent}
+    dtype: Any = getattr(torch, model.dtype)
+    if float32_parts := getattr(family, "FLOAT32_PARTS", ()):
+        dtype = {"default": dtype, **dict.fromkeys(float32_parts, torch.float32)}
+    options = {"revision": model.revision, "dtype": dtype, **absent}
+    # Of the class that has them: DiffusionPipeline would load parts that it does not know to be optional, though they are None.
+    pipeline_class = getattr(diffusers, index["_class_name"])
     try:
         with _without_chatter(model):
             if model.is_one_file:
                 parts = _parts_beside_the_file(model, {name: index[name] for name in names if name not in absent})
-                pipeline_class = getattr(diffusers, index["_class_name"])
                 pipeline = pipeline_class.from_single_file(model.path, config=config_source(model), **options, **parts)
             else:
-                pipeline = DiffusionPipeline.from_pretrained(resolve(model), use_safetensors=True, **options)
+                pipeline = pipeline_class.from_pretrained(resolve(model), use_safetensors=True, **options)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, SingleFileComponentError) as error:
         text = str(error).partition("\nPlease load the component")[0]  # advice for those who call diffusers themselves
         reason = " ".join(text.split())
@@ -173,9 +173,7 @@ def load_pipeline(model: Model, *, without: Sequence[str] = (), device: str | No
         pipeline.tuned_network = tuned
     if model.vae_tiling:
         pipeline.vae.enable_tiling()
-        if hasattr(
-            pipeline.vae, "use_framewise_encoding"
-        ):  # in tiles over time, too; LTX-Video asks the second for both
+        if hasattr(pipeline.vae, "use_framewise_encoding"):  # over time, too; LTX-Video's encoder asks the second
             pipeline.vae.use_framewise_encoding = pipeline.vae.use_framewise_decoding = True
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device or this_device())

@@ -139,7 +139,8 @@ def wan() -> Any:
 
 def wan_euler() -> Any:
     """As converted for diffusers by others: another sampler of the same flow."""
-    return WanPipeline(**wan_parts(shift=3.0) | {"scheduler": FlowMatchEulerDiscreteScheduler(shift=5.0)})
+    parts: dict[str, Any] = wan_parts(shift=3.0) | {"scheduler": FlowMatchEulerDiscreteScheduler(shift=5.0)}
+    return WanPipeline(**parts)
 
 
 def wan_5b() -> Any:

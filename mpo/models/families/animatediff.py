@@ -17,8 +17,6 @@ from mpo.sizes import SizeRule
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict", "size_rule"]
 
-CHUNK = 16  # frames through the autoencoder at a time: memory does not grow with the clip
-
 
 def size_rule(configs: Configs) -> SizeRule:
     """At most as many frames as the motion modules have positions for; clips are shown at 8 a second."""
@@ -26,8 +24,8 @@ def size_rule(configs: Configs) -> SizeRule:
 
 
 def encode_media(pipeline: Any, pixels: Float[Tensor, "B F C H W"]) -> Float[Tensor, " B *chw"]:
-    frames = pixels.flatten(0, 1).split(CHUNK)
-    latents = torch.cat([encode_latents(pipeline.vae, chunk) for chunk in frames])
+    chunks = pixels.flatten(0, 1).split(16)  # frames at a time: memory does not grow with the clip
+    latents = torch.cat([encode_latents(pipeline.vae, chunk) for chunk in chunks])
     return latents.unflatten(0, pixels.shape[:2]).movedim(1, 2)
 
 

@@ -62,9 +62,8 @@ def predict(
     frames, height, width = noisy.shape[2:]
     patches = pipeline.transformer.config.patch_size, pipeline.transformer.config.patch_size_t
     scale = pipeline.vae_spatial_compression_ratio
-    seconds: Any = pipeline.vae_temporal_compression_ratio / conditioning["fps"].view(
-        -1, 1, 1, 1, 1
-    )  # of a latent frame
+    fps = conditioning["fps"].view(-1, 1, 1, 1, 1)
+    seconds: Any = pipeline.vae_temporal_compression_ratio / fps  # that a latent frame lasts
     prediction = pipeline.transformer(
         hidden_states=pipeline._pack_latents(noisy, *patches),
         encoder_hidden_states=conditioning["encoder_hidden_states"],

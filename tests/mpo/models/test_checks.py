@@ -9,7 +9,8 @@ from mpo.models.loading import ModelNotFoundError
 from mpo.recipe import parse_recipe
 from mpo.run import run_recipe
 from mpo.runtime.hub import OfflineError
-from tests.helpers.pipelines import build
+from tests.helpers.pipelines import BUILDERS, build
+from tests.helpers.video_pipelines import build_video
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,33 @@ from tests.helpers.pipelines import build
             r"sizes holds \[36, 32\]: Stable.* multiples of 8 pixels; use",
         ),
         ("flux", {"model": {"sizes": [[32, 40]]}}, r"FluxPipeline takes multiples of 16 pixels; use \[32, 32\]"),
-        ("sana", {"model": {"sizes": [[48, 32]]}}, r"SanaPipeline takes multiples of 32"),
+        ("sana", {"model": {"sizes": [[48, 32]]}}, r"SanaPipeline takes multiples of 32 pixels"),
+        (
+            "stable_diffusion",
+            {"model": {"sizes": [[32, 32, 9, 8]]}},
+            r"model.sizes holds \[32, 32, 9, 8\], but StableDiffusionPipeline makes pictures; give \[width, height\]",
+        ),
+        (
+            "stable_diffusion",
+            {"judge": {"name": "vlm", "checklist": "video", "questions": "all", "options": {"model": "some/model"}}},
+            "judge.checklist='video' is about videos, but StableDiffusionPipeline makes images; use .* such as 'image'",
+        ),
+        (
+            "animatediff",
+            {"model": {"sizes": [[32, 32]]}},
+            r"model.sizes holds \[32, 32\], but AnimateDiffPipeline makes clips; give \[width, height, frames, frames a",
+        ),
+        (
+            "animatediff",
+            {"model": {"sizes": [[32, 32, 13, 8]]}},
+            r"model.sizes holds \[32, 32, 13, 8\]: AnimateDiffPipeline takes .* at most 12 frames; use \[32, 32, 12, 8\]",
+        ),
+        (
+            "animatediff",
+            {"model": {"sizes": [[32, 32, 12, 8]]}},
+            "judge.checklist='image' is about images, but AnimateDiffPipeline makes videos; use .* such as 'video'",
+        ),
+        ("sana", {"model": {"vae_tiling": True}}, None),
         ("stable_diffusion_xl", {"train": {"timestep_shift": 3.0}}, "timestep_shift=3.0 is used by flow models alone"),
         ("stable_diffusion_3", {"train": {"distilled_guidance": 3.5}}, "has no distilled guidance; remove it"),
         ("flux", {"train": {"lora_targets": ["to_nothing"]}}, r"lora_targets=\['to_nothing'\] cannot be adapted"),
@@ -32,7 +59,7 @@ from tests.helpers.pipelines import build
     ],
 )
 def test_what_a_model_cannot_take_is_named_before_anything_is_written(name, changes, message, fields, tmp_path):
-    build(name).save_pretrained(tmp_path / "model")
+    (build if name in BUILDERS else build_video)(name).save_pretrained(tmp_path / "model")
     fields["model"]["path"] = str(tmp_path / "model")
     for section, values in changes.items():
         fields[section] |= values

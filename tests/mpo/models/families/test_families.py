@@ -26,17 +26,20 @@ from tests.helpers.recipes import (
     TRAIN_PROMPTS,
     small_fields,
 )
+from tests.helpers.video_pipelines import VIDEO_BUILDERS, build_video
 
 NAMES = list(BUILDERS)
 
 
 def test_every_family_is_examined():
-    assert {type(build(name)).__name__ for name in NAMES} == set(FAMILIES)
+    """Here, or in test_video_families.py."""
+    built = [*map(build, NAMES), *map(build_video, VIDEO_BUILDERS)]
+    assert {type(pipeline).__name__ for pipeline in built} == set(FAMILIES)
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", [*BUILDERS, *VIDEO_BUILDERS])
 def test_every_family_names_modules_that_its_network_has(name):
-    pipeline = build(name)
+    pipeline = build(name) if name in BUILDERS else build_video(name)
     denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
     targets = find_family(pipeline).lora_targets(denoiser)
     modules = {module for module, _ in denoiser.named_modules()}

@@ -7,11 +7,22 @@ from typing import Any
 
 import pytest
 
-from mpo.models.families import FAMILIES, Family, FamilyOptions, count_tokens
+from mpo.models.families import FAMILIES, Family, FamilyOptions, count_tokens, size_rule_of
+from mpo.sizes import SizeRule
 
 MODULES = sorted(set(FAMILIES.values()))
-OPTIONAL_VALUES = {"SIZE_MULTIPLE": int, "EXTRA": tuple}
-SHARED_BY_FLUX = {"pack", "unpack"}  # with Qwen-Image, which packs latents alike
+OPTIONAL_VALUES = {"EXTRA": tuple, "FLOAT32_PARTS": tuple}
+SHARED = {
+    "mpo.models.families.flux": {"pack", "unpack"},  # with Qwen-Image, which packs latents alike
+    "mpo.models.families.qwen_image": {"encode_clips"},  # with Wan, whose autoencoder its own comes from
+}
+CONFIGS = {
+    "denoiser": {"patch_size": 2, "motion_max_seq_length": 32},
+    "vae": {
+        "block_out_channels": [1, 1, 1, 1], "temporal_compression_ratio": 4, "spatial_compression_ratio": 8,
+        "spatio_temporal_scaling": [True, True, True, False], "patch_size": 4, "patch_size_t": 1,
+    },
+}  # fmt: skip
 
 
 def functions_of(protocol: Any) -> dict[str, list[str]]:
@@ -36,7 +47,7 @@ OPTIONAL = {name: parameters for name, parameters in OPTIONAL.items() if name no
 
 def test_the_protocols_are_read_whole():
     assert set(REQUIRED) == {"add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"}
-    assert set(OPTIONAL) == {"num_tokens", "sampling_arguments"}
+    assert set(OPTIONAL) == {"num_tokens", "sampling_arguments", "size_rule"}
     assert FamilyOptions.__annotations__.keys() == OPTIONAL_VALUES.keys()
 
 
@@ -50,11 +61,32 @@ def test_a_family_has_what_the_protocol_says_and_no_more(name):
     for member, kind in OPTIONAL_VALUES.items():
         assert isinstance(getattr(module, member, kind()), kind), member
     extra = public(module) - REQUIRED.keys() - OPTIONAL.keys() - OPTIONAL_VALUES.keys()
-    assert extra == (SHARED_BY_FLUX if name.endswith(".flux") else set())
+    assert extra == SHARED.get(name, set())
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_latents_become_tokens_in_patches_of_2x2_where_a_family_says(name):
+def test_latents_become_tokens_where_a_family_says(name):
+    """Pictures in patches of 2x2; LTX-Video's latents each."""
     module = importlib.import_module(name)
-    counted = count_tokens(module, (16, 128, 96))
-    assert counted == (64 * 48 if hasattr(module, "num_tokens") else None)
+    counted = count_tokens(module, (16, 5, 128, 96) if name.endswith(".ltx") else (16, 128, 96))
+    expected = 5 * 128 * 96 if name.endswith(".ltx") else 64 * 48
+    assert counted == (expected if hasattr(module, "num_tokens") else None)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_family_says_which_sizes_its_models_make(name):
+    configs = {"denoiser": {**CONFIGS["denoiser"]}, "vae": CONFIGS["vae"]}
+    if name.endswith(".wan"):
+        configs["denoiser"]["patch_size"] = [1, 2, 2]
+    if name.endswith(".ltx"):
+        configs = {"denoiser": {"patch_size": 1}, "vae": {**CONFIGS["vae"], "spatial_compression_ratio": None}}
+        configs["vae"]["temporal_compression_ratio"] = None
+    rule = size_rule_of(importlib.import_module(name), configs)
+    video = {
+        "cogvideox": SizeRule("video", 16, 8, 1, fps=8.0), "animatediff": SizeRule("video", 8, max_frames=32, fps=8.0),
+        "wan": SizeRule("video", 16, 4, 1, fps=16.0), "ltx": SizeRule("video", 32, 8, 1, fps=25.0),
+        "hunyuan_video": SizeRule("video", 16, 4, 1, fps=24.0),
+    }  # fmt: skip
+    multiples = {"sana": 32, "stable_diffusion": 8, "stable_diffusion_xl": 8}
+    family = name.rpartition(".")[2]
+    assert rule == video.get(family, SizeRule("image", multiples.get(family, 16)))
