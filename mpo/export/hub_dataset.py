@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from mpo import MpoError
-from mpo.models.checks import size_rule
 from mpo.recipe import Recipe, candidate_stage, dump_recipe, read_recipe
 from mpo.run_folder.files import replacing
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_selection, read_table
 from mpo.runtime.progress import track
 from mpo.scoring import scored_checklist
-from reward import Checklist
+from reward import Checklist, load_checklist
 from reward.checklist import Kind
 
 SHARD = 1000  # rows in a file
@@ -43,7 +42,7 @@ def publish(folder: str | Path, output: str | Path) -> None:
     }
     prompts = {row["prompt_id"]: row["prompt"] for row in read_table(run.prompts, made_by="run").to_pylist()}
     names = checklist.dimensions if checklist else ()
-    kind = size_rule(recipe.model).kind
+    kind = load_checklist(recipe.judge.checklist).kind
 
     def media(candidate_id: int) -> dict[str, Any]:
         file = run.candidates / candidates[candidate_id]["file"]

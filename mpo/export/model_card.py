@@ -2,7 +2,6 @@
 
 from mpo.comparison.win_rates import read_evaluation
 from mpo.models import SHIPPED
-from mpo.models.checks import size_rule
 from mpo.models.loading import load_index
 from mpo.recipe import Recipe, dump_recipe
 from mpo.run_folder.paths import RunFolder
@@ -24,7 +23,7 @@ def model_card(run: RunFolder, recipe: Recipe, *, peft: bool = False) -> str:
     return f"""---
 {f"base_model: {base}" if base not in SHIPPED and is_hub_id(base) else "base_model_relation: adapter"}
 library_name: diffusers
-tags: [lora, text-to-{size_rule(recipe.model).kind}, {recipe.train.objective}, multi-dimensional-preference-optimisation]
+tags: [lora, text-to-{scores.checklist.kind}, {recipe.train.objective}, multi-dimensional-preference-optimisation]
 ---
 # {recipe.name}
 

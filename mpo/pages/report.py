@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from mpo import __version__
 from mpo.comparison.dominance import tie_threshold
 from mpo.comparison.win_rates import MODELS, outcomes, read_evaluation
-from mpo.models.checks import size_rule
 from mpo.pages.media import media_tag
 from mpo.recipe import Recipe, dump_recipe, read_recipe
 from mpo.run_folder.files import read_json, read_lines
@@ -37,8 +36,8 @@ matplotlib.rcParams.update(
 def render(run: RunFolder) -> str:
     """A finished run -> the page's HTML."""
     recipe = read_recipe(run.recipe)
-    kind = size_rule(recipe.model).kind
     rows, scores, summary = read_evaluation(run)
+    kind = scores.checklist.kind
     selection = read_selection(run)
     trained = read_json(run.trained)
     metrics = [m for m in read_lines(run.training_log) if m["step"] <= trained["last_step"]]  # later ones are not used
