@@ -296,6 +296,8 @@ FIELDS: dict[str, Entry | str] = {
     "model.config": "test_one_file_gives_the_same_pictures_as_the_folder",
     "model.dtype": "test_half_precisions_train_and_resume_exactly",
     "model.sizes": Entry([[32, 32], [64, 32]], generated),
+    "model.vae_tiling": "test_large_clips_go_through_the_autoencoder_in_tiles",
+    "model.expert": "test_an_expert_is_trained_on_the_noise_that_it_works_on",
     **source("train", {}),
     **source("heldout", {}),
     **source("validation", VALIDATED),
