@@ -302,6 +302,7 @@ FIELDS: dict[str, Entry | str] = {
     "model.dtype": "test_half_precisions_train_and_resume_exactly",
     "model.sizes": Entry([[32, 32], [64, 32]], generated),
     "model.vae_tiling": Entry(True, tiling),
+    "model.expert": "test_an_expert_is_trained_on_the_noise_that_it_works_on",
     **source("train", {}),
     **source("heldout", {}),
     **source("validation", VALIDATED),
