@@ -25,7 +25,8 @@ def size_rule(configs: Configs) -> SizeRule:
 
 
 def encode_prompts(pipeline: HunyuanVideoPipeline, prompts: Sequence[str]) -> Conditioning:
-    embeddings, pooled, mask = pipeline.encode_prompt(list(prompts), device=pipeline.device)
+    encoded: Any = pipeline.encode_prompt(list(prompts), device=pipeline.device)
+    embeddings, pooled, mask = encoded
     return {
         "encoder_hidden_states": embeddings,
         "encoder_attention_mask": mask,

@@ -43,9 +43,8 @@ def num_tokens(latent_shape: Sequence[int]) -> int:
 
 
 def encode_prompts(pipeline: LTXPipeline, prompts: Sequence[str]) -> Conditioning:
-    embeddings, mask, _, _ = pipeline.encode_prompt(
-        list(prompts), do_classifier_free_guidance=False, device=pipeline.device
-    )
+    encoded: Any = pipeline.encode_prompt(list(prompts), do_classifier_free_guidance=False, device=pipeline.device)
+    embeddings, mask, _, _ = encoded
     return {"encoder_hidden_states": embeddings, "encoder_attention_mask": mask}
 
 
