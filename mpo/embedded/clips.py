@@ -26,7 +26,6 @@ from mpo.embedded.scenes import (
 )
 
 NUM_FRAMES = 8
-CHUNK = 100  # clips drawn from one random stream
 
 Motion = Literal["left", "right", "up", "down", "still"]
 MOTIONS: tuple[Motion, ...] = ("left", "right", "up", "down", "still")
@@ -62,7 +61,7 @@ class ClipDefects:
     picture: Defects = field(default_factory=Defects)  # the same in every frame
     jitter: float = 0.0  # standard deviation of the path's error in each frame, a share of the side
     flicker: float = 0.0  # largest change of brightness in a frame, a share of it
-    frozen: bool = False  # the first frame throughout, whatever the caption says
+    frozen: bool = False  # the subject stays in the middle, whatever the caption says
 
     @property
     def is_none(self) -> bool:
@@ -121,12 +120,13 @@ def paint_clip(scene: MovingScene, defects: ClipDefects, rng: np.random.Generato
     return frames
 
 
-def paint_clip_chunk(seed: int, chunk: int, *, held_out: frozenset[str]) -> tuple[np.ndarray, list[str]]:
-    """Clips as uint8 (N, F, H, W, 3) and their captions, none of them `held_out`; the same for the same seed and chunk."""
-    rng = np.random.default_rng((seed, chunk))
-    pixels = np.empty((CHUNK, NUM_FRAMES, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+def paint_clips(
+    num_clips: int, *, held_out: frozenset[str] = frozenset(), rng: np.random.Generator
+) -> tuple[np.ndarray, list[str]]:
+    """Random clips as uint8 (N, F, H, W, 3) and their captions, none of them `held_out`."""
+    pixels = np.empty((num_clips, NUM_FRAMES, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     captions: list[str] = []
-    while len(captions) < CHUNK:
+    while len(captions) < num_clips:
         scene = sample_moving_scene(rng)
         if clip_caption(scene) not in held_out:
             pixels[len(captions)] = paint_clip(scene, sample_clip_defects(rng), rng)

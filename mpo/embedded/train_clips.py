@@ -31,13 +31,14 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from mpo.embedded.clips import CHUNK, NUM_FRAMES, paint_clip_chunk
+from mpo.embedded.clips import NUM_FRAMES, paint_clips
 from mpo.embedded.prompts import clip_prompts
 from mpo.embedded.train_base import to_pixels
 
 # B clips, F frames, c channels and h x w places of latents, T tokens
 PICTURE_MODEL = Path(__file__).with_name("model")
-MOTION_WORDS = ("moves", "stands", "still", "up", "down")  # "left" and "right" are the picture model's own
+# New words, and words of the picture model whose embeddings they begin with; "left" and "right" it knows.
+MOTION_WORDS = {"moves": "on", "stands": "in", "still": "at", "up": "top", "down": "bottom"}
 Log = Callable[..., None]
 
 
@@ -46,7 +47,8 @@ class ClipTraining:
     """What the shipped weights were trained with."""
 
     seed: int = 0
-    num_clips: int = 4_000
+    num_clips: int = 1_600
+    clips_per_file: int = 100  # drawn and encoded between two chances to be killed
     num_steps: int = 1_200
     num_steps_few_frames: int = 900  # of the steps, the first, which see only some frames of a clip
     num_few_frames: int = 4
@@ -72,7 +74,9 @@ def grow(pipeline: StableDiffusionPipeline, seed: int) -> Networks:
     torch.manual_seed(seed)
     tokenizer, text_encoder = pipeline.tokenizer, pipeline.text_encoder
     tokenizer.add_tokens(list(MOTION_WORDS))
-    text_encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    embedding = text_encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False).weight.data
+    for word, known in MOTION_WORDS.items():
+        embedding[tokenizer.convert_tokens_to_ids(word)] = embedding[tokenizer.convert_tokens_to_ids(f"{known}</w>")]
     adapter = MotionAdapter(
         block_out_channels=pipeline.unet.config.block_out_channels,
         motion_layers_per_block=pipeline.unet.config.layers_per_block,
@@ -139,17 +143,18 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 def encode_clips(
     pipeline: StableDiffusionPipeline, config: ClipTraining, folder: Path, log: Log
 ) -> tuple[Tensor, list[str]]:
-    """Latents (N, F, c, h, w) of the training clips and their captions. Each chunk is drawn once and kept in `folder`."""
+    """Latents (N, F, c, h, w) of the training clips and their captions. Each file of `folder` is drawn once."""
     held_out = frozenset(clip_prompts().held_out)
     latents, captions = [], []
-    for chunk in range(math.ceil(config.num_clips / CHUNK)):
-        file = folder / f"clips-{chunk:04d}.pt"
+    for part in range(math.ceil(config.num_clips / config.clips_per_file)):
+        file = folder / f"clips-{part:04d}.pt"
         if not file.exists():
-            pixels, texts = paint_clip_chunk(config.seed, chunk, held_out=held_out)
+            rng = np.random.default_rng((config.seed, part))
+            pixels, texts = paint_clips(config.clips_per_file, held_out=held_out, rng=rng)
             encoded = torch.stack([pipeline.vae.encode(to_pixels(clip)).latents for clip in pixels])
             content = {"latents": encoded * pipeline.vae.config.scaling_factor, "captions": texts}
             write_whole(file, partial(torch.save, content))
-            log(phase="clips", num_clips=(chunk + 1) * CHUNK)
+            log(phase="clips", num_clips=(part + 1) * config.clips_per_file)
         content = torch.load(file)
         latents.append(content["latents"])
         captions += content["captions"]
@@ -188,7 +193,7 @@ def train(config: ClipTraining, output: Path, log: Log) -> None:
     """Draw, train and save; go on from where a killed run of the same configuration was."""
     work = output.with_name(f"{output.name}.training")
     work.mkdir(parents=True, exist_ok=True)
-    pipeline = StableDiffusionPipeline.from_pretrained(PICTURE_MODEL, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(PICTURE_MODEL, dtype=torch.float32)
     latents, captions = encode_clips(pipeline, config, work, log)
     tokenizer, text_encoder, unet = networks = grow(pipeline, config.seed)
     scheduler = pipeline.scheduler
@@ -205,7 +210,7 @@ def train(config: ClipTraining, output: Path, log: Log) -> None:
         {"params": new, "initial_lr": config.motion_learning_rate},
         {"params": [*old, *text_encoder.parameters()], "initial_lr": config.learning_rate},
     ]
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     parameters = [p for group in groups for p in group["params"]]
     ema = EMAModel(parameters, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     first_step, seconds = restore(work, networks, optimizer, ema)
