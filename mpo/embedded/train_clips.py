@@ -26,8 +26,6 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import AttnProcessor
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from diffusers.training_utils import EMAModel
-
-
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -47,17 +45,20 @@ class ClipTraining:
     """What the shipped weights were trained with."""
 
     seed: int = 0
-    num_clips: int = 1_600
+    num_clips: int = 800
     clips_per_file: int = 100  # drawn and encoded between two chances to be killed
-    num_steps: int = 1_200
-    num_steps_few_frames: int = 900  # of the steps, the first, which see only some frames of a clip
-    num_few_frames: int = 4
-    batch_size: int = 8
-    motion_learning_rate: float = 1e-3  # of the new weights
-    learning_rate: float = 2e-4  # of the picture model's
-    warmup_steps: int = 30
-    cooldown_steps: int = 250
-    high_noise: float = 2.0  # timesteps are drawn as T * (1 - u^this): more of them where motion is decided
+    num_steps: int = 1_050
+    num_steps_one_way: int = 150  # the first, without clips that move left or up
+    num_steps_few_frames: int = 850  # the first, each with few frames of a clip
+    num_few_frames: int = 2
+    few_frames_batch: int = 8  # clips
+    all_frames_batch: int = 4  # clips
+    motion_learning_rate: float = 2.5e-3  # of the new weights
+    learning_rate: float = 6e-4  # of the picture model's
+    warmup_steps: int = 20
+    cooldown_steps: int = 200
+    few_frames_noise: float = 3.0  # timesteps are T * (1 - u^this): 3 gives more of them where motion is decided
+    all_frames_noise: float = 1.5
     caption_dropout: float = 0.1  # so that classifier-free guidance works (arXiv 2207.12598)
     ema_decay: float = 0.99
     checkpoint_interval_steps: int = 50
@@ -89,7 +90,7 @@ def grow(pipeline: StableDiffusionPipeline, seed: int) -> Networks:
         torch.nn.init.zeros_(module.proj_out.weight)
         torch.nn.init.zeros_(module.proj_out.bias)
         for block in module.transformer_blocks:
-            look_at_near_frames(block)
+            tell_frames_apart(block)
     return Networks(tokenizer, text_encoder, unet)
 
 
@@ -98,24 +99,24 @@ def motion_modules(unet: UNetMotionModel) -> list[AnimateDiffTransformer3D]:
 
 
 @torch.no_grad()
-def look_at_near_frames(block: BasicTransformerBlock) -> None:
-    """Half of the heads of a new motion module begin by attending to the frames next to each.
+def tell_frames_apart(block: BasicTransformerBlock) -> None:
+    """Half of the heads of a new motion module begin by passing on where in the clip a frame is.
 
-    At random weights every frame attends to all alike, so that all frames are given the same and none can learn
-    where in the clip it is. Here queries and keys read the directions in which the embeddings of the frames' positions
-    differ: near frames match, far ones do not.
+    At random weights every frame attends to all alike and its position is lost in the rest; but the subject's place is
+    a product of direction and position, and neither alone lowers the loss. So queries, keys and values read the
+    directions in which the embeddings of positions differ: near frames match, far ones do not.
     """
     positions = block.pos_embed.pe[0, :NUM_FRAMES]  # (F, c)
     channels = positions.shape[1]
     directions = torch.linalg.svd(positions - positions.mean(dim=0)).Vh[:4]  # (4, c)
     for attention in (block.attn1, block.attn2):
         head = channels // attention.heads
-        gain = (96 / channels * math.sqrt(head)) ** 0.5  # one frame away: 0.3 times as much attention
+        match = (96 / channels * math.sqrt(head)) ** 0.5  # the next frame is given a third of a frame's own attention
         for k in range(attention.heads // 2):
-            rows = torch.zeros(head, channels)
-            rows[:4] = gain * directions
-            attention.to_q.weight[k * head : (k + 1) * head] = rows
-            attention.to_k.weight[k * head : (k + 1) * head] = rows
+            rows = slice(k * head, k * head + 4)
+            for projection, gain in ((attention.to_q, match), (attention.to_k, match), (attention.to_v, 2.0)):
+                projection.weight[k * head : (k + 1) * head] = 0
+                projection.weight[rows] = gain * directions
 
 
 @contextmanager
@@ -161,6 +162,13 @@ def encode_clips(
     return torch.cat(latents)[: config.num_clips], captions[: config.num_clips]
 
 
+class Clips(NamedTuple):
+    latents: Tensor  # (N, F, c, h, w)
+    tokens: Tensor  # (N, T)
+    empty: Tensor  # (1, T): no caption
+    one_way: Tensor  # which of the clips do not move left or up
+
+
 class Batch(NamedTuple):
     latents: Tensor  # (B, c, F, h, w)
     noise: Tensor  # the same
@@ -169,19 +177,22 @@ class Batch(NamedTuple):
     frames: Tensor  # (F,): which frames of the clip
 
 
-def sample_batch(latents: Tensor, tokens: Tensor, empty: Tensor, step: int, config: ClipTraining) -> Batch:
+def sample_batch(clips: Clips, step: int, config: ClipTraining) -> Batch:
     """The batch of a step, the same whether or not the training was cut off before it."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    index = torch.randint(len(latents), (config.batch_size,), generator=generator)
     few = step < config.num_steps_few_frames
-    order = torch.randperm(NUM_FRAMES, generator=generator)
-    frames = order[: config.num_few_frames if few else NUM_FRAMES].sort().values
-    x0 = latents[index][:, frames].transpose(1, 2).contiguous()
+    num_clips, num_frames = (
+        (config.few_frames_batch, config.num_few_frames) if few else (config.all_frames_batch, NUM_FRAMES)
+    )
+    allowed = clips.one_way if step < config.num_steps_one_way else torch.arange(len(clips.latents))
+    index = allowed[torch.randint(len(allowed), (num_clips,), generator=generator)]
+    frames = torch.randperm(NUM_FRAMES, generator=generator)[:num_frames].sort().values
+    x0 = clips.latents[index][:, frames].transpose(1, 2).contiguous()
     noise = torch.randn(x0.shape, generator=generator)
-    share = torch.rand(config.batch_size, generator=generator)
-    timesteps = (1000 * (1 - share**config.high_noise)).long().clamp(max=999)
-    dropped = torch.rand(config.batch_size, 1, generator=generator) < config.caption_dropout
-    return Batch(x0, noise, timesteps, torch.where(dropped, empty, tokens[index]), frames)
+    share = torch.rand(num_clips, generator=generator) ** (config.few_frames_noise if few else config.all_frames_noise)
+    timesteps = (1000 * (1 - share)).long().clamp(max=999)
+    dropped = torch.rand(num_clips, 1, generator=generator) < config.caption_dropout
+    return Batch(x0, noise, timesteps, torch.where(dropped, clips.empty, clips.tokens[index]), frames)
 
 
 def rate_factor(step: int, config: ClipTraining) -> float:
@@ -203,7 +214,8 @@ def train(config: ClipTraining, output: Path, log: Log) -> None:
     def tokenize(texts: list[str]) -> Tensor:
         return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
-    tokens, empty = tokenize(captions), tokenize([""])
+    one_way = [i for i, text in enumerate(captions) if not {"left", "up"} & set(text.split())]
+    clips = Clips(latents, tokenize(captions), tokenize([""]), torch.tensor(one_way))
     new = [p for module in motion_modules(unet) for p in module.parameters()]
     old = [p for p in unet.parameters() if all(p is not q for q in new)]
     groups = [
@@ -217,7 +229,7 @@ def train(config: ClipTraining, output: Path, log: Log) -> None:
 
     for step in range(first_step, config.num_steps):
         started_s = time.monotonic()
-        batch = sample_batch(latents, tokens, empty, step, config)
+        batch = sample_batch(clips, step, config)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate_factor(step, config)
         # Forward: each caption is encoded once and given to each of its frames.
