@@ -57,6 +57,7 @@ TESTS_OF_NO_MODULE = {
     "tests/mpo/test_recipe_fields.py": "every field of a recipe",
     "tests/mpo/models/families/test_protocol.py": "every family",
     "tests/mpo/embedded/test_model.py": "the weights in mpo/embedded/model",
+    "tests/mpo/embedded/test_clip_model.py": "the weights in mpo/embedded/clip_model",
     "tests/mpo/models/families/test_families.py": "every family",
     "tests/reward/judges/test_vllm.py": "the server judge against a real vLLM",
 }

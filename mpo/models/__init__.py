@@ -2,4 +2,5 @@
 
 from pathlib import Path
 
-EMBEDDED = Path(__file__).parents[1] / "embedded" / "model"  # the folder of the shipped model
+EMBEDDED = Path(__file__).parents[1] / "embedded" / "model"  # the folder of the shipped model of pictures
+EMBEDDED_CLIPS = EMBEDDED.with_name("clip_model")  # of clips
