@@ -48,7 +48,7 @@ class ClipTraining:
     num_clips: int = 800
     clips_per_file: int = 100  # drawn and encoded between two chances to be killed
     num_steps: int = 1_050
-    num_steps_one_way: int = 150  # the first, without clips that move left or up
+    num_steps_one_way: int = 450  # the first, which see only clips that move right or down
     num_steps_few_frames: int = 850  # the first, each with few frames of a clip
     num_few_frames: int = 2
     few_frames_batch: int = 8  # clips
@@ -57,7 +57,7 @@ class ClipTraining:
     learning_rate: float = 6e-4  # of the picture model's
     warmup_steps: int = 20
     cooldown_steps: int = 200
-    few_frames_noise: float = 3.0  # timesteps are T * (1 - u^this): 3 gives more of them where motion is decided
+    few_frames_noise: float = 8.0  # timesteps are T * (1 - u^this): 8 puts them where the place of things is decided
     all_frames_noise: float = 1.5
     caption_dropout: float = 0.1  # so that classifier-free guidance works (arXiv 2207.12598)
     ema_decay: float = 0.99
@@ -166,7 +166,7 @@ class Clips(NamedTuple):
     latents: Tensor  # (N, F, c, h, w)
     tokens: Tensor  # (N, T)
     empty: Tensor  # (1, T): no caption
-    one_way: Tensor  # which of the clips do not move left or up
+    one_way: Tensor  # which of the clips move right or down
 
 
 class Batch(NamedTuple):
@@ -214,7 +214,7 @@ def train(config: ClipTraining, output: Path, log: Log) -> None:
     def tokenize(texts: list[str]) -> Tensor:
         return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
-    one_way = [i for i, text in enumerate(captions) if not {"left", "up"} & set(text.split())]
+    one_way = [i for i, text in enumerate(captions) if {"right", "down"} & set(text.split())]
     clips = Clips(latents, tokenize(captions), tokenize([""]), torch.tensor(one_way))
     new = [p for module in motion_modules(unet) for p in module.parameters()]
     old = [p for p in unet.parameters() if all(p is not q for q in new)]
