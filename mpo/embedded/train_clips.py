@@ -29,7 +29,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from mpo.embedded.clips import NUM_FRAMES, paint_clips
+from mpo.embedded.clips import MOTIONS, NUM_FRAMES, Motion, paint_clips
 from mpo.embedded.prompts import clip_prompts
 from mpo.embedded.train_base import to_pixels
 
@@ -47,16 +47,23 @@ class ClipTraining:
     seed: int = 0
     num_clips: int = 800
     clips_per_file: int = 100  # drawn and encoded between two chances to be killed
-    num_steps: int = 1_050
-    num_steps_one_way: int = 450  # the first, which see only clips that move right or down
-    num_steps_few_frames: int = 850  # the first, each with few frames of a clip
+    num_steps: int = 1_170
+    # Until a step, clips of these motions, each as often as it is named. One way first: as long as left and right are as
+    # frequent, the mean of both is a place that does not change, and no frame learns to use its position.
+    motions: tuple[tuple[int, tuple[Motion, ...]], ...] = (
+        (450, ("right", "down")),
+        (700, MOTIONS),
+        (875, ("left", "up", "left", "up", "still", "right", "down")),
+        (1_170, MOTIONS),
+    )
+    num_steps_few_frames: int = 980  # the first, each with few frames of a clip
     num_few_frames: int = 2
     few_frames_batch: int = 8  # clips
     all_frames_batch: int = 4  # clips
     motion_learning_rate: float = 2.5e-3  # of the new weights
     learning_rate: float = 6e-4  # of the picture model's
     warmup_steps: int = 20
-    cooldown_steps: int = 200
+    cooldown_steps: int = 120
     few_frames_noise: float = 8.0  # timesteps are T * (1 - u^this): 8 puts them where the place of things is decided
     all_frames_noise: float = 1.5
     caption_dropout: float = 0.1  # so that classifier-free guidance works (arXiv 2207.12598)
@@ -166,7 +173,7 @@ class Clips(NamedTuple):
     latents: Tensor  # (N, F, c, h, w)
     tokens: Tensor  # (N, T)
     empty: Tensor  # (1, T): no caption
-    one_way: Tensor  # which of the clips move right or down
+    of_motion: dict[Motion, Tensor]  # which of the clips move so
 
 
 class Batch(NamedTuple):
@@ -177,6 +184,10 @@ class Batch(NamedTuple):
     frames: Tensor  # (F,): which frames of the clip
 
 
+def by_motion(captions: list[str]) -> dict[Motion, Tensor]:
+    return {motion: torch.tensor([i for i, c in enumerate(captions) if motion in c.split()]) for motion in MOTIONS}
+
+
 def sample_batch(clips: Clips, step: int, config: ClipTraining) -> Batch:
     """The batch of a step, the same whether or not the training was cut off before it."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
@@ -184,8 +195,11 @@ def sample_batch(clips: Clips, step: int, config: ClipTraining) -> Batch:
     num_clips, num_frames = (
         (config.few_frames_batch, config.num_few_frames) if few else (config.all_frames_batch, NUM_FRAMES)
     )
-    allowed = clips.one_way if step < config.num_steps_one_way else torch.arange(len(clips.latents))
-    index = allowed[torch.randint(len(allowed), (num_clips,), generator=generator)]
+    motions = next(motions for until, motions in config.motions if step < until)
+    picked = torch.randint(len(motions), (num_clips,), generator=generator)
+    choice = torch.rand(num_clips, generator=generator)
+    candidates = [clips.of_motion[motions[k]] for k in picked]
+    index = torch.stack([of[int(x * len(of))] for of, x in zip(candidates, choice.tolist(), strict=True)])
     frames = torch.randperm(NUM_FRAMES, generator=generator)[:num_frames].sort().values
     x0 = clips.latents[index][:, frames].transpose(1, 2).contiguous()
     noise = torch.randn(x0.shape, generator=generator)
@@ -214,8 +228,7 @@ def train(config: ClipTraining, output: Path, log: Log) -> None:
     def tokenize(texts: list[str]) -> Tensor:
         return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
-    one_way = [i for i, text in enumerate(captions) if {"right", "down"} & set(text.split())]
-    clips = Clips(latents, tokenize(captions), tokenize([""]), torch.tensor(one_way))
+    clips = Clips(latents, tokenize(captions), tokenize([""]), by_motion(captions))
     new = [p for module in motion_modules(unet) for p in module.parameters()]
     old = [p for p in unet.parameters() if all(p is not q for q in new)]
     groups = [
