@@ -40,35 +40,44 @@ MOTION_WORDS = {"moves": "on", "stands": "in", "still": "at", "up": "top", "down
 Log = Callable[..., None]
 
 
+class Phase(NamedTuple):
+    """What the steps up to `until_step` are made of."""
+
+    until_step: int
+    motions: tuple[Motion, ...]  # each as often as it is named
+    num_clips: int
+    num_frames: int  # of each clip, any of its frames: few teach as much in less time, whole clips cost most
+    high_noise: float  # timesteps are T * (1 - u^this): 1 is uniform, 8 puts them where the place of things is decided
+
+
 @dataclass(frozen=True)
 class ClipTraining:
-    """What the shipped weights were trained with."""
+    """What the shipped weights were trained with, but for some of their first steps: see their card."""
 
     seed: int = 0
     num_clips: int = 800
     clips_per_file: int = 100  # drawn and encoded between two chances to be killed
-    num_steps: int = 1_170
-    # Until a step, clips of these motions, each as often as it is named. One way first: as long as left and right are as
-    # frequent, the mean of both is a place that does not change, and no frame learns to use its position.
-    motions: tuple[tuple[int, tuple[Motion, ...]], ...] = (
-        (450, ("right", "down")),
-        (700, MOTIONS),
-        (875, ("left", "up", "left", "up", "still", "right", "down")),
-        (1_170, MOTIONS),
+    # One way first: as long as left and right are as frequent, the mean of both is a place that does not change with time,
+    # and no frame learns to use its position. What has been learnt so is then turned round.
+    phases: tuple[Phase, ...] = (
+        Phase(450, ("right", "down"), num_clips=8, num_frames=2, high_noise=8),
+        Phase(700, MOTIONS, num_clips=8, num_frames=2, high_noise=8),
+        Phase(875, ("left", "up", "left", "up", "still", "right", "down"), num_clips=8, num_frames=2, high_noise=8),
+        Phase(980, MOTIONS, num_clips=8, num_frames=2, high_noise=8),
+        Phase(1_050, MOTIONS, num_clips=4, num_frames=NUM_FRAMES, high_noise=1.5),
+        Phase(1_350, MOTIONS, num_clips=6, num_frames=3, high_noise=1),
     )
-    num_steps_few_frames: int = 980  # the first, each with few frames of a clip
-    num_few_frames: int = 2
-    few_frames_batch: int = 8  # clips
-    all_frames_batch: int = 4  # clips
     motion_learning_rate: float = 2.5e-3  # of the new weights
     learning_rate: float = 6e-4  # of the picture model's
     warmup_steps: int = 20
-    cooldown_steps: int = 120
-    few_frames_noise: float = 8.0  # timesteps are T * (1 - u^this): 8 puts them where the place of things is decided
-    all_frames_noise: float = 1.5
+    cooldown_steps: int = 100
     caption_dropout: float = 0.1  # so that classifier-free guidance works (arXiv 2207.12598)
     ema_decay: float = 0.99
     checkpoint_interval_steps: int = 50
+
+    @property
+    def num_steps(self) -> int:
+        return self.phases[-1].until_step
 
 
 class Networks(NamedTuple):
@@ -191,21 +200,17 @@ def by_motion(captions: list[str]) -> dict[Motion, Tensor]:
 def sample_batch(clips: Clips, step: int, config: ClipTraining) -> Batch:
     """The batch of a step, the same whether or not the training was cut off before it."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    few = step < config.num_steps_few_frames
-    num_clips, num_frames = (
-        (config.few_frames_batch, config.num_few_frames) if few else (config.all_frames_batch, NUM_FRAMES)
-    )
-    motions = next(motions for until, motions in config.motions if step < until)
-    picked = torch.randint(len(motions), (num_clips,), generator=generator)
-    choice = torch.rand(num_clips, generator=generator)
-    candidates = [clips.of_motion[motions[k]] for k in picked]
+    phase = next(phase for phase in config.phases if step < phase.until_step)
+    picked = torch.randint(len(phase.motions), (phase.num_clips,), generator=generator)
+    choice = torch.rand(phase.num_clips, generator=generator)
+    candidates = [clips.of_motion[phase.motions[k]] for k in picked]
     index = torch.stack([of[int(x * len(of))] for of, x in zip(candidates, choice.tolist(), strict=True)])
-    frames = torch.randperm(NUM_FRAMES, generator=generator)[:num_frames].sort().values
+    frames = torch.randperm(NUM_FRAMES, generator=generator)[: phase.num_frames].sort().values
     x0 = clips.latents[index][:, frames].transpose(1, 2).contiguous()
     noise = torch.randn(x0.shape, generator=generator)
-    share = torch.rand(num_clips, generator=generator) ** (config.few_frames_noise if few else config.all_frames_noise)
+    share = torch.rand(phase.num_clips, generator=generator) ** phase.high_noise
     timesteps = (1000 * (1 - share)).long().clamp(max=999)
-    dropped = torch.rand(num_clips, 1, generator=generator) < config.caption_dropout
+    dropped = torch.rand(phase.num_clips, 1, generator=generator) < config.caption_dropout
     return Batch(x0, noise, timesteps, torch.where(dropped, clips.empty, clips.tokens[index]), frames)
 
 

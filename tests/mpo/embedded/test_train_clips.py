@@ -6,12 +6,14 @@ import pytest
 import torch
 from diffusers import AnimateDiffPipeline, StableDiffusionPipeline
 
-from mpo.embedded.clips import NUM_FRAMES
+from mpo.embedded.clips import MOTIONS, NUM_FRAMES
 from mpo.embedded.train_clips import (
     MOTION_WORDS,
     PICTURE_MODEL,
     Clips,
     ClipTraining,
+    Phase,
+    by_motion,
     grow,
     only_frames,
     sample_batch,
@@ -19,9 +21,16 @@ from mpo.embedded.train_clips import (
 )
 
 SMALL = ClipTraining(
-    num_clips=4, clips_per_file=2, num_steps=2, num_steps_one_way=0, num_steps_few_frames=1, num_few_frames=2,
-    few_frames_batch=1, all_frames_batch=1, warmup_steps=1, cooldown_steps=1, checkpoint_interval_steps=1,
-)  # fmt: skip
+    num_clips=4,
+    clips_per_file=2,
+    phases=(
+        Phase(1, MOTIONS, num_clips=1, num_frames=2, high_noise=8),
+        Phase(2, MOTIONS, num_clips=1, num_frames=NUM_FRAMES, high_noise=1),
+    ),
+    warmup_steps=1,
+    cooldown_steps=1,
+    checkpoint_interval_steps=1,
+)
 
 
 class KilledError(Exception):
@@ -93,17 +102,35 @@ def test_some_frames_know_which_they_are(grown):
         assert torch.equal(value, states[name]), name
 
 
-def test_batches_repeat_and_follow_the_plan():
-    config = replace(SMALL, num_steps_one_way=5, num_steps_few_frames=10, few_frames_batch=6, all_frames_batch=3)
-    latents = torch.arange(10.0)[:, None, None, None, None].expand(10, NUM_FRAMES, 4, 16, 16)
-    clips = Clips(latents, torch.zeros(10, 24).long(), torch.ones(1, 24).long(), torch.tensor([3, 7]))
-    early, few, whole = (sample_batch(clips, step, config) for step in (2, 7, 12))
-    assert set(early.latents.unique().tolist()) <= {3.0, 7.0}
-    assert early.latents.shape == few.latents.shape == (6, 4, 2, 16, 16)
-    assert len(few.latents.unique()) > 2
-    assert whole.latents.shape == (3, 4, NUM_FRAMES, 16, 16)
-    assert whole.frames.tolist() == list(range(NUM_FRAMES))
-    assert (np.diff(few.frames) > 0).all()
-    for a, b in zip(few, sample_batch(clips, 7, config), strict=True):
+def test_batches_repeat_and_follow_their_phase():
+    captions = [
+        "a red ring moves right on the sea",
+        "a red ring moves up on the sea",
+        "a red ring stands still on the sea",
+    ]
+    of_motion = by_motion(captions)
+    assert {motion: index.tolist() for motion, index in of_motion.items()} == {
+        "left": [], "right": [0], "up": [1], "down": [], "still": [2],
+    }  # fmt: skip
+    latents = torch.arange(3.0)[:, None, None, None, None].expand(3, NUM_FRAMES, 4, 16, 16)
+    clips = Clips(latents, torch.zeros(3, 24).long(), torch.ones(1, 24).long(), of_motion)
+    config = replace(
+        SMALL,
+        phases=(
+            Phase(5, ("up",), num_clips=6, num_frames=2, high_noise=8),
+            Phase(10, ("up", "still"), num_clips=64, num_frames=NUM_FRAMES, high_noise=1),
+        ),
+    )
+    early, late = sample_batch(clips, 2, config), sample_batch(clips, 7, config)
+    assert early.latents.shape == (6, 4, 2, 16, 16)
+    assert early.latents.unique().tolist() == [1]
+    assert (np.diff(early.frames) > 0).all()
+    assert late.latents.shape == (64, 4, NUM_FRAMES, 16, 16)
+    assert late.latents.unique().tolist() == [1, 2]
+    assert late.frames.tolist() == list(range(NUM_FRAMES))
+    # Of 1 - u^8 the median is 1 - 0.5^8 = 0.996; of 1 - u it is 0.5.
+    assert early.timesteps.median() > 900
+    assert 300 < late.timesteps.median() < 700
+    for a, b in zip(early, sample_batch(clips, 2, config), strict=True):
         assert torch.equal(a, b)
-    assert not torch.equal(few.noise, sample_batch(clips, 8, config).noise)
+    assert not torch.equal(early.noise, sample_batch(clips, 3, config).noise)
