@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import AnimateDiffPipeline, StableDiffusionPipeline
 
-from mpo.embedded.clips import MOTIONS, NUM_FRAMES
+from mpo.embedded.clips import NUM_FRAMES
 from mpo.embedded.train_clips import (
     MOTION_WORDS,
     PICTURE_MODEL,
@@ -24,8 +24,8 @@ SMALL = ClipTraining(
     num_clips=4,
     clips_per_file=2,
     phases=(
-        Phase(1, MOTIONS, num_clips=1, num_frames=2, high_noise=8),
-        Phase(2, MOTIONS, num_clips=1, num_frames=NUM_FRAMES, high_noise=1),
+        Phase(1, ("left", "right"), num_clips=1, num_frames=2, high_noise=8),
+        Phase(2, ("left", "right"), num_clips=1, num_frames=NUM_FRAMES, high_noise=1),
     ),
     warmup_steps=1,
     cooldown_steps=1,
