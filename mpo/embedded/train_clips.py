@@ -65,7 +65,7 @@ class ClipTraining:
         Phase(875, ("left", "up", "left", "up", "still", "right", "down"), num_clips=8, num_frames=2, high_noise=8),
         Phase(980, MOTIONS, num_clips=8, num_frames=2, high_noise=8),
         Phase(1_050, MOTIONS, num_clips=4, num_frames=NUM_FRAMES, high_noise=1.5),
-        Phase(1_350, MOTIONS, num_clips=6, num_frames=3, high_noise=1),
+        Phase(1_280, MOTIONS, num_clips=6, num_frames=3, high_noise=1),
     )
     motion_learning_rate: float = 2.5e-3  # of the new weights
     learning_rate: float = 6e-4  # of the picture model's

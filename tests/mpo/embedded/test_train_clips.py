@@ -117,12 +117,12 @@ def test_batches_repeat_and_follow_their_phase():
     config = replace(
         SMALL,
         phases=(
-            Phase(5, ("up",), num_clips=6, num_frames=2, high_noise=8),
+            Phase(5, ("up",), num_clips=64, num_frames=2, high_noise=8),
             Phase(10, ("up", "still"), num_clips=64, num_frames=NUM_FRAMES, high_noise=1),
         ),
     )
     early, late = sample_batch(clips, 2, config), sample_batch(clips, 7, config)
-    assert early.latents.shape == (6, 4, 2, 16, 16)
+    assert early.latents.shape == (64, 4, 2, 16, 16)
     assert early.latents.unique().tolist() == [1]
     assert (np.diff(early.frames) > 0).all()
     assert late.latents.shape == (64, 4, NUM_FRAMES, 16, 16)
