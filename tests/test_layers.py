@@ -64,6 +64,7 @@ TESTS_OF_NO_MODULE = {
     "tests/mpo/embedded/test_model.py": "the weights in mpo/embedded/model",
     "tests/mpo/models/families/test_families.py": "every family of pictures",
     "tests/mpo/models/families/test_video_families.py": "every family of clips",
+    "tests/mpo/embedded/test_clip_model.py": "the weights in mpo/embedded/clip_model",
     "tests/reward/judges/test_vllm.py": "the server judge against a real vLLM",
 }
 OPTIONAL = {"openai"}  # what an extra installs, imported by the module that needs it

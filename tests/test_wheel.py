@@ -17,8 +17,10 @@ def test_the_wheel_runs_from_an_empty_folder(tmp_path):
     for name in (
         "mpo/recipes/quickstart.yaml",
         "mpo/recipes/prompts/shapes-train.txt",
+        "mpo/recipes/prompts/moving-shapes-train.txt",
         "mpo/pages/report.html.j2",
         "mpo/embedded/model/unet/diffusion_pytorch_model.safetensors",
+        "mpo/embedded/clip_model/unet/diffusion_pytorch_model.safetensors",
         "reward/checklists/image.yaml",
     ):
         assert name in names

@@ -87,27 +87,25 @@ class Defects:
 
 def caption(scene: Scene) -> str:
     """The scene in words, such as "two red circles and a blue star in a meadow"."""
-    groups = " and ".join(_name(group) for group in scene.groups)
-    place = _PLACE_PHRASES.get(scene.place, f"on a {scene.place} background")
+    groups = " and ".join(group_phrase(group) for group in scene.groups)
     position = f" {_POSITION_PHRASES[scene.position]}" if scene.position else ""
-    return f"{groups}{position} {place}"
+    return f"{groups}{position} {place_phrase(scene.place)}"
 
 
-def _name(group: Group) -> str:
+def place_phrase(place: str) -> str:
+    """Such as "in a meadow" or "on a red background"."""
+    return _PLACE_PHRASES.get(place, f"on a {place} background")
+
+
+def group_phrase(group: Group) -> str:
+    """Such as "a red circle" or "two red circles"."""
     number = COUNTS[group.count - 1] if group.count > 1 else "an" if group.colour == "orange" else "a"
     return f"{number} {group.colour} {group.shape}{'s' if group.count > 1 else ''}"
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:
     """A random scene: one group (4 in 5) or two, on a plain background (3 in 5) or in a place."""
-    plain = rng.random() < 0.6
-    place = str(rng.choice(list(COLOURS))) if plain else str(rng.choice(PLACES))
-    hidden = {place} if plain else _HIDDEN_ON[place]
-    if place == "orange":
-        hidden = hidden | {"yellow", "red"}
-    if place in ("yellow", "red"):
-        hidden = hidden | {"orange"}
-    colours = [c for c in COLOURS if c not in hidden]
+    place, colours = sample_place(rng)
     num_groups = 1 if rng.random() < 0.8 else 2
     chosen = rng.choice(colours, size=num_groups, replace=False)
     if num_groups == 2:
@@ -118,6 +116,18 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     if count == 1 and rng.random() < 0.35:
         position = POSITIONS[rng.integers(len(POSITIONS))]
     return Scene((Group(SHAPES[rng.integers(len(SHAPES))], str(chosen[0]), count),), place, position)
+
+
+def sample_place(rng: np.random.Generator) -> tuple[str, list[str]]:
+    """A place, plain (3 in 5) or not, and the colours that a person can tell from it."""
+    plain = rng.random() < 0.6
+    place = str(rng.choice(list(COLOURS))) if plain else str(rng.choice(PLACES))
+    hidden = {place} if plain else _HIDDEN_ON[place]
+    if place == "orange":
+        hidden = hidden | {"yellow", "red"}
+    if place in ("yellow", "red"):
+        hidden = hidden | {"orange"}
+    return place, [c for c in COLOURS if c not in hidden]
 
 
 def sample_defects(rng: np.random.Generator) -> Defects:
@@ -151,12 +161,12 @@ def sample_defects(rng: np.random.Generator) -> Defects:
 
 def paint(scene: Scene, defects: Defects, rng: np.random.Generator) -> Image.Image:
     """The scene as an RGB picture of 64x64 pixels. `rng` varies what the caption leaves open."""
-    canvas = _paint_place(scene.place, flat=defects.flat, rng=rng)
+    canvas = paint_place(scene.place, flat=defects.flat, rng=rng)
     if defects.num_fragments:
         _paint_fragments(canvas, defects.num_fragments, rng)
     for placed in _layout(scene, defects, rng):
-        canvas = _paint_object(canvas, placed, flat=defects.flat)
-    return _degrade(canvas, defects, rng)
+        canvas = paint_object(canvas, placed, flat=defects.flat)
+    return degrade(canvas, defects, rng)
 
 
 def paint_chunk(seed: int, chunk: int) -> tuple[np.ndarray, list[str]]:
@@ -172,7 +182,7 @@ def paint_chunk(seed: int, chunk: int) -> tuple[np.ndarray, list[str]]:
 
 
 @dataclass(frozen=True)
-class _Placed:
+class PlacedObject:
     """An object with its place in the picture; lengths are shares of the picture's side."""
 
     shape: str
@@ -183,7 +193,7 @@ class _Placed:
     angle: float  # radians
 
 
-def _layout(scene: Scene, defects: Defects, rng: np.random.Generator) -> list[_Placed]:
+def _layout(scene: Scene, defects: Defects, rng: np.random.Generator) -> list[PlacedObject]:
     """Objects side by side around the middle, or at the side that the caption names."""
     objects = [group for group in scene.groups for _ in range(group.count)]
     n = len(objects)
@@ -208,7 +218,7 @@ def _layout(scene: Scene, defects: Defects, rng: np.random.Generator) -> list[_P
         along = 0.0 if n == 1 else -spread + 2 * spread * i / (n - 1)
         rgb = np.clip(np.array(COLOURS[group.colour], dtype=np.float32) + rng.normal(0, 5, size=3), 0, 255)
         placed.append(
-            _Placed(
+            PlacedObject(
                 shape=group.shape,
                 rgb=rgb,
                 x=0.5 + dx + jitter_x + along * math.cos(tilt),
@@ -242,7 +252,7 @@ def outline(shape: str) -> np.ndarray:
     raise ValueError(f"shape={shape!r} is unknown; known shapes: {', '.join(SHAPES)}")
 
 
-def _mask(placed: _Placed, size: int) -> Image.Image:
+def _mask(placed: PlacedObject, size: int) -> Image.Image:
     cos, sin = math.cos(placed.angle), math.sin(placed.angle)
     points = outline(placed.shape) @ np.array([[cos, sin], [-sin, cos]])
     points = (points * placed.radius + np.array([placed.x, placed.y])) * size
@@ -255,7 +265,7 @@ def _mask(placed: _Placed, size: int) -> Image.Image:
     return mask
 
 
-def _paint_object(canvas: np.ndarray, placed: _Placed, *, flat: bool) -> np.ndarray:
+def paint_object(canvas: np.ndarray, placed: PlacedObject, *, flat: bool) -> np.ndarray:
     """Paint one object over `canvas` (H, W, 3) in [0, 255]; lit from the upper left unless flat."""
     size = canvas.shape[0]
     mask = _mask(placed, size)
@@ -279,7 +289,7 @@ def _paint_object(canvas: np.ndarray, placed: _Placed, *, flat: bool) -> np.ndar
     return np.clip(canvas * (1 - alpha) + colour * alpha, 0, 255)
 
 
-def _paint_place(place: str, *, flat: bool, rng: np.random.Generator) -> np.ndarray:
+def paint_place(place: str, *, flat: bool, rng: np.random.Generator) -> np.ndarray:
     """The background (S, S, 3) in [0, 255], supersampled."""
     size = IMAGE_SIZE * _SUPERSAMPLE
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
@@ -342,7 +352,7 @@ def _paint_fragments(canvas: np.ndarray, num_fragments: int, rng: np.random.Gene
     canvas[:] = np.asarray(picture)
 
 
-def _degrade(canvas: np.ndarray, defects: Defects, rng: np.random.Generator) -> Image.Image:
+def degrade(canvas: np.ndarray, defects: Defects, rng: np.random.Generator) -> Image.Image:
     """Reduce to the final size, then apply the defects that a lens, a sensor or a codec would."""
     picture = Image.fromarray(canvas.astype(np.uint8)).reduce(_SUPERSAMPLE)
     if defects.blur_sigma:

@@ -1,19 +1,34 @@
 import pytest
+from transformers import CLIPTokenizer
 
 from mpo.data.prompts import read_prompts
-from mpo.models.loading import load_pipeline
-from mpo.recipe import Model, PromptSource
+from mpo.embedded.prompts import clip_prompts, main, picture_prompts
+from mpo.models import EMBEDDED, EMBEDDED_VIDEO
+from mpo.recipe import PromptSource
 from reward.judges.depiction import parse
 
-
-@pytest.fixture(scope="module")
-def pipeline():
-    return load_pipeline(Model(path="embedded"))
+FILES = {"shapes": picture_prompts, "moving-shapes": clip_prompts}
 
 
-def test_prompts_are_single_tokens_a_word(pipeline):
-    for file in ("prompts/shapes-train.txt", "prompts/shapes-heldout.txt"):
-        for prompt in read_prompts(PromptSource(path=file), field="prompts"):
-            parse(prompt)
-            tokens = pipeline.tokenizer(prompt).input_ids
-            assert len(tokens) == len(prompt.split()) + 2 <= 24
+@pytest.mark.parametrize("name", FILES)
+def test_the_files_of_the_recipes_are_what_the_script_writes(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["prompts", str(tmp_path)])
+    main()
+    prompts = FILES[name]()
+    for part, captions in (("train", prompts.train), ("heldout", prompts.held_out)):
+        source = PromptSource(path=f"prompts/{name}-{part}.txt")
+        assert read_prompts(source, field="prompts") == captions
+        assert (tmp_path / f"{name}-{part}.txt").read_text("utf-8").splitlines() == captions
+    assert not set(prompts.train) & set(prompts.held_out)
+
+
+@pytest.mark.parametrize(("prompts", "model"), [(picture_prompts, EMBEDDED), (clip_prompts, EMBEDDED_VIDEO)])
+def test_prompts_are_single_tokens_a_word(prompts, model):
+    tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
+    for prompt in (*prompts().train, *prompts().held_out):
+        assert len(tokenizer(prompt).input_ids) == len(prompt.split()) + 2 <= 24
+
+
+def test_prompts_of_pictures_can_be_judged():
+    for prompt in (*picture_prompts().train, *picture_prompts().held_out):
+        parse(prompt)
