@@ -23,7 +23,7 @@ def judge(cases: Iterable[Case]) -> dict[str, list[tuple[Case, float]]]:
     judge, questions = MeasuredJudge(), {q.id: q for q in load_checklist("image")}
     judged = defaultdict(list)
     for case in cases:
-        p_yes = judge.answer([case.image], [case.prompt], [questions[case.question_id]])[0, 0]
+        p_yes = judge.answer([case.media], [case.prompt], [questions[case.question_id]])[0, 0]
         judged[case.question_id].append((case, float(p_yes)))
     return judged
 
@@ -50,7 +50,7 @@ def fit(cases: Iterable[Case]) -> None:
     for case in cases:
         rule = RULES.get(case.question_id, ())
         if len(rule) == 1:
-            value = getattr(measures, rule[0].measure)(measures.working_pixels(case.image))
+            value = getattr(measures, rule[0].measure)(measures.working_pixels(case.media))
             values[case.question_id].append((value if rule[0].at == "least" else -value, case.truth))
     for question_id, pairs in values.items():
         x, truth = np.array([v for v, _ in pairs]), np.array([t for _, t in pairs])
