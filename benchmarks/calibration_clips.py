@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
+from scipy import ndimage
 
-from benchmarks.calibration_set import BLUR_LEVELS, ROUGH_LEVELS, Case, blocks, granularity, photograph
+from benchmarks.calibration_set import BLUR_LEVELS, ROUGH_LEVELS, Case, blocks, granularity, photograph, to_image
 from mpo.embedded.scenes import COLOURS, SHAPES, Defects, Scene, outline, paint
 from reward.media import Clip
 
@@ -90,6 +91,8 @@ class Film:
     motion: str | None = None  # left, right, up or down; None = it stands still
     travel: float = 0.4  # over the whole clip; means nothing if it stands still
     radius: float = 0.15
+    gentle: bool = False  # it speeds up and slows down instead of moving evenly
+    flat: bool = True  # no light from the upper left, and no shadow
     jerk: float = 0.0  # standard deviation around the path
     wobble: float = 0.0  # of the outline, as a share of the radius
     vanish: float = 0.0  # share of the frames without the subject
@@ -111,7 +114,8 @@ def shoot(film: Film, rng: np.random.Generator, num_frames: int = NUM_FRAMES) ->
     ground = paint(Scene((), film.ground), Defects(), rng)
     rgb = np.clip(np.array(COLOURS[film.colour]) + rng.normal(0, 5, 3), 0, 255)
     step = np.array(STEPS[film.motion] if film.motion else (0.0, 0.0))
-    along = np.linspace(-0.5, 0.5, num_frames)[:, None] * film.travel * step
+    along = np.linspace(-0.5, 0.5, num_frames)
+    along = (np.sin(np.pi * along) / 2 if film.gentle else along)[:, None] * film.travel * step
     centres = 0.5 + rng.normal(0, 0.03, 2) * (step == 0) + along + rng.normal(0, film.jerk, (num_frames, 2))
     brightness = 1 + film.flicker * unit_noise(num_frames, rng)
     missing = rng.permutation(num_frames) < round(film.vanish * num_frames)
@@ -134,21 +138,33 @@ def add_shape(
     ground: Image.Image, film: Film, centre: np.ndarray, rgb: np.ndarray, rng: np.random.Generator
 ) -> Image.Image:
     """The ground with the film's shape at a centre (x, y), smooth at its edges."""
-    scale = 4
     points = outline(film.shape)
     if film.wobble:  # a smooth random change of the radius along the outline
         angle = np.arctan2(points[:, 1], points[:, 0])
         waves = rng.normal(size=(2, 4)) / 2
         bump = sum(waves[0, k] * np.cos((k + 2) * angle) + waves[1, k] * np.sin((k + 2) * angle) for k in range(4))
         points = points * np.clip(1 + film.wobble * bump, 0.1, 2.5)[:, None]
+    alpha = covered(film, centre, points)
+    pixels = np.asarray(ground, dtype=np.float64)
+    if film.flat:
+        return Image.fromarray((pixels * (1 - alpha) + rgb * alpha).round().astype(np.uint8))
+    shadow = ndimage.gaussian_filter(covered(film, centre + 0.035, points), (1.3, 1.3, 0))
+    y, x = np.mgrid[:SIDE, :SIDE] / SIDE
+    light = 1 - 0.14 * (x - centre[0] + y - centre[1]) / film.radius
+    lit = rgb * np.clip(light, 0.6, 1.35)[..., None]
+    return to_image((pixels * (1 - 0.5 * shadow) * (1 - alpha) + lit * alpha) / 255)
+
+
+def covered(film: Film, centre: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(64, 64, 1): how much of each pixel the shape covers."""
+    scale = 4
     mask = Image.new("L", (SIDE * scale, SIDE * scale), 0)
     pen = ImageDraw.Draw(mask)
     pen.polygon([tuple(point) for point in (centre + points * film.radius) * SIDE * scale], fill=255)
     if film.shape == "ring":
         middle, hole = centre * SIDE * scale, 0.52 * film.radius * SIDE * scale
         pen.ellipse([*(middle - hole), *(middle + hole)], fill=0)
-    inside = Image.new("RGB", ground.size, tuple(int(value) for value in rgb))
-    return Image.composite(inside, ground, mask.reduce(scale))
+    return np.asarray(mask.reduce(scale), dtype=np.float64)[..., None] / 255
 
 
 def to_clip(frames: np.ndarray, fps: float = FPS) -> Clip:
@@ -187,7 +203,8 @@ def good_films(num_films: int, rng: np.random.Generator) -> list[Film]:
     for i in range(num_films):
         ground = list(GROUNDS)[i % len(GROUNDS)]
         motion = (*STEPS, None)[i % 5]
-        films.append(Film(str(rng.choice(SHAPES)), str(rng.choice(GROUNDS[ground])), ground, motion))
+        shape, colour = str(rng.choice(SHAPES)), str(rng.choice(GROUNDS[ground]))
+        films.append(Film(shape, colour, ground, motion, gentle=i % 3 == 1, flat=i % 2 == 0))
     return films
 
 

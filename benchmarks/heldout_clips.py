@@ -99,7 +99,7 @@ def judged(question_ids: str, clip: Clip, series: str, amount: float, prompt: st
 
 
 def ladder(stem: str, marks: str) -> str:
-    """Marks of a stem's questions, strictest first: ladder("clear_", "-?+") = "clear_1- clear_3+"; ? leaves one out."""
+    """Marks of a stem's questions, strictest first; "clear_" with "-?+" is "clear_1- clear_3+", ? leaves one out."""
     return " ".join(f"{stem}{k}{mark}" for k, mark in enumerate(marks, start=1) if mark != "?")
 
 
