@@ -104,13 +104,8 @@ def convert(pixels: np.ndarray, code: int) -> Float32[np.ndarray, "*B 3"]:
 
 def optical_flow(lightness: np.ndarray) -> list[Float32[np.ndarray, "h w 2"]]:
     """Flow x, y in pixels from each frame (F, h, w) uint8 to the next."""
-    num_threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # it cuts the picture into a stripe a thread, which changes the last digits
-    try:
-        flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        return [flow.calc(before, after, None) for before, after in pairwise(lightness)]
-    finally:
-        cv2.setNumThreads(num_threads)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return [flow.calc(before, after, None) for before, after in pairwise(lightness)]
 
 
 def camera_step(before: np.ndarray, after: np.ndarray, flow: np.ndarray) -> Float[np.ndarray, " 4"]:
