@@ -5,7 +5,7 @@ other defects of the same names: an exposure that flickers in linear light, a co
 stutters or leaps, shapes that stretch, melt or turn into others, a camera simulated by averaging a large photograph.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -23,6 +23,7 @@ PAIRS = (  # ground and the ink on it
     ("blue", "yellow"), ("white", "red"), ("meadow", "purple"), ("night sky", "white"), ("black", "orange"),
     ("green", "white"), ("desert", "blue"), ("purple", "yellow"), ("sea", "red"), ("yellow", "blue"),
 )  # fmt: skip
+PHOTOGRAPHS = ("flower.jpg", "motorcycle_left.png", "rocket.jpg", "ihc.png")
 FIGURES = ("circle", "square", "triangle", "star", "ring", "heart")
 
 
@@ -103,10 +104,10 @@ def ladder(stem: str, marks: str) -> str:
     return " ".join(f"{stem}{k}{mark}" for k, mark in enumerate(marks, start=1) if mark != "?")
 
 
-def cases(seed: int = 100) -> Iterator[Case]:
-    """All examination cases."""
+def cases(seed: int = 100, *, num_grounds: int = 10, num_photographs: int = 4, num_texts: int = 60) -> Iterator[Case]:
+    """All examination cases, or fewer of each kind."""
     rng = np.random.default_rng(seed)
-    for i, (place, ink) in enumerate(PAIRS):
+    for i, (place, ink) in enumerate(PAIRS[:num_grounds]):
         figure, heading = FIGURES[i % 6], (*HEADINGS, None)[i % 5]
         clip = performed(place, ink, figure, positions(heading, 0.4))
         yield from _stability_cases(clip, rng)
@@ -115,8 +116,8 @@ def cases(seed: int = 100) -> Iterator[Case]:
         yield from _shape_cases(place, ink, figure, rng)
         marks = [ladder("camera_motion_", "----"), ladder("camera_stability_", "++"), "camera_movement_2+"]
         yield from judged(" ".join(marks), clip, "camera stands still", 0.0)
-    yield from _camera_cases(rng)
-    yield from _alignment_cases()
+    yield from _camera_cases(PHOTOGRAPHS[:num_photographs], rng)
+    yield from _alignment_cases(num_texts)
 
 
 def _stability_cases(clip: Clip, rng: np.random.Generator) -> Iterator[Case]:
@@ -196,9 +197,9 @@ def _shape_cases(place: str, ink: str, figure: str, rng: np.random.Generator) ->
         yield from judged(ladder(stem, marks), performed(place, ink, figure, path, radii), "vanishes", share)
 
 
-def _camera_cases(rng: np.random.Generator) -> Iterator[Case]:
+def _camera_cases(photographs: Sequence[str], rng: np.random.Generator) -> Iterator[Case]:
     steady = np.zeros((NUM_FRAMES, 2))
-    for name in ("flower.jpg", "motorcycle_left.png", "rocket.jpg", "ihc.png"):
+    for name in photographs:
         large = to_pixels(photograph(name, side=640))
         for heading in HEADINGS:
             way = np.array(HEADINGS[heading]) + 0.3 * np.array(HEADINGS[heading])[::-1]
@@ -238,7 +239,7 @@ def _camera_cases(rng: np.random.Generator) -> Iterator[Case]:
                     yield from judged(ladder("object_motion_", marks), recorded(canvases), series, -travel)
 
 
-def _alignment_cases() -> Iterator[Case]:
+def _alignment_cases(num_texts: int) -> Iterator[Case]:
     """True texts, and texts with one claim or all claims wrong, in words that the calibration set does not use."""
     verbs = {"left": "drifts left", "right": "slides to the right", "up": "rises", "down": "falls", None: "stays still"}
     clear = {
@@ -246,7 +247,7 @@ def _alignment_cases() -> Iterator[Case]:
         "meadow": "red yellow purple black", "night sky": "red yellow white orange",
         "desert": "red blue green purple", "black background": "white yellow red orange",
     }  # fmt: skip
-    for i in range(60):
+    for i in range(num_texts):
         place = list(clear)[i % len(clear)]
         inks, heading = clear[place].split(), (*HEADINGS, None)[i % 5]
         ink, figure = inks[(i // 2) % 4], FIGURES[(i // 5 + i) % 6]

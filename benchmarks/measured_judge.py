@@ -8,6 +8,7 @@ that are judged worst. `--fit` prints the threshold of each measure that separat
 import argparse
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import groupby
 
 import numpy as np
 
@@ -28,9 +29,12 @@ def judge(cases: Iterable[Case], kind: Kind) -> dict[str, Judged]:
     """Each case beside the judge's p_yes, by question."""
     judge, questions = MeasuredJudge(), {q.id: q for q in load_checklist(kind)}
     judged = defaultdict(list)
-    for case in cases:
-        p_yes = judge.answer([case.media], [case.prompt], [questions[case.question_id]])[0, 0]
-        judged[case.question_id].append((case, float(p_yes)))
+    # Consecutive cases of one item are judged at one look.
+    for _, group in groupby(cases, key=lambda case: (id(case.media), case.prompt)):
+        same = list(group)
+        answers = judge.answer([same[0].media], [same[0].prompt], [questions[case.question_id] for case in same])[0]
+        for case, p_yes in zip(same, answers, strict=True):
+            judged[case.question_id].append((case, float(p_yes)))
     return judged
 
 

@@ -3,7 +3,7 @@
 Lengths are in sides: shares of the frame's shorter side. What a clip does over time is compared with what its
 neighbours in time predict, at the times at which frames are shown, so that a clip may have any rate or an uneven one.
 
-F frames, h x w pixels.
+F frames, S steps from a frame to the next, h x w pixels.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,9 +17,12 @@ from jaxtyping import Bool, Float, Float32
 from PIL import Image
 from scipy import ndimage
 
+from reward.errors import JudgeError
 from reward.judges import measures
 from reward.judges.depiction import MIN_AREA, foreground, row_ends, unlikeness
 from reward.media import Clip
+
+MIN_SIDE = 16  # pixels: OpenCV's flow compares patches of 8
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class WorkingClip:
         return optical_flow((self.smooth_lightness * 2.55).round().astype(np.uint8))
 
     @cached_property
-    def camera_steps(self) -> Float[np.ndarray, "F-1 4"]:
+    def camera_steps(self) -> Float[np.ndarray, "S 4"]:
         """How the camera moves from each frame to the next (see `camera_step`)."""
         light = self.smooth_lightness
         steps = [camera_step(*pair) for pair in zip(light[:-1], light[1:], self.flows, strict=True)]
@@ -103,7 +106,12 @@ def convert(pixels: np.ndarray, code: int) -> Float32[np.ndarray, "*B 3"]:
 
 
 def optical_flow(lightness: np.ndarray) -> list[Float32[np.ndarray, "h w 2"]]:
-    """Flow x, y in pixels from each frame (F, h, w) uint8 to the next."""
+    """Flow x, y in pixels from each frame (F, h, w) uint8 to the next. Raises JudgeError for frames too small to follow."""
+    height, width = lightness.shape[1:]
+    if min(height, width) < MIN_SIDE:
+        raise JudgeError(
+            f"the clip has frames of {width}x{height} pixels; motion can be measured from {MIN_SIDE} on each side, so give a larger one"
+        )
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     return [flow.calc(before, after, None) for before, after in pairwise(lightness)]
 
