@@ -14,16 +14,17 @@ from PIL import Image, ImageFilter
 from sklearn.datasets import load_sample_image
 
 from mpo.embedded.scenes import Defects, Group, Scene, paint, sample_scene
+from reward.media import Media
 
 WORKING_SIDE = 64  # amounts in pixels refer to a picture of this short side
 
 
 @dataclass(frozen=True)
 class Case:
-    """One question about one picture, with the answer that a person would give."""
+    """One question about one picture or clip, with the answer that a person would give."""
 
     question_id: str
-    image: Image.Image
+    media: Media
     truth: bool
     series: str  # cases of one series and source differ in `amount` alone
     amount: float  # of degradation, 0 = none

@@ -1,34 +1,44 @@
-"""How far the measured judge can be trusted: `python -m benchmarks.measured_judge [--fit]`.
+"""How far the measured judge can be trusted: `python -m benchmarks.measured_judge [--kind video] [--fit]`.
 
-Prints, for each question, its accuracy on the examination set (and on the calibration set), and how often its
-probability of yes falls as the degradation grows. `--fit` prints the threshold that separates the calibration
-set best for each question with a single measure.
+Prints, for each question, its balanced accuracy on the examination set, with the numbers of yes and no cases, and on the
+calibration set, and how often its probability of yes falls as the degradation grows; for clips also the series of cases
+that are judged worst. `--fit` prints the threshold of each measure that separates the calibration set best.
 """
 
 import argparse
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import groupby
 
 import numpy as np
 
-from benchmarks import calibration_set, heldout_set
+from benchmarks import calibration_clips, calibration_set, heldout_clips, heldout_set
 from benchmarks.calibration_set import Case
-from reward import load_checklist
-from reward.judges import measures
-from reward.judges.measured import RULES, MeasuredJudge
+from reward import Clip, load_checklist
+from reward.checklist import Kind
+from reward.judges import clip_measures, measures
+from reward.judges.measured import RULES, Condition, MeasuredJudge
+from reward.media import Media
+
+CALIBRATION = {"image": calibration_set.cases, "video": calibration_clips.cases}
+EXAMINATION = {"image": heldout_set.cases, "video": heldout_clips.cases}
+Judged = list[tuple[Case, float]]  # each case with the judge's p_yes
 
 
-def judge(cases: Iterable[Case]) -> dict[str, list[tuple[Case, float]]]:
+def judge(cases: Iterable[Case], kind: Kind) -> dict[str, Judged]:
     """Each case beside the judge's p_yes, by question."""
-    judge, questions = MeasuredJudge(), {q.id: q for q in load_checklist("image")}
+    judge, questions = MeasuredJudge(), {q.id: q for q in load_checklist(kind)}
     judged = defaultdict(list)
-    for case in cases:
-        p_yes = judge.answer([case.image], [case.prompt], [questions[case.question_id]])[0, 0]
-        judged[case.question_id].append((case, float(p_yes)))
+    # Consecutive cases of one item are judged at one look.
+    for _, group in groupby(cases, key=lambda case: (id(case.media), case.prompt)):
+        same = list(group)
+        answers = judge.answer([same[0].media], [same[0].prompt], [questions[case.question_id] for case in same])[0]
+        for case, p_yes in zip(same, answers, strict=True):
+            judged[case.question_id].append((case, float(p_yes)))
     return judged
 
 
-def accuracy(judged: list[tuple[Case, float]]) -> float:
+def accuracy(judged: Judged) -> float:
     """Balanced: the mean of the accuracy on the yes cases and on the no cases."""
     right = {
         truth: np.mean([(p >= 0.5) == truth for case, p in judged if case.truth == truth]) for truth in (True, False)
@@ -36,7 +46,13 @@ def accuracy(judged: list[tuple[Case, float]]) -> float:
     return float((right[True] + right[False]) / 2)
 
 
-def monotone_share(judged: list[tuple[Case, float]]) -> float:
+def counts(judged: Judged) -> tuple[int, int]:
+    """How many cases should be answered yes, and how many no."""
+    num_yes = sum(case.truth for case, _ in judged)
+    return num_yes, len(judged) - num_yes
+
+
+def monotone_share(judged: Judged) -> float:
     """Share of series (their cases averaged by amount) along which p_yes never rises by more than 0.05."""
     by_series = defaultdict(lambda: defaultdict(list))
     for case, p_yes in judged:
@@ -45,14 +61,33 @@ def monotone_share(judged: list[tuple[Case, float]]) -> float:
     return float(np.mean([np.all(np.diff(m) <= 0.05) for m in means]))
 
 
-def fit(cases: Iterable[Case]) -> None:
+def worst_series(examined: dict[str, Judged]) -> list[tuple[float, int, str, str, bool]]:
+    """(share right, cases, question, series, truth) of what is right less than nine times in ten, worst first."""
+    right = defaultdict(list)
+    for question_id, judged in examined.items():
+        for case, p_yes in judged:
+            right[question_id, case.series, case.truth].append((p_yes >= 0.5) == case.truth)
+    rows = [(float(np.mean(each)), len(each), *key) for key, each in right.items()]
+    return sorted(row for row in rows if row[0] < 0.9)
+
+
+def value_of(condition: Condition, media: Media) -> float:
+    if isinstance(media, Clip):
+        return clip_measures.measure(clip_measures.working_clip(media), condition.measure)
+    return getattr(measures, condition.measure)(measures.working_pixels(media))
+
+
+def fit(cases: Iterable[Case], kind: Kind) -> None:
+    """Prints, for each condition of each question, the range of thresholds that separates the cases best by it alone.
+
+    The conditions of a question with several watch for different defects: none of them separates all series.
+    """
     values = defaultdict(list)
     for case in cases:
-        rule = RULES.get(case.question_id, ())
-        if len(rule) == 1:
-            value = getattr(measures, rule[0].measure)(measures.working_pixels(case.image))
-            values[case.question_id].append((value if rule[0].at == "least" else -value, case.truth))
-    for question_id, pairs in values.items():
+        for condition in RULES[kind].get(case.question_id, ()):
+            value = value_of(condition, case.media)
+            values[case.question_id, condition].append((value if condition.at == "least" else -value, case.truth))
+    for (question_id, condition), pairs in values.items():
         x, truth = np.array([v for v, _ in pairs]), np.array([t for _, t in pairs])
         grid = np.unique(x[np.isfinite(x)])
         middles = (grid[1:] + grid[:-1]) / 2
@@ -63,24 +98,35 @@ def fit(cases: Iterable[Case]) -> None:
             / 2
         )
         best = middles[share_right >= share_right.max() - 1e-9]
-        sign = 1 if RULES[question_id][0].at == "least" else -1
+        sign = 1 if condition.at == "least" else -1
+        low, high = sorted((sign * best.min(), sign * best.max()))
         print(
-            f"{question_id:24s} now {RULES[question_id][0].threshold:7.3f}  best {sign * best.min():7.3f} to {sign * best.max():7.3f}  accuracy {share_right.max():.3f}"
+            f"{question_id:26s} {condition.measure:20s} now {condition.threshold:8.4f}  best {low:8.4f} to {high:8.4f}  accuracy {share_right.max():.3f}"
         )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kind", choices=("image", "video"), default="image")
     parser.add_argument("--fit", action="store_true")
-    if parser.parse_args().fit:
-        fit(calibration_set.cases())
+    options = parser.parse_args()
+    kind: Kind = options.kind
+    if options.fit:
+        fit(CALIBRATION[kind](), kind)
         return
-    calibrated, examined = judge(calibration_set.cases()), judge(heldout_set.cases())
-    print(f"{'question':24s} {'cases':>6s} {'accuracy':>9s} {'monotone':>9s} {'calibration':>12s}")
+    calibrated, examined = judge(CALIBRATION[kind](), kind), judge(EXAMINATION[kind](), kind)
+    print(f"{'question':26s} {'yes':>5s} {'no':>5s} {'accuracy':>9s} {'monotone':>9s} {'calibration':>12s}")
     for question_id, judged in examined.items():
         known = f"{accuracy(calibrated[question_id]):12.3f}" if question_id in calibrated else f"{'none':>12s}"
-        print(f"{question_id:24s} {len(judged):6d} {accuracy(judged):9.3f} {monotone_share(judged):9.2f} {known}")
-    print(f"{'mean':24s} {'':6s} {np.mean([accuracy(j) for j in examined.values()]):9.3f}")
+        num_yes, num_no = counts(judged)
+        print(
+            f"{question_id:26s} {num_yes:5d} {num_no:5d} {accuracy(judged):9.3f} {monotone_share(judged):9.2f} {known}"
+        )
+    print(f"{'mean':26s} {'':11s} {np.mean([accuracy(j) for j in examined.values()]):9.3f}")
+    if kind == "video":
+        print("\nright less than nine times in ten")
+        for share, count, question_id, series, truth in worst_series(examined):
+            print(f"{share:6.2f} of {count:4d}  {question_id:26s} {'yes' if truth else 'no':3s}  {series}")
 
 
 if __name__ == "__main__":

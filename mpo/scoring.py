@@ -40,7 +40,7 @@ def check_judge(recipe: Recipe, prompts: Sequence[str]) -> Checklist:
         return checklist.only(judging.questions) if isinstance(judging.questions, tuple) else checklist
     reward = load_reward(recipe)
     if any(PROMPT_FIELD in question.text for question in reward.checklist):
-        reward.judge.require_prompts(prompts)
+        reward.judge.require_prompts(prompts, reward.checklist.kind)
     return reward.checklist
 
 

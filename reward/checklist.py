@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from reward.errors import ChecklistError
 from reward.settings import read_yaml
 
-BUILT_IN = ("image", "video")
+BUILT_IN = ("image", "video", "video-measured")
 OFFICIAL = ("official:image", "official:image-full", "official:video")
 PROMPT_FIELD = "{prompt}"
 Kind = Literal["image", "video"]
@@ -239,7 +239,8 @@ class Checklist(BaseModel):
 def load_checklist(name: str | Path) -> Checklist:
     """A checklist by name, or one of the user's own from a YAML file (`checklists/schema.json` describes it).
 
-    `image`, `video`: built in. `official:image`, `official:image-full`, `official:video`: the published words, fetched
+    `image`, `video`: built in, with the published weights; `video-measured`: what the measured judge answers of `video`,
+    with weights learnt from drawn clips. `official:image`, `official:image-full`, `official:video`: the published words, fetched
     once from their public repository, or read from a folder: `official:image@FOLDER` (see `reward.official`).
     Raises ChecklistError if the file is missing, is not YAML, or does not fit the types above.
     """

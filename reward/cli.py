@@ -37,7 +37,8 @@ Options = Annotated[
 ChecklistName = Annotated[
     str,
     typer.Option(
-        "--checklist", help="image, video, official:image, official:image-full, official:video, or a YAML file."
+        "--checklist",
+        help="image, video, video-measured, official:image, official:image-full, official:video, or a YAML file.",
     ),
 ]
 Questions = Annotated[

@@ -147,14 +147,14 @@ class VisionReward:
         if questions == "all":
             self.checklist = whole
         elif questions == "answerable":
-            self.checklist = whole.only([q.id for q in whole if self.judge.can_answer(q)])
+            self.checklist = whole.only([q.id for q in whole if self.judge.can_answer(q, whole.kind)])
         elif isinstance(questions, str):
             raise ChecklistError(
                 f"questions={questions!r} is unknown; use 'all', 'answerable' or a list of question ids"
             )
         else:
             self.checklist = whole.only(questions)
-        self.judge.require(self.checklist.questions)
+        self.judge.require(self.checklist.questions, self.checklist.kind)
         self.cache = AnswerCache(cache) if isinstance(cache, (str, Path)) else cache
         self._asks_prompt = [q.id for q in self.checklist if PROMPT_FIELD in q.text]
 

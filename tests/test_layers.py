@@ -157,7 +157,13 @@ def test_no_test_file_lends_to_another(path):
 def test_every_import_is_declared():
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     packages = re.findall(r'^    "([\w-]+)', text.split("\ndependencies = [")[1].split("\n]")[0], re.MULTILINE)
-    distributions = {"pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage", "scikit-learn": "sklearn"}
+    distributions = {
+        "opencv-python-headless": "cv2",
+        "pillow": "PIL",
+        "pyyaml": "yaml",
+        "scikit-image": "skimage",
+        "scikit-learn": "sklearn",
+    }
     declared = {str(distributions.get(name, name)).replace("-", "_") for name in packages}
     own = {"mpo", "reward", "tokenizers"}  # tokenizers comes with transformers, whose tokenizers it builds
     for path in files("mpo", "reward"):

@@ -35,16 +35,16 @@ class Judge(Protocol):
         """Changes whenever an answer could."""
         ...
 
-    def can_answer(self, question: Question) -> bool:
-        """Whether the judge has an answer to this question about any item."""
+    def can_answer(self, question: Question, kind: Kind) -> bool:
+        """Whether the judge has an answer to this question about any item of this kind."""
         ...
 
-    def require(self, questions: Sequence[Question]) -> None:
-        """Raises JudgeError naming the questions that this judge cannot answer."""
+    def require(self, questions: Sequence[Question], kind: Kind) -> None:
+        """Raises JudgeError naming the questions that this judge cannot answer about items of this kind."""
         ...
 
-    def require_prompts(self, prompts: Sequence[str]) -> None:
-        """Raises JudgeError naming the first prompt that this judge cannot use."""
+    def require_prompts(self, prompts: Sequence[str], kind: Kind) -> None:
+        """Raises JudgeError naming the first prompt that this judge cannot use with items of this kind."""
         ...
 
     def answer(self, media: Sequence[Media], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
@@ -55,13 +55,13 @@ class Judge(Protocol):
 class AnswersAnything:
     """For judges that can be asked any question."""
 
-    def can_answer(self, question: Question) -> bool:
+    def can_answer(self, question: Question, kind: Kind) -> bool:
         return True
 
-    def require(self, questions: Sequence[Question]) -> None:
+    def require(self, questions: Sequence[Question], kind: Kind) -> None:
         pass
 
-    def require_prompts(self, prompts: Sequence[str]) -> None:
+    def require_prompts(self, prompts: Sequence[str], kind: Kind) -> None:
         pass
 
 

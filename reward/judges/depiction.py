@@ -34,7 +34,7 @@ COUNTS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3}
 PLACES = ("meadow", "sea", "desert", "night sky")
 POSITIONS = ("left", "right", "top", "bottom")
 
-_MIN_AREA = 0.005  # of the picture: smaller components are specks
+MIN_AREA = 0.005  # of the picture: smaller components are specks
 _TEMPLATE_SIDE = 32
 
 _GROUP = re.compile(rf"({'|'.join(COUNTS)}) ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})s?")
@@ -60,48 +60,70 @@ class Claims:
     position: str | None  # None = the text names no position
 
 
+REMEDY = "Use another judge, or leave the question 'alignment' out"
+
+
 @lru_cache(maxsize=4096)
 def parse(prompt: str) -> Claims:
     """A text such as "two red circles and a blue star in a meadow" -> its claims.
 
     Raises JudgeError if a word is left over: the judge does not guess what it may mean.
     """
-    rest = " ".join(re.sub(r"[,.]", " ", prompt.lower()).split())
-    place, position = _PLACE.search(rest), None
+    claims, left_over = take_apart(plain_words(prompt))
+    if not claims:
+        raise JudgeError(f"{cannot_read(prompt, left_over)}. {REMEDY}")
+    return claims
+
+
+def plain_words(prompt: str) -> str:
+    """The prompt in small letters, without punctuation, one space between words."""
+    return " ".join(re.sub(r"[,.]", " ", prompt.lower()).split())
+
+
+def take_apart(text: str) -> tuple[Claims | None, list[str]]:
+    """Plain words -> their claims, or None and the words that are left over; none are left of a text without an object."""
+    place, position = _PLACE.search(text), None
     if place:
-        rest = rest[: place.start()] + rest[place.end() :]
-    position = _POSITION.search(rest)
+        text = text[: place.start()] + text[place.end() :]
+    position = _POSITION.search(text)
     if position:
-        rest = rest[: position.start()] + rest[position.end() :]
-    groups = tuple(Claim(COUNTS[n], colour, shape) for n, colour, shape in _GROUP.findall(rest))
-    left_over = [word for word in _GROUP.sub(" ", rest).split() if word != "and"]
+        text = text[: position.start()] + text[position.end() :]
+    groups = tuple(Claim(COUNTS[n], colour, shape) for n, colour, shape in _GROUP.findall(text))
+    left_over = [word for word in _GROUP.sub(" ", text).split() if word != "and"]
     if not groups or left_over:
-        raise JudgeError(
-            f"the measured judge cannot read prompt {prompt!r} (left over: {' '.join(left_over) or 'no object'}); it reads "
-            f"'a/two/three COLOUR SHAPE [and ...] [POSITION] [PLACE]' with colours {', '.join(COLOURS)}; shapes {', '.join(SHAPES)}; "
-            f"places {', '.join(PLACES)} or a plain background. Use another judge, or leave the question 'alignment' out"
-        )
-    return Claims(groups, (place[1] or place[2]) if place else None, position[1] if position else None)
+        return None, left_over
+    return Claims(groups, (place[1] or place[2]) if place else None, position[1] if position else None), []
+
+
+def cannot_read(prompt: str, left_over: list[str]) -> str:
+    return (
+        f"the measured judge cannot read prompt {prompt!r} (left over: {' '.join(left_over) or 'no object'}); it reads "
+        f"'a/two/three COLOUR SHAPE [and ...] [POSITION] [PLACE]' with colours {', '.join(COLOURS)}; shapes {', '.join(SHAPES)}; "
+        f"places {', '.join(PLACES)} or a plain background"
+    )
 
 
 def depicts(pixels: np.ndarray, prompt: str) -> float:
-    """How far the picture (H, W, 3) in [0, 1] shows what the text says, in [0, 1]; at least 0.5 iff every claim holds, more or less.
-
-    The mean of the weakest claim (the conjunction of fuzzy logic, Zadeh 1965) and of the average claim, so
-    that one false claim is a no and partial truth still counts for something.
-    """
+    """How far the picture (H, W, 3) in [0, 1] shows what the text says, in [0, 1]; at least 0.5 iff every claim holds, more or less."""
     claims = parse(prompt)
     hsv = _hsv(ndimage.median_filter(pixels, size=(3, 3, 1)))
-    background = _row_ends(pixels)
-    foreground = _foreground(pixels, background)
-    truths = [_place_holds(background, claims.place)] if claims.place else []
+    background = row_ends(pixels)
+    unlike = foreground(unlikeness(color.rgb2lab(np.clip(pixels, 0, 1)), color.rgb2lab(background)))
+    truths = [place_holds(background, claims.place)] if claims.place else []
     centroids = []
     for group in claims.groups:
-        found, centres = _objects(hsv, foreground, group)
-        truths.extend(found)
+        found, centres = objects(unlike & is_colour(hsv, group.colour), group)
+        truths += [float(bool(centres)), *found]
         centroids.extend(centres)
     if claims.position:
-        truths.append(_position_holds(centroids, claims.position))
+        truths.append(position_holds(centroids, claims.position))
+    return conjunction(truths)
+
+
+def conjunction(truths: list[float]) -> float:
+    """The mean of the weakest claim (the conjunction of fuzzy logic, Zadeh 1965) and of the average claim, so that one
+    false claim is a no and partial truth still counts for something.
+    """
     return float(0.5 * min(truths) + 0.5 * np.mean(truths))
 
 
@@ -123,34 +145,37 @@ def is_colour(hsv: np.ndarray, name: str) -> np.ndarray | np.bool_:
     return (saturation >= np.where(value < 0.2, 0.3, 0.14)) & (value >= 0.08) & (turned >= low) & (turned < high)
 
 
-def _row_ends(pixels: np.ndarray) -> np.ndarray:
-    """(2, H, 3): each row's colour at the left and at the right edge, smoothed over neighbouring rows."""
-    margin = max(1, pixels.shape[1] // 32)
-    ends = np.stack([np.median(pixels[:, :margin], axis=1), np.median(pixels[:, -margin:], axis=1)])
-    return ndimage.median_filter(ends, size=(1, 5, 1))
+def row_ends(pixels: np.ndarray) -> np.ndarray:
+    """(2, ..., H, 3): each row's colour at the left and at the right edge of pixels (..., H, W, 3), smoothed over rows."""
+    margin = max(1, pixels.shape[-2] // 32)
+    ends = np.stack([np.median(pixels[..., :margin, :], axis=-2), np.median(pixels[..., -margin:, :], axis=-2)])
+    return ndimage.median_filter(ends, size=(1,) * (ends.ndim - 2) + (5, 1))
 
 
-def _foreground(pixels: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """(H, W) bool: pixels unlike the colours at both ends of their row."""
-    lab = color.rgb2lab(np.clip(pixels, 0, 1))
-    difference = np.linalg.norm(lab[None] - color.rgb2lab(background)[:, :, None], axis=-1).min(axis=0)
+def unlikeness(lab: np.ndarray, ends_lab: np.ndarray) -> np.ndarray:
+    """(..., H, W): colour difference from the nearer of the colours at both ends of a row; all in L*a*b*."""
+    return np.linalg.norm(lab[None] - ends_lab[..., None, :], axis=-1).min(axis=0)
+
+
+def foreground(difference: np.ndarray) -> np.ndarray:
+    """Bool: pixels unlike the background, of a picture (H, W) or of all frames of a clip (F, H, W)."""
     # 2.3 is one just noticeable difference (Mahy 1994); a third of the largest contrast leaves haze and shadow out.
-    return difference > max(4 * 2.3, 0.3 * np.percentile(difference, 98))
+    largest = np.percentile(difference, 98, axis=(-2, -1)).max()
+    return difference > max(4 * 2.3, 0.3 * largest)
 
 
-def _objects(hsv: np.ndarray, foreground: np.ndarray, claim: Claim) -> tuple[list[float], list[tuple[float, float]]]:
-    """Truth of "of this colour", "of this shape" and "so many", and the centres (x, y) of what was found."""
-    mask = foreground & is_colour(hsv, claim.colour)
+def objects(mask: np.ndarray, claim: Claim) -> tuple[list[float], list[tuple[float, float]]]:
+    """Truth of "of this shape" and "so many" of the pieces of a mask, and their centres (x, y): none, if all are specks."""
     labels = measure.label(mask, connectivity=1)
-    regions = [r for r in measure.regionprops(labels) if r.area >= _MIN_AREA * mask.size]
+    regions = [r for r in measure.regionprops(labels) if r.area >= MIN_AREA * mask.size]
     if not regions:
-        return [0.0, 0.0, 0.0], []
+        return [0.0, 0.0], []
     largest = max(r.area for r in regions)
     regions = [r for r in regions if r.area >= 0.3 * largest]
     shapes = [_shape_holds(r.image, claim.shape) for r in regions]
     height, width = mask.shape
     centres = [(r.centroid[1] / width, r.centroid[0] / height) for r in regions]
-    return [1.0, float(np.mean(shapes)), float(len(regions) == claim.count)], centres
+    return [float(np.mean(shapes)), float(len(regions) == claim.count)], centres
 
 
 def _shape_holds(component: np.ndarray, shape: str) -> float:
@@ -217,7 +242,7 @@ def _draw(shape: str, degrees: float) -> np.ndarray:
     return mask
 
 
-def _place_holds(background: np.ndarray, place: str) -> float:
+def place_holds(background: np.ndarray, place: str) -> float:
     """Whether the row ends look like a plain colour, or like a place's sky over its ground."""
     height = background.shape[1]
     upper = _hsv(np.median(background[:, : int(0.35 * height)], axis=(0, 1))[None, None])[0, 0]
@@ -248,7 +273,7 @@ def _place_holds(background: np.ndarray, place: str) -> float:
     return float(holds)
 
 
-def _position_holds(centroids: list[tuple[float, float]], position: str) -> float:
+def position_holds(centroids: list[tuple[float, float]], position: str) -> float:
     if not centroids:
         return 0.0
     x, y = np.mean(centroids, axis=0)

@@ -1,14 +1,15 @@
 """The measured judge: checklist questions answered by classical image measurements.
 
-It has no weights, runs on the CPU, is deterministic and takes about ten milliseconds a picture. It answers the
-questions in `RULES` (`benchmarks/measured_judge.py` measures how far the answers can be trusted) and raises on all
-others: no measurement tells whether a face is beautiful, a scene realistic or a picture harmful.
+It has no weights, runs on the CPU, is deterministic and takes about ten milliseconds a picture and fifty a clip of eight
+frames. It answers the questions in `RULES` (`benchmarks/measured_judge.py` measures how far the answers can be trusted)
+and raises on all others: no measurement tells whether a face is beautiful, a scene realistic or a picture harmful.
 """
 
 import hashlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -16,15 +17,15 @@ from PIL import Image
 
 from reward.checklist import Kind, Question
 from reward.errors import JudgeError
-from reward.judges import depiction, measures
-from reward.media import Media, Sampling
+from reward.judges import clip_depiction, clip_measures, depiction, measures
+from reward.media import Clip, Media, Sampling
 
 
 @dataclass(frozen=True)
 class Condition:
     """A measure and its threshold: p_yes is a logistic function of how far the measure is on the side of yes."""
 
-    measure: str  # a function of reward.judges.measures
+    measure: str  # a function of reward.judges.measures or, for clips, of clip_measures
     at: Literal["least", "most"]
     threshold: float
     scale: float  # distance from the threshold, in the measure's units, at which p_yes is 0.73
@@ -36,7 +37,8 @@ class Condition:
 
 # Measures and their sources: reward/judges/measures.py. Thresholds: fitted on drawn pictures and photographs
 # degraded by known amounts (`python -m benchmarks.measured_judge --fit`), except where a published level is named.
-RULES: dict[str, tuple[Condition, ...]] = {
+Rules = Mapping[str, tuple[Condition, ...]]
+PICTURE_RULES: Rules = {
     "symmetry_1": (Condition("mirror_asymmetry", "most", 0.7, 0.08),),
     "symmetry_2": (Condition("mirror_asymmetry", "most", 1.15, 0.1),),
     "main_object_1": (Condition("subject_prominence", "least", 0.4, 0.05),),
@@ -69,56 +71,133 @@ RULES: dict[str, tuple[Condition, ...]] = {
     ),
     "detail_refinement_6": (Condition("scrap_share", "most", 0.005, 0.0015),),
 }
-ALIGNMENT = "alignment"
+# Measures and their sources: reward/judges/clip_measures.py. Thresholds: set on drawn clips and on photographs under a
+# moving camera (`python -m benchmarks.measured_judge --kind video --fit`). What a picture is asked in the same words, a
+# clip answers from its first, middle and last frame by the same rule.
+CLIP_RULES: Rules = {
+    "camera_movement_2": (Condition("camera_shake", "most", 0.0155, 0.0015),),
+    "color_2": PICTURE_RULES["color_aesthetic_1"],
+    "color_3": PICTURE_RULES["color_aesthetic_2"],
+    "lighting_accurate_3": (Condition("highlight_value", "least", 0.2, 0.03),),
+    "shape_throughout_1": (Condition("shape_overlap", "least", 0.89, 0.015),),
+    "shape_throughout_2": (Condition("shape_overlap", "least", 0.8, 0.015),),
+    "shape_throughout_3": (Condition("shape_overlap", "least", 0.76, 0.015),),
+    "shape_throughout_4": (Condition("shape_overlap", "least", 0.64, 0.02),),
+    "object_motion_1": (Condition("subject_travel", "least", 0.28, 0.03),),
+    "object_motion_2": (Condition("subject_travel", "least", 0.115, 0.01),),
+    "object_motion_3": (Condition("subject_travel", "least", 0.06, 0.006),),
+    "object_motion_4": (Condition("subject_travel", "least", 0.016, 0.002),),
+    "camera_motion_1": (Condition("camera_travel", "least", 0.37, 0.03),),
+    "camera_motion_2": (Condition("camera_travel", "least", 0.175, 0.015),),
+    "camera_motion_3": (Condition("camera_travel", "least", 0.058, 0.006),),
+    "camera_motion_4": (Condition("camera_travel", "least", 0.014, 0.002),),
+    "movement_smoothness_1": (Condition("subject_jerk", "most", 0.0155, 0.0015),),
+    "movement_smoothness_2": (Condition("subject_jerk", "most", 0.02, 0.002),),
+    **{f"clear_{level}": PICTURE_RULES[f"clarity_{level}"] for level in (1, 2, 3, 4)},
+    "image_quality_stability_1": (
+        Condition("brightness_flicker", "most", 0.014, 0.0015),
+        Condition("sharpness_flicker", "most", 0.16, 0.015),
+    ),
+    "image_quality_stability_2": (
+        Condition("brightness_flicker", "most", 0.075, 0.007),
+        Condition("sharpness_flicker", "most", 0.28, 0.03),
+    ),
+    "image_quality_stability_3": (
+        Condition("brightness_flicker", "most", 0.16, 0.015),
+        Condition("sharpness_flicker", "most", 0.5, 0.05),
+    ),
+    "image_quality_stability_4": (
+        Condition("brightness_flicker", "most", 0.36, 0.03),
+        Condition("sharpness_flicker", "most", 1.1, 0.1),
+    ),
+    "camera_stability_1": (Condition("camera_shake", "most", 0.006, 0.0006),),
+    "camera_stability_2": (Condition("camera_shake", "most", 0.0155, 0.0015),),
+    **{name: PICTURE_RULES[name] for name in (f"detail_refinement_{level}" for level in (1, 2, 3, 4))},
+}
+RULES: Mapping[Kind, Rules] = {"image": PICTURE_RULES, "video": CLIP_RULES}
+ALIGNMENT = "alignment"  # of pictures, and of clips in a checklist that asks only once
+ALIGNMENTS: Mapping[Kind, Sequence[str]] = {"image": (ALIGNMENT,), "video": (ALIGNMENT, *clip_depiction.ALIGNMENT)}
+# Questions about what happens between frames; the others can be answered about a single one.
+OF_MOTION = {question_id for question_id in CLIP_RULES if question_id.startswith(
+    ("camera_", "object_motion_", "movement_smoothness_", "image_quality_stability_", "shape_throughout_"))}  # fmt: skip
+MIN_FRAMES = 3  # a frame and its neighbours on both sides
 
 
 class MeasuredJudge:
     """Answers `RULES` and alignment (see `reward.judges.depiction`); raises JudgeError on anything else."""
 
-    kinds: tuple[Kind, ...] = ("image",)
-    sampling = Sampling(max_frames=1)
+    kinds: tuple[Kind, ...] = ("image", "video")
+    sampling = Sampling(max_frames=81)  # every frame of a clip of five seconds at 16 frames a second
     batch_size = 1
 
     @property
     def fingerprint(self) -> str:
         """`measured:digest` over the source of everything that an answer depends on."""
-        sources = "".join(inspect.getsource(module) for module in (measures, depiction)) + repr(RULES)
+        modules = (measures, depiction, clip_measures, clip_depiction)
+        sources = "".join(inspect.getsource(module) for module in modules) + repr((RULES, self.sampling))
         return f"measured:{hashlib.sha256(sources.encode()).hexdigest()[:12]}"
 
-    def can_answer(self, question: Question) -> bool:
-        return question.id == ALIGNMENT or question.id in RULES
+    def can_answer(self, question: Question, kind: Kind) -> bool:
+        return question.id in ALIGNMENTS[kind] or question.id in RULES[kind]
 
-    def require(self, questions: Sequence[Question]) -> None:
-        refused = [question.id for question in questions if not self.can_answer(question)]
+    def require(self, questions: Sequence[Question], kind: Kind) -> None:
+        refused = [question.id for question in questions if not self.can_answer(question, kind)]
         if refused:
             raise JudgeError(
-                f"the measured judge cannot answer {', '.join(refused)}; ask only what it can (questions='answerable') or use another judge"
+                f"the measured judge cannot answer {', '.join(refused)} about {kind}s; ask only what it can (questions='answerable') or use another judge"
             )
 
-    def require_prompts(self, prompts: Sequence[str]) -> None:
+    def require_prompts(self, prompts: Sequence[str], kind: Kind) -> None:
+        parse = depiction.parse if kind == "image" else clip_depiction.parse
         for prompt in prompts:
-            depiction.parse(prompt)
+            parse(prompt)
 
     def answer(self, media: Sequence[Media], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
-        """(N, Q) float64: see `Judge.answer`. Prompts are read only if `alignment` is asked."""
-        self.require(questions)
+        """(N, Q) float64: see `Judge.answer`. Prompts are read only if alignment is asked."""
         rows = []
         for item, prompt in zip(media, prompts, strict=True):
-            if not isinstance(item, Image.Image):
-                raise JudgeError("the measured judge looks at pictures, not at clips; use another judge")
-            rows.append(self._answer_one(item, prompt, questions))
+            self.require(questions, "video" if isinstance(item, Clip) else "image")
+            rows.append((_about_clip if isinstance(item, Clip) else _about_picture)(item, prompt, questions))
         return np.array(rows, dtype=np.float64).reshape(len(prompts), len(questions))
 
-    def _answer_one(self, image: Image.Image, prompt: str, questions: Sequence[Question]) -> list[float]:
-        pixels = measures.working_pixels(image)
-        values: dict[str, float] = {}
 
-        def p_yes(condition: Condition) -> float:
-            if condition.measure not in values:
-                values[condition.measure] = getattr(measures, condition.measure)(pixels)
-            return condition.p_yes(values[condition.measure])
+def _about_picture(image: Image.Image, prompt: str, questions: Sequence[Question]) -> list[float]:
+    pixels = measures.working_pixels(image)
+    value = cache(lambda measure: getattr(measures, measure)(pixels))
+    return [
+        depiction.depicts(pixels, prompt)
+        if question.id == ALIGNMENT
+        else min(condition.p_yes(value(condition.measure)) for condition in PICTURE_RULES[question.id])
+        for question in questions
+    ]
 
-        return [
-            depiction.depicts(pixels, prompt) if q.id == ALIGNMENT else min(p_yes(c) for c in RULES[q.id])
-            for q in questions
-        ]
+
+def _about_clip(clip: Clip, prompt: str, questions: Sequence[Question]) -> list[float]:
+    working = clip_measures.working_clip(clip)
+    value = cache(lambda measure: clip_measures.measure(working, measure))
+    held = _claims_held(working, prompt) if any(q.id in ALIGNMENTS["video"] for q in questions) else []
+    answers = []
+    for question in questions:
+        if question.id == ALIGNMENT:
+            answers.append(depiction.conjunction(held))
+        elif question.id in clip_depiction.ALIGNMENT:
+            answers.append(clip_depiction.p_yes(question.id, held))
+        else:
+            if question.id in OF_MOTION:
+                _require_frames(working, f"question {question.id!r} asks what happens over time")
+            answers.append(min(condition.p_yes(value(condition.measure)) for condition in CLIP_RULES[question.id]))
+    return answers
+
+
+def _claims_held(clip: clip_measures.WorkingClip, prompt: str) -> list[float]:
+    claims = clip_depiction.parse(prompt)
+    if claims.motion:
+        _require_frames(clip, f"prompt {prompt!r} names a motion")
+    return clip_depiction.truths(clip, claims)
+
+
+def _require_frames(clip: clip_measures.WorkingClip, reason: str) -> None:
+    if len(clip.frames) < MIN_FRAMES:
+        raise JudgeError(
+            f"{reason}, and the clip has {len(clip.frames)} frame{'s' * (len(clip.frames) > 1)}; give one of at least {MIN_FRAMES}, or score pictures with checklist 'image'"
+        )

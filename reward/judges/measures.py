@@ -4,6 +4,8 @@ All are taken from the picture reduced to `WORKING_SIDE` pixels on its short sid
 a thumbnail are judged as they look at the same size. Each cites where the measure comes from.
 """
 
+from functools import cache
+
 import numpy as np
 from PIL import Image
 from scipy import ndimage
@@ -108,15 +110,22 @@ def block_pitch(pixels: np.ndarray) -> float:
     pitches = []
     for axis in (0, 1):
         steps = np.abs(np.diff(luminance, axis=axis)).mean(axis=1 - axis)
-        side = len(steps) + 1
         pitches.append(1.0)
-        for blocks in range(4, side // 3 + 1):
-            borders = np.unique(np.round(np.arange(1, blocks) * side / blocks).astype(int) - 1)
+        for pitch, borders in _grids(len(steps) + 1):
             # Three borders that show a step, because one or two edges of the scene may meet a grid by chance.
             if steps[borders].sum() >= 0.65 * steps.sum() and (steps[borders] > 0.3).sum() >= 3:
-                pitches[-1] = side / blocks
+                pitches[-1] = pitch
                 break
     return float(min(pitches))
+
+
+@cache
+def _grids(side: int) -> list[tuple[float, np.ndarray]]:
+    """The grids that a side of so many pixels may have, coarsest first: pitch, and the steps that lie on its borders."""
+    return [
+        (side / blocks, np.unique(np.round(np.arange(1, blocks) * side / blocks).astype(int) - 1))
+        for blocks in range(4, side // 3 + 1)
+    ]
 
 
 def roughness(pixels: np.ndarray) -> float:

@@ -132,8 +132,11 @@ class VLMJudge(AnswersAnything):
         sha = hashlib.sha256(repr(parts).encode() + weights_digest(self.model).encode())
         return f"vlm:{sha.hexdigest()[:16]}"
 
-    def require_prompts(self, prompts: Sequence[str]) -> None:
+    def require_prompts(self, prompts: Sequence[str], kind: Kind) -> None:
         """Raises JudgeError for a prompt that holds one of the model's control tokens, such as the one for a picture."""
+        self._refuse_control_tokens(prompts)
+
+    def _refuse_control_tokens(self, prompts: Sequence[str]) -> None:
         control = set(self.processor.tokenizer.all_special_tokens) | set(self.processor.tokenizer.added_tokens_encoder)
         for prompt in prompts:
             held = sorted(token for token in control if token.strip() and token in prompt)
@@ -142,7 +145,7 @@ class VLMJudge(AnswersAnything):
 
     def answer(self, media: Sequence[Media], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
         """(N, Q) float64: see `Judge.answer`."""
-        self.require_prompts(prompts)
+        self._refuse_control_tokens(prompts)
         p = np.empty((len(media), len(questions)))
         for rows in self._batches(media):
             batch = [media[row] for row in rows]

@@ -25,6 +25,7 @@ from reward import (
 )
 from reward.judges import AnswersAnything
 from reward.media import Sampling
+from tests.helpers.judges import CountingJudge
 
 CHECKLIST = load_checklist("image")
 Q = len(CHECKLIST.questions)
@@ -285,7 +286,7 @@ def test_the_reward_function_of_other_trainers(kind):
 
 def test_a_checklist_and_a_judge_must_fit():
     with pytest.raises(JudgeError, match="takes images only"):
-        VisionReward("measured", "video")
+        VisionReward(CountingJudge(), "video")
     with pytest.raises(ChecklistError, match="sharpness_9"):
         VisionReward(RedJudge(), "image", questions=["sharpness_9"])
     with pytest.raises(ValueError, match="2 items but 1 prompts"):
