@@ -33,6 +33,10 @@ def check_model(recipe: Recipe) -> None:
     _check_expert(model, index)
     configs = load_configs(model)
     rule = size_rule_of(family, configs)
+    if rule.kind == "video" and not model.sizes:
+        raise MpoError(
+            f"model.sizes is missing: {index['_class_name']} makes clips; give [[width, height, frames, frames a second]]"
+        )
     for size in model.sizes or ():
         rule.check(size, field="model.sizes", maker=index["_class_name"])
     _check_medium(recipe, rule, index["_class_name"])
