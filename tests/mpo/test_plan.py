@@ -13,7 +13,7 @@ from mpo.models.families import FAMILIES
 from mpo.plan import claims, describe, figure, model_costs, plan
 from mpo.recipe import load_recipe, parse_recipe, recipes_folder, shipped_recipes
 
-LARGE = [name for name in shipped_recipes() if name != "quickstart"]
+LARGE = [name for name in shipped_recipes() if not name.startswith("quickstart")]
 
 
 def test_the_recipes_are_those_that_the_readme_names():
@@ -96,4 +96,4 @@ def test_costs_are_what_the_benchmark_counts(name):
 def test_costs_are_of_known_families():
     assert model_costs()["models"].keys() == configs().keys()
     assert model_costs()["judges"].keys() == configs("judges").keys()
-    assert {known["pipeline"] for known in model_costs()["models"].values()} == set(FAMILIES)
+    assert {known["pipeline"] for known in model_costs()["models"].values()} <= set(FAMILIES)
