@@ -34,7 +34,7 @@ def test_the_shipped_clip_model_is_small_stock_and_documented(pipeline):
 
 @torch.no_grad()
 def test_clips_of_captions_never_seen_show_the_subject_and_its_direction(pipeline):
-    """Half a minute: twelve clips. By chance one in five goes the right way, and hardly a picture is what was asked."""
+    """About a minute: twelve clips. By chance one in five goes the right way, and hardly a picture is what was asked."""
     prompts = clip_prompts().held_out[:12]
     clips = pipeline(
         prompts,

@@ -43,7 +43,7 @@ def weights(folder) -> dict[str, torch.Tensor]:
 
 
 def test_training_makes_a_stock_pipeline_and_goes_on_after_a_kill_as_if_there_had_been_none(tmp_path):
-    """Ten seconds: the script that made the weights still makes a pipeline that loads, and a kill costs no step of it."""
+    """Half a minute or more: the script that made the weights still makes a pipeline that loads, and a kill costs no step of it."""
     train(SMALL, tmp_path / "unbroken", log=lambda **event: None)
 
     def log(**event) -> None:
