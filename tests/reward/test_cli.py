@@ -109,7 +109,7 @@ def test_prompts_from_a_file(run, pictures):
         (["score", "x.png", "--judge", "vlm"], "needs the option 'model'"),
         (["score", "x.png", "--judge", "vlm", "-o", "model"], "'model' is not KEY=VALUE"),
         (["score", "x.png", "--judge", "cogvlm2", "-o", "model=x"], "trust_remote_code"),
-        (["score", "x.png", "--checklist", "video"], "is about videos"),
+        (["score", "x.mp4", "--checklist", "video", "--questions", "safety_1"], "safety_1"),
         (["fit", "x.jsonl", "--output", "y.yaml"], "x.jsonl cannot be read"),
         (["agree", "x.jsonl", "--format", "csv"], "formats: jsonl"),
         (["serve-check", "http://127.0.0.1:9/v1"], "does not answer"),
