@@ -6,6 +6,7 @@ stutters or leaps, shapes that stretch, melt or turn into others, a camera simul
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -54,7 +55,7 @@ def positions(heading: str | None, travel: float, start: tuple[float, float] | N
     return first + ease[:, None] * way
 
 
-def performed(place: str, ink: str, figure: str, centres: np.ndarray, radii=0.16, turns=0.0) -> Clip:
+def performed(place: str, ink: str, figure: str, centres: np.ndarray, radii: Any = 0.16, turns: Any = 0.0) -> Clip:
     """A figure on a ground, at a centre, radius and turn for each frame; a radius of 0 hides it."""
     radii, turns = np.broadcast_to(radii, NUM_FRAMES), np.broadcast_to(turns, NUM_FRAMES)
     scene, canvases = ground(place, SIDE * SCALE), []

@@ -116,7 +116,7 @@ def paint_clip(scene: MovingScene, defects: ClipDefects, rng: np.random.Generato
     for frame, (dx, dy), brightness in zip(frames, offsets, dimming, strict=True):
         moved = replace(placed, x=placed.x + dx, y=placed.y + dy)
         canvas = paint_object(background, moved, flat=defects.picture.flat)
-        frame[:] = degrade(canvas * brightness, defects.picture, rng)
+        frame[:] = np.asarray(degrade(canvas * brightness, defects.picture, rng))
     return frames
 
 

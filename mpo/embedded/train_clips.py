@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from diffusers import AnimateDiffPipeline, MotionAdapter, StableDiffusionPipeline, UNetMotionModel
-from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import AttnProcessor
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from diffusers.training_utils import EMAModel
@@ -101,7 +100,7 @@ def grow(pipeline: StableDiffusionPipeline, seed: int) -> Networks:
         motion_norm_num_groups=pipeline.unet.config.norm_num_groups,
         motion_max_seq_length=NUM_FRAMES,
     )
-    unet = UNetMotionModel.from_unet2d(pipeline.unet, adapter)
+    unet: Any = UNetMotionModel.from_unet2d(pipeline.unet, adapter)
     for module in motion_modules(unet):
         torch.nn.init.zeros_(module.proj_out.weight)
         torch.nn.init.zeros_(module.proj_out.bias)
@@ -110,13 +109,14 @@ def grow(pipeline: StableDiffusionPipeline, seed: int) -> Networks:
     return Networks(tokenizer, text_encoder, unet)
 
 
-def motion_modules(unet: UNetMotionModel) -> list[AnimateDiffTransformer3D]:
+def motion_modules(unet: UNetMotionModel) -> list[Any]:
+    """Each an AnimateDiffTransformer3D."""
     return [module for module in unet.modules() if isinstance(module, AnimateDiffTransformer3D)]
 
 
 @torch.no_grad()
-def tell_frames_apart(block: BasicTransformerBlock) -> None:
-    """Half of the heads of a new motion module begin by passing on where in the clip a frame is.
+def tell_frames_apart(block: Any) -> None:
+    """block: a BasicTransformerBlock. Half of the heads of a new motion module begin by passing on where in the clip a frame is.
 
     At random weights every frame attends to all alike and its position is lost in the rest; but the subject's place is
     a product of direction and position, and neither alone lowers the loss. So queries, keys and values read the

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -53,7 +53,8 @@ def parse(prompt: str) -> ClipClaims:
     Raises JudgeError if a word is left over: the judge does not guess what it may mean.
     """
     text = depiction.plain_words(prompt)
-    phrase, motion = _MOTION.search(text), None
+    phrase = _MOTION.search(text)
+    motion: Any = None
     if phrase:
         motion = phrase["towards"] or next(name for name in ("up", "down", "still") if phrase[name])
         text = text[: phrase.start()] + text[phrase.end() :]
@@ -99,10 +100,10 @@ def motion_holds(path: Float[np.ndarray, "F 2"] | None, times_s: Float[np.ndarra
     when = times_s - times_s.mean() if np.ptp(times_s) else np.linspace(-0.5, 0.5, len(path))
     net = np.ptp(when) * when @ path / (when @ when)
     if motion == "still":
-        return _logistic((MOVES_FROM - np.linalg.norm(net)) / MOVES_SCALE)
+        return _logistic(float((MOVES_FROM - np.linalg.norm(net)) / MOVES_SCALE))
     direction = np.array(DIRECTIONS[motion])
     along, across = net @ direction, abs(net @ direction[::-1])
-    return _logistic(min((along - MOVES_FROM) / MOVES_SCALE, (along - across) / ACROSS_SCALE))
+    return _logistic(float(min((along - MOVES_FROM) / MOVES_SCALE, (along - across) / ACROSS_SCALE)))
 
 
 def num_required(question_id: str, num_claims: int) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -112,7 +113,7 @@ def optical_flow(lightness: np.ndarray) -> list[Float32[np.ndarray, "h w 2"]]:
         raise JudgeError(
             f"the clip has frames of {width}x{height} pixels; motion can be measured from {MIN_SIDE} on each side, so give a larger one"
         )
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     return [flow.calc(before, after, None) for before, after in pairwise(lightness)]
 
 

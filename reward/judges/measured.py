@@ -157,7 +157,11 @@ class MeasuredJudge:
         rows = []
         for item, prompt in zip(media, prompts, strict=True):
             self.require(questions, "video" if isinstance(item, Clip) else "image")
-            rows.append((_about_clip if isinstance(item, Clip) else _about_picture)(item, prompt, questions))
+            rows.append(
+                _about_clip(item, prompt, questions)
+                if isinstance(item, Clip)
+                else _about_picture(item, prompt, questions)
+            )
         return np.array(rows, dtype=np.float64).reshape(len(prompts), len(questions))
 
 

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,8 +63,10 @@ def test_a_path_holds_one_motion_only(motion):
     path = 0.5 + np.linspace(0, 0.3, 7)[:, None] * np.array(DIRECTIONS[motion])
     times_s = np.arange(7.0)
     assert motion_holds(path, times_s, motion) > 0.95
-    assert motion_holds(path[::-1], times_s, OPPOSITE[motion]) > 0.95
-    for other in (*DIRECTIONS, "still"):
+    opposite: Any = OPPOSITE[motion]
+    assert motion_holds(path[::-1], times_s, opposite) > 0.95
+    others: tuple[Any, ...] = (*DIRECTIONS, "still")
+    for other in others:
         assert other == motion or motion_holds(path, times_s, other) < 0.05
     assert motion_holds(np.full((7, 2), 0.5), times_s, "still") > 0.95
     assert motion_holds(None, times_s, "still") == 0.0

@@ -51,7 +51,9 @@ def test_a_path_goes_straight_across_frames_without_the_thing():
     masks = np.zeros((5, 10, 20), bool)
     for frame, column in ((0, 2), (1, 4), (3, 8), (4, 10)):
         masks[frame, 5, column] = True
-    np.testing.assert_allclose(path_of(masks, np.arange(5.0))[:, 0] * 10, [2, 4, 6, 8, 10])
+    path = path_of(masks, np.arange(5.0))
+    assert path is not None
+    np.testing.assert_allclose(path[:, 0] * 10, [2, 4, 6, 8, 10])
     masks[1] = masks[3] = False
     assert path_of(masks, np.arange(5.0)) is None
 
