@@ -24,6 +24,11 @@ from reward.pairs import fit_on_pairs, judge_pairs
 from reward.preferences import Preference
 
 NAME, NUM_TRAIN, NUM_HELDOUT, NUM_OTHER = "video-measured", 700, 300, 200
+HEAD = """\
+# yaml-language-server: $schema=schema.json
+# What the measured judge answers of the checklist `video`, in its words, with weights learnt from pairs of drawn clips whose
+# better one is known: python -m benchmarks.clip_weights --output reward/checklists/video-measured.yaml
+"""
 FAULTS = ("blur", "flicker", "jerk", "gloom", "wash", "grain", "wobble", "vanishing", "pulsing", "motion", "thing")
 
 
@@ -135,6 +140,7 @@ def main() -> None:
             print(f"{name:20s} {len(pairs):4d} pairs  {weights:9s} {right}  equal {equal:.3f}")
     if output:
         save_checklist(fitted.checklist, output)
+        output.write_text(HEAD + output.read_text("utf-8"), "utf-8")
 
 
 if __name__ == "__main__":
