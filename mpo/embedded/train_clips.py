@@ -228,7 +228,8 @@ def train(config: ClipTraining, output: Path, log: Log) -> None:
     tokenizer, text_encoder, unet = networks = grow(pipeline, config.seed)
     scheduler = pipeline.scheduler
     unet.set_attn_processor(AttnProcessor())  # faster than fused attention at these sizes on a CPU
-    text_encoder.train(), unet.train()
+    text_encoder.train()
+    unet.train()
 
     def tokenize(texts: list[str]) -> Tensor:
         return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
