@@ -141,7 +141,7 @@ def denoiser_config(pipeline: Any) -> Mapping[str, Any]:
     return pipeline.denoiser_config if denoiser is None else denoiser.config
 
 
-def encode_latents(vae: Any, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, " B *chw"]:
+def encode_latents(vae: Any, pixels: Float[Tensor, "B C *F H W"]) -> Float[Tensor, " B *chw"]:
     """Pixels in [0, 1] -> latents, shifted and scaled as the denoiser sees them."""
     encoded = vae.encode(pixels.to(vae.device, vae.dtype) * 2 - 1)
     # The mode, not a sample: encoding a picture twice gives the same latents.
