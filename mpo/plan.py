@@ -6,6 +6,7 @@ what allocators and kernels add is not in them.
 """
 
 import copy
+import json
 import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -195,6 +196,7 @@ LESS_MEMORY: tuple[tuple[str, str, Any, Callable[[Recipe], bool]], ...] = (
     ("train", "gradient_checkpointing", True, lambda r: True),
     ("train", "optimizer", "AdamW8bit", lambda r: r.train.optimizer == "AdamW"),
     ("judge", "options.quantization", "4bit", lambda r: r.judge.name in ("vlm", "cogvlm2")),
+    ("prompts", "validation", None, lambda r: r.validation is not None),  # then text encoders are not held in training
 )
 
 
@@ -225,15 +227,23 @@ def fits(recipe: Recipe, steps_of: Callable[[Recipe], list[Step]]) -> list[str]:
 
 def _settings(changes: Iterable[tuple[str, str, Any]]) -> str:
     """As `--set` takes them."""
-    return ", ".join(f"{section}.{name}={str(value).lower() if value is True else value}" for section, name, value in changes)
+    named = [
+        f"{section}.{name}={json.dumps(value) if isinstance(value, bool | None) else value}"
+        for section, name, value in changes
+    ]
+    return ", ".join(named).replace("prompts.validation=null", "prompts.validation=null, validation=null")
 
 
 def with_changes(recipe: Recipe, changes: Sequence[tuple[str, str, Any]]) -> Recipe:
     for section, name, value in changes:
         old = getattr(recipe, section)
+        if old is None:  # a change before this one has removed it
+            continue
         if name.startswith("options."):
             name, value = "options", {**old.options, name.removeprefix("options."): value}
         recipe = recipe.model_copy(update={section: old.model_copy(update={name: value})})
+        if section == "prompts":  # both or neither
+            recipe = recipe.model_copy(update={name: value})
     return recipe
 
 
@@ -291,11 +301,11 @@ class _Steps:
         """Memory and hours of `count` pictures or clips."""
         if self.known is None:
             return None, None
-        known, tiled = self.known, self.recipe.model.vae_tiling
+        known = self.known
         forwards = settings.num_inference_steps * self._forwards(settings.guidance_scale)
 
         def tmac(size: Size) -> float:
-            return forwards * denoiser_tmac(known, size) + autoencoder_tmac(known, "decode", size, tiled=tiled)
+            return forwards * denoiser_tmac(known, size) + autoencoder_tmac(known, "decode", size)
 
         memory = self._weights(*known["parameters"]) + self._sampling_gb(settings) + RESERVE_GB
         return memory, self._hours(count * (self._mean(tmac) + known["tmac"]["text"]))
@@ -336,7 +346,7 @@ class _Steps:
         pairs = self._num_pairs()
         if self.known is None or pairs is None:
             return Step("encode", words)
-        known, tiled = self.known, self.recipe.model.vae_tiling
+        known = self.known
         samples = 2 * pairs
         if self.recipe.generate:
             samples = min(samples, self.num_train * self.recipe.generate.num_candidates)
@@ -347,7 +357,7 @@ class _Steps:
         batch = max(1, min(BATCH, BATCH_PIXELS // self.largest.num_pixels))
         work = max(batch * self._autoencoder("encode"), BATCH * self._activations("text"))
         memory = self._weights("vae", "text_encoders") + work + RESERVE_GB
-        each = self._mean(lambda size: autoencoder_tmac(known, "encode", size, tiled=tiled))
+        each = self._mean(lambda size: autoencoder_tmac(known, "encode", size))
         hours = self._hours(samples * each + prompts * known["tmac"]["text"])
         return Step("encode", f"{words}: up to {samples} {self.noun}, {prompts} prompts", disk, memory, hours)
 

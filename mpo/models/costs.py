@@ -12,9 +12,10 @@ Attention and RMS norm are what a GPU would run: on the meta device torch falls 
 
 import hashlib
 import inspect
+import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,7 @@ import numpy as np
 import peft
 import torch
 import transformers
-from diffusers import AutoencoderDC, AutoencoderKL, DiffusionPipeline
+from diffusers import DiffusionPipeline
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -210,16 +211,15 @@ def denoiser_tmac(entry: Mapping[str, Any], size: Size) -> float:
 def autoencoder_gb(entry: Mapping[str, Any], direction: str, size: Size, *, tiled: bool) -> float:
     """GB at the peak of "encode" or "decode" of one picture or clip; in tiles it grows with what the tiles make up."""
     area, frames = ratios_of(entry, size)
-    ways = entry["autoencoder"]
-    whole = area * frames * ways["plain"][f"{direction}_gb"]
-    return min(whole, max(1.0, area * frames) * ways["tiled"][f"{direction}_gb"]) if tiled and "tiled" in ways else whole
+    costs = entry["autoencoder"]
+    whole = area * frames * costs[f"{direction}_gb"]
+    in_tiles = costs.get(f"tiled_{direction}_gb") if tiled else None
+    return whole if in_tiles is None else min(whole, max(1.0, area * frames) * in_tiles)
 
 
-def autoencoder_tmac(entry: Mapping[str, Any], direction: str, size: Size, *, tiled: bool) -> float:
-    """Tiles overlap, so they are more work."""
-    area, frames = ratios_of(entry, size)
-    ways = entry["autoencoder"]
-    return area * frames * ways["tiled" if tiled and "tiled" in ways else "plain"][f"{direction}_tmac"]
+def autoencoder_tmac(entry: Mapping[str, Any], direction: str, size: Size) -> float:
+    """Whole; in tiles, which overlap, it is up to half as much again."""
+    return math.prod(ratios_of(entry, size)) * entry["autoencoder"][f"{direction}_tmac"]
 
 
 # Counting.
@@ -238,6 +238,13 @@ def measure(call: Callable[[], Any]) -> tuple[float, int]:
     with torch.no_grad(), FlopCounterMode(display=False) as counter, Alive() as alive:
         call()
     return counter.get_total_flops() / 2e12, alive.peak
+
+
+def peak_bytes(call: Callable[[], Any]) -> int:
+    """The second of `measure` alone, in a fifth of the time."""
+    with torch.no_grad(), Alive() as alive:
+        call()
+    return alive.peak
 
 
 class Alive(TorchDispatchMode):
@@ -265,21 +272,20 @@ class Alive(TorchDispatchMode):
         self.bytes -= self.sizes.pop(key)
 
 
-def autoencoder_costs(parts: Parts, pipeline: Any, size: Size, latents: Tensor) -> dict[str, dict[str, float]]:
-    """By "plain" and, where the autoencoder has them, "tiled"."""
-    vae, ways = parts.vae.eval(), {}
-    for way in ("plain", "tiled"):
-        if way == "tiled":
-            if not hasattr(vae, "enable_tiling"):
-                continue
-            vae.enable_tiling()
-            if hasattr(vae, "use_framewise_encoding"):  # over time, too; LTX-Video's encoder asks the second
-                vae.use_framewise_encoding = vae.use_framewise_decoding = True
-        encode = measure(lambda: encoded(parts, pipeline, size))
-        decode = measure(lambda: decode_latents(vae, latents))
-        ways[way] = {"encode_tmac": encode[0], "decode_tmac": decode[0]}
-        ways[way] |= {"encode_gb": encode[1] / 1e9, "decode_gb": decode[1] / 1e9}
-    return ways
+def autoencoder_costs(parts: Parts, pipeline: Any, size: Size, latents: Tensor) -> dict[str, float]:
+    """Work and peak of encoding and decoding one picture or clip, and the peaks in tiles if the autoencoder has them."""
+    vae, costs = parts.vae.eval(), {}
+    calls = {"encode": lambda: encoded(parts, pipeline, size), "decode": lambda: decode_latents(vae, latents)}
+    for name, call in calls.items():
+        costs[f"{name}_tmac"], peak = measure(call)
+        costs[f"{name}_gb"] = peak / 1e9
+    if hasattr(vae, "enable_tiling"):
+        vae.enable_tiling()
+        if hasattr(vae, "use_framewise_encoding"):  # over time, too; LTX-Video's encoder asks the second
+            vae.use_framewise_encoding = vae.use_framewise_decoding = True
+        with suppress(RuntimeError):  # AutoencoderTiny's tiles assume 8 pixels a latent
+            costs |= {f"tiled_{name}_gb": peak_bytes(call) / 1e9 for name, call in calls.items()}
+    return costs
 
 
 # What goes into the networks.
@@ -317,7 +323,7 @@ def encoded(parts: Parts, pipeline: Any, size: Size) -> Tensor:
 def latent_axes(vae: Any, latents: Tensor) -> Tensor:
     """Latents of one picture or clip as the families have them -> as the autoencoder takes them."""
     channels = getattr(vae.config, "latent_channels", None) or vae.config.z_dim
-    if isinstance(vae, (AutoencoderKL, AutoencoderDC)):  # of pictures: frames are a batch
+    if not any(isinstance(layer, torch.nn.Conv3d) for layer in vae.modules()):  # of pictures: frames are a batch
         return latents if latents.ndim == 4 else latents[0].movedim(1, 0)
     if latents.ndim == 4:  # a picture by an autoencoder of clips
         return latents.unsqueeze(2)

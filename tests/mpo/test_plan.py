@@ -87,7 +87,7 @@ def test_what_the_plan_says_of_training_by_hand():
     alone = stages("sdxl-pickapic", "judge.options.model=other", "validation.batch_size=1")["train"]
     assert alone.memory_gb == pytest.approx(training, rel=1e-6)
     forward = sum(known["tmac"]["denoiser"])
-    sampling = 128 * (100 * forward + known["autoencoder"]["plain"]["decode_tmac"] + known["tmac"]["text"]) * 5
+    sampling = 128 * (100 * forward + known["autoencoder"]["decode_tmac"] + known["tmac"]["text"]) * 5
     pairs = 2000 * 16 * 2 * 4 * forward
     assert steps["train"].gpu_hours == pytest.approx(2 * (pairs + sampling) / (989 * 0.35) / 3600, rel=1e-6)
     assert [figure(v) for v in (0.0123, 3.14, 42.4, 318.0)] == ["0.012", "3.1", "42", "320"]
@@ -97,13 +97,13 @@ def test_what_the_plan_says_of_clips_by_hand():
     """CogVideoX-2B: 4 clips for each of 22,000 prompts, decoded in tiles; their bytes and latents over all frames."""
     steps = stages("cogvideox-2b")
     known = model_costs()["models"]["zai-org/CogVideoX-2b"]
-    each = 100 * sum(known["tmac"]["denoiser"]) + known["autoencoder"]["tiled"]["decode_tmac"] + known["tmac"]["text"]
+    each = 100 * sum(known["tmac"]["denoiser"]) + known["autoencoder"]["decode_tmac"] + known["tmac"]["text"]
     assert steps["generate"].gpu_hours == pytest.approx(2 * 88_000 * each / (989 * 0.35) / 3600)
     assert steps["generate"].disk_gb == pytest.approx(88_000 * 720 * 480 * 49 * 1.2 / 1e9)
     weights = sum(known["parameters"].values()) * 2e-3
-    assert steps["generate"].memory_gb == pytest.approx(weights + known["autoencoder"]["tiled"]["decode_gb"] + 1.5)
+    assert steps["generate"].memory_gb == pytest.approx(weights + known["autoencoder"]["tiled_decode_gb"] + 1.5)
     whole = stages("cogvideox-2b", "model.vae_tiling=false", "generate.batch_size=2")["generate"]
-    assert whole.memory_gb == pytest.approx(weights + 2 * known["autoencoder"]["plain"]["decode_gb"] + 1.5)
+    assert whole.memory_gb == pytest.approx(weights + 2 * known["autoencoder"]["decode_gb"] + 1.5)
     # 500 steps of 32 pairs see 16,000; 13 latent frames of 60x90 in 16 channels, and 226 tokens of 4096, in 2 bytes.
     assert known["encoded_values"] == {"sample": 13 * 60 * 90 * 16, "prompt": 226 * 4096}
     latents = (32_000 * 13 * 60 * 90 * 16 + 16_000 * 226 * 4096) * 2 / 1e9
