@@ -17,6 +17,7 @@ import yaml
 
 from mpo.models.costs import Parts, build, count, millions
 from mpo.sizes import parse_size
+from reward.settings import read_yaml
 
 HEAD = """\
 # What memory and time of the published models follow from, written by `python -m benchmarks.model_sizes`: counted on their
@@ -35,7 +36,7 @@ HEAD = """\
 
 def configs(kind: str = "models") -> dict[str, dict[str, Any]]:
     """By hub id. kind: "models" or "judges"."""
-    return yaml.safe_load(Path(__file__).with_name("model_configs.yaml").read_text("utf-8"))[kind]
+    return read_yaml(Path(__file__).with_name("model_configs.yaml").read_text("utf-8"))[kind]
 
 
 def build_spec(spec: dict[str, Any]) -> Any:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from mpo import MpoError
 from mpo.data.prompts import read_prompt_sets
@@ -39,6 +38,7 @@ from mpo.runtime.hub import OfflineError
 from mpo.sizes import Size, parse_size
 from mpo.stages.encode import BATCH, BATCH_PIXELS
 from reward.errors import RewardError
+from reward.settings import read_yaml
 
 PEAK_TFLOPS, UTILISATION = 989.0, 0.35  # H100 SXM in bfloat16, dense (NVIDIA's data sheet); a share often reached
 # Of files without loss; 3 uncompressed. Pictures: photographs as PNG. Clips: photographs under a moving camera, 384x256, as
@@ -56,7 +56,7 @@ CountJudge = Callable[[str, Mapping[str, Any]], int]  # a judge's name and optio
 @lru_cache(maxsize=1)
 def model_costs() -> dict[str, dict[str, Any]]:
     """The table of published "models" and "judges", by hub id."""
-    return yaml.safe_load(resources.files("mpo").joinpath("model_costs.yaml").read_text("utf-8"))
+    return read_yaml(resources.files("mpo").joinpath("model_costs.yaml").read_text("utf-8"))
 
 
 @dataclass(frozen=True)
