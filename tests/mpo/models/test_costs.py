@@ -81,8 +81,9 @@ def test_one_file_and_its_folder_cost_the_same(tmp_path, fields):
     of_folder = parse_recipe(fields, source="small")
     fields["model"] = {"path": str(tmp_path / "one.safetensors"), "config": str(tmp_path / "folder")}
     of_file = parse_recipe(fields, source="small")
-    assert estimates(of_file) == estimates(of_folder)
-    assert all(step.gpu_hours for step in plan(of_file).steps if step.stage in ("generate", "train", "evaluate"))
+    found = estimates(of_file)
+    assert found == estimates(of_folder)
+    assert sum(hours > 0 for _, _, hours in found) == 4  # generate, encode, train and evaluate
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -107,9 +108,9 @@ def test_every_family_is_counted_from_its_small_files(name, tmp_path, fields):
 
 
 def test_another_size_of_model_is_another_estimate(tmp_path):
-    """One block less of SDXL's ten in the innermost level: counted anew, on the meta device. 20 s."""
-    whole = write_small_files(tmp_path / "whole")
-    smaller = write_small_files(tmp_path / "smaller", transformer_layers_per_block=[1, 2, 5])
+    """SDXL with one block instead of four in the innermost level: counted anew, on the meta device. Seconds."""
+    whole = write_small_files(tmp_path / "whole", transformer_layers_per_block=[1, 1, 4])
+    smaller = write_small_files(tmp_path / "smaller", transformer_layers_per_block=[1, 1, 1])
     train = [
         next(step for step in plan(load_recipe("sdxl", [f"model.path={folder}"])).steps if step.stage == "train")
         for folder in (whole, smaller)
