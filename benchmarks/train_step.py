@@ -2,13 +2,15 @@
 
     python -m benchmarks.train_step                  # SD-1.5-shaped and SDXL-shaped, widths divided by four
     python -m benchmarks.train_step --shapes sd15    # Stable Diffusion 1.5 in its own size at 512x512; 12 GiB, minutes
+    python -m benchmarks.train_step --shapes cogvideox-2b-quarter wan-1.3b-quarter    # clips; tens of minutes
 
 "usual": a plain transcription of the step that published scripts run (VAE and text encoder each step, policy forward,
 reference forward with the LoRA off, backward, AdamW). The others are `mpo.stages.train.train` itself on the same model, LoRA,
 batch and pictures. "floor" is policy forward, backward and reference forward alone, on tensors at hand. In the quarter
-shapes every width is divided by four, in network, autoencoder and text encoder alike, and the picture's sides by two, so
-that the proportions of network, attention and autoencoder stay. Each row runs in a process of its own; the first steps
-are not timed.
+shapes every width is divided by four, in network, autoencoder and text encoder alike. A picture's sides are divided by two,
+so that the proportions of network, attention and autoencoder stay. A clip's sides are divided by four or five and it has 17
+frames: its attention, which grows with the square of that, is then a smaller part than in full size, and what the
+autoencoder costs a larger one. Each row runs in a process of its own; the first steps are not timed.
 """
 
 import argparse
@@ -21,28 +23,47 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLCogVideoX,
+    AutoencoderKLWan,
+    CogVideoXDDIMScheduler,
+    CogVideoXPipeline,
+    CogVideoXTransformer3DModel,
     DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+    WanPipeline,
+    WanTransformer3DModel,
 )
-from PIL import Image
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    T5Config,
+    T5EncoderModel,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
 from mpo.embedded.train_base import build_tokenizer
 from mpo.models.families import find_family
 from mpo.models.loading import load_pipeline
 from mpo.models.lora import add_lora, lora_off
+from mpo.models.noise import is_flow
 from mpo.recipe import dump_recipe, load_recipe
+from mpo.run_folder.files import read_lines
+from mpo.run_folder.media import SUFFIX, read_pixels, write_media
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import CANDIDATES, PAIRS, PROMPTS, write_table
 from mpo.runtime.progress import set_quiet
+from mpo.sizes import Size
 from mpo.stages.encode import encode
 from mpo.stages.train import train
 from mpo.training.objectives import denoising_error, diffusion_dpo
@@ -52,16 +73,18 @@ from mpo.training.objectives import denoising_error, diffusion_dpo
 class Shape:
     """A model's own configuration, its widths divided; random weights."""
 
-    xl: bool
+    model: Literal["sd15", "sdxl", "cogvideox-2b", "wan-1.3b"]
     divisor: int  # of widths
-    pixels: int
+    size: Size
     batch: int  # pairs a step; two steps make an epoch
 
 
 SHAPES = {
-    "sd15-quarter": Shape(xl=False, divisor=4, pixels=256, batch=2),
-    "sdxl-quarter": Shape(xl=True, divisor=4, pixels=512, batch=1),
-    "sd15": Shape(xl=False, divisor=1, pixels=512, batch=1),
+    "sd15-quarter": Shape("sd15", 4, Size(256, 256), batch=2),
+    "sdxl-quarter": Shape("sdxl", 4, Size(512, 512), batch=1),
+    "sd15": Shape("sd15", 1, Size(512, 512), batch=1),
+    "cogvideox-2b-quarter": Shape("cogvideox-2b", 4, Size(176, 112, 17, 8.0), batch=1),
+    "wan-1.3b-quarter": Shape("wan-1.3b", 4, Size(176, 112, 17, 16.0), batch=1),
 }
 TEXTS = [f"a red circle beside {word} stars" for word in ("two", "three", "four", "five")]
 ROWS: dict[str, dict[str, Any]] = {
@@ -74,11 +97,46 @@ ROWS: dict[str, dict[str, Any]] = {
 
 
 def build(shape: Shape) -> Any:
-    """Stable Diffusion 1.5's or SDXL's configuration with every width divided."""
+    """The model's configuration with every width divided."""
 
     def widths(*values: int) -> tuple[int, ...]:
         return tuple(value // shape.divisor for value in values)
 
+    return (build_clips if shape.size.kind == "video" else build_pictures)(shape, widths)
+
+
+def build_clips(shape: Shape, widths: Callable[..., tuple[int, ...]]) -> Any:
+    """CogVideoX-2B or Wan 2.1 1.3B: heads become narrower, not fewer."""
+    tokenizer = build_tokenizer(TEXTS)
+    width, head, hidden = widths(4096, 64, 10240)
+    encoder: Any = {
+        "vocab_size": len(tokenizer), "d_model": width, "d_kv": head, "d_ff": hidden, "num_layers": 24, "num_heads": 64,
+        "feed_forward_proj": "gated-gelu", "pad_token_id": 1,
+    }  # fmt: skip
+    if shape.model == "cogvideox-2b":
+        blocks: Any = {"block_out_channels": widths(128, 256, 256, 512), "norm_num_groups": 32 // shape.divisor}
+        (time,) = widths(512)
+        transformer = CogVideoXTransformer3DModel(attention_head_dim=head, time_embed_dim=time, text_embed_dim=width)
+        scheduler = CogVideoXDDIMScheduler(
+            prediction_type="v_prediction",
+            rescale_betas_zero_snr=True,
+            timestep_spacing="trailing",
+            snr_shift_scale=3.0,
+        )
+        text, vae = T5EncoderModel(T5Config(**encoder)), AutoencoderKLCogVideoX(**blocks)
+        return CogVideoXPipeline(tokenizer, text, vae, transformer, scheduler)  # type: ignore[arg-type]
+    base, head, feed, text_width = widths(96, 128, 8960, 4096)
+    wan: Any = {"num_attention_heads": 12, "num_layers": 30, "in_channels": 16, "out_channels": 16}
+    transformer = WanTransformer3DModel(attention_head_dim=head, ffn_dim=feed, text_dim=text_width, **wan)
+    parts: Any = {
+        "tokenizer": tokenizer, "text_encoder": UMT5EncoderModel(UMT5Config(**encoder)), "transformer": transformer,
+        "vae": AutoencoderKLWan(base_dim=base), "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
+    }  # fmt: skip
+    return WanPipeline(**parts)
+
+
+def build_pictures(shape: Shape, widths: Callable[..., tuple[int, ...]]) -> Any:
+    """Stable Diffusion 1.5 or SDXL."""
     tokenizer = build_tokenizer(TEXTS)
 
     def text(width: int, layers: int, heads: int) -> CLIPTextConfig:
@@ -98,8 +156,8 @@ def build(shape: Shape) -> Any:
     (small, large) = widths(768, 1280)
     parts: Any = {"vae": vae, "tokenizer": tokenizer, "scheduler": scheduler}
     parts["text_encoder"] = CLIPTextModel(text(small, 12, 12 if shape.divisor == 1 else 4))
-    common: Any = {"sample_size": shape.pixels // 8, "norm_num_groups": 32 // shape.divisor}
-    if not shape.xl:
+    common: Any = {"sample_size": shape.size.width // 8, "norm_num_groups": 32 // shape.divisor}
+    if shape.model == "sd15":
         blocks: Any = {"block_out_channels": widths(320, 640, 1280, 1280), "attention_head_dim": 8}
         unet = UNet2DConditionModel(cross_attention_dim=small, **common, **blocks)
         nothing: Any = None
@@ -124,20 +182,22 @@ def build(shape: Shape) -> Any:
 
 def prepare(folder: Path, shape: Shape, settings: dict[str, Any], num_steps: int) -> RunFolder:
     """A run whose pairs are noise, not yet encoded."""
+    suffix = SUFFIX[shape.size.kind]
     num_pairs = 2 * shape.batch
     run = RunFolder(folder / "run")
     run.candidates.mkdir(parents=True)
     torch.manual_seed(0)
     build(shape).save_pretrained(folder / "model")
     for k in range(2 * num_pairs):
-        pixels = np.random.default_rng(k).integers(0, 256, (shape.pixels, shape.pixels, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(run.candidates / f"{k}.png")
+        frames = () if shape.size.frames is None else (shape.size.frames,)
+        noise = np.random.default_rng(k).integers(0, 256, (*frames, shape.size.height, shape.size.width, 3), np.uint8)
+        write_media(run.candidates / f"{k}{suffix}", noise, fps=shape.size.fps)
     ids = list(range(2 * num_pairs))
     prompt_ids = [k // 2 for k in ids]
     write_table(run.prompts, {"prompt_id": list(range(num_pairs)), "prompt": TEXTS[:num_pairs]}, PROMPTS)
-    nothing = [None] * len(ids)
-    table = {"candidate_id": ids, "prompt_id": prompt_ids, "seed": nothing, "sha256": nothing}
-    write_table(run.candidates_table, {**table, "file": [f"{k}.png" for k in ids]}, CANDIDATES)
+    table: dict[str, list[Any]] = {name: [None] * len(ids) for name in CANDIDATES.names}
+    table |= {"candidate_id": ids, "prompt_id": prompt_ids, "file": [f"{k}{suffix}" for k in ids]}
+    write_table(run.candidates_table, table, CANDIDATES)
     nothing = [None] * num_pairs
     pairs = {"pair_id": list(range(num_pairs)), "prompt_id": list(range(num_pairs))}
     pairs |= {"chosen_id": ids[::2], "rejected_id": ids[1::2], "margin": nothing, "dimension_margins": nothing}
@@ -157,19 +217,9 @@ def prepare(folder: Path, shape: Shape, settings: dict[str, Any], num_steps: int
 
 
 def time_training(run: RunFolder) -> list[float]:
-    """Seconds of each step of `train`, by when it asks for the next one's draws."""
-    import mpo.stages.train
-
-    moments: list[float] = []
-
-    class Timed(mpo.stages.train.Batches):
-        def of_step(self, step: int) -> Any:
-            moments.append(time.perf_counter())
-            return super().of_step(step)
-
-    mpo.stages.train.Batches = Timed
+    """Seconds of each step of `train`, as it logs them."""
     train(run.folder)
-    return np.diff(moments).tolist()
+    return [line["seconds_per_step"] for line in read_lines(run.timing_log)]
 
 
 def time_by_hand(run: RunFolder, batch: int, num_steps: int, *, usual: bool) -> list[float]:
@@ -179,15 +229,16 @@ def time_by_hand(run: RunFolder, batch: int, num_steps: int, *, usual: bool) -> 
     family, denoiser = find_family(pipeline), add_lora(pipeline, recipe.train)
     denoiser.train()
     optimizer = torch.optim.AdamW([p for p in denoiser.parameters() if p.requires_grad], lr=1e-5)
-    pictures = [np.asarray(Image.open(run.candidates / f"{k}.png")) for k in range(2 * batch)]
-    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+    files = sorted(run.candidates.iterdir(), key=lambda file: int(file.stem))[: 2 * batch]
+    pixels = torch.from_numpy(np.stack([read_pixels(file) for file in files])).movedim(-1, -3).float() / 255
+    is_whole = not is_flow(pipeline.scheduler)
 
     @torch.no_grad()
     def inputs() -> tuple[Any, ...]:
         latents = family.encode_media(pipeline, pixels)
         conditioning = {k: torch.cat([v, v]) for k, v in family.encode_prompts(pipeline, TEXTS[:batch]).items()}
-        noise = torch.randn(batch, *latents.shape[1:]).repeat(2, 1, 1, 1)
-        timesteps = torch.randint(0, 1000, (batch,)).repeat(2)
+        noise = torch.cat([torch.randn(batch, *latents.shape[1:])] * 2)
+        timesteps = (torch.randint(0, 1000, (batch,)) if is_whole else 1000 * torch.rand(batch)).repeat(2)
         return *family.add_noise(pipeline, latents, noise, timesteps), timesteps, conditioning
 
     held, seconds = inputs(), []

@@ -1,12 +1,15 @@
 """What a recipe will do and what it will need: counts, disk, GPU memory and time, computed and not measured.
 
 No weights are loaded. Memory and time follow from parameters, activations and multiply-accumulates, counted on the model's
-own configuration (mpo/models/costs.py). They are estimates: what allocators and kernels add is not in them.
+own configuration (mpo/models/costs.py), at the sizes of the recipe: memory at the largest, time over all. They are estimates:
+what allocators and kernels add is not in them.
 """
 
 import copy
+import json
+import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -18,18 +21,30 @@ import torch
 from mpo import MpoError
 from mpo.data.prompts import read_prompt_sets
 from mpo.models.checks import check_model
-from mpo.models.costs import build_parts, count, trained_millions
+from mpo.models.costs import (
+    autoencoder_gb,
+    autoencoder_tmac,
+    build_parts,
+    count,
+    denoiser_tmac,
+    ratios_of,
+    trained_millions,
+)
 from mpo.models.families import family_of_class
 from mpo.models.lora import inject_lora
 from mpo.recipe import Judging, Prompts, Recipe
 from mpo.run import check_settings, stages_of
 from mpo.runtime.hub import OfflineError
-from mpo.sizes import Size
+from mpo.sizes import Size, parse_size
+from mpo.stages.encode import BATCH, BATCH_PIXELS
 from reward.errors import RewardError
 from reward.settings import read_yaml
 
 PEAK_TFLOPS, UTILISATION = 989.0, 0.35  # H100 SXM in bfloat16, dense (NVIDIA's data sheet); a share often reached
-PNG_BYTES_PER_PIXEL = 1.6  # photographs; 3 uncompressed
+# Of files without loss; 3 uncompressed. Pictures: photographs as PNG. Clips: photographs under a moving camera, 384x256, as
+# RGB H.264 took 0.5 to 1.0, and 1.1 to 1.3 with noise of one level in 255.
+BYTES_PER_PIXEL = {"image": 1.6, "video": 1.2}
+GPUS_GB = (24, 48, 80)  # as they are sold; they hold a few percent more, which fragments of the allocator take
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 QUANTIZED_BYTES = {"8bit": 1.0, "4bit": 0.5}  # bitsandbytes; scales and layers that stay whole are not counted
 RESERVE_GB = 1.5  # CUDA's context and kernels' workspace
@@ -51,15 +66,22 @@ class Step:
     stage: str
     words: str
     disk_gb: float | None = None
-    memory_gb: float | None = (
-        None  # on one GPU: training's peak; other stages: weights alone, without the pictures in work
-    )
+    memory_gb: float | None = None  # on one GPU, at the peak; of a judge: weights alone, without what it looks at
     gpu_hours: float | None = None  # on one H100
     peak_words: str = ""  # when it takes that memory, if not always
 
 
-def plan(recipe: Recipe, *, count_judge: CountJudge | None = None) -> tuple[list[Step], list[str]]:
-    """The stages, and notes on what could not be checked or counted. Raises ValueError if the recipe cannot run.
+@dataclass(frozen=True)
+class Plan:
+    """What `plan` finds."""
+
+    steps: list[Step]
+    notes: list[str]  # what could not be checked or counted
+    fits: list[str]  # a line for each size of GPU: whether the recipe fits, or what to change; empty if unknown
+
+
+def plan(recipe: Recipe, *, count_judge: CountJudge | None = None) -> Plan:
+    """The stages with their needs. Raises ValueError if the recipe cannot run.
 
     count_judge: None = only judges of the table are estimated.
     """
@@ -71,8 +93,13 @@ def plan(recipe: Recipe, *, count_judge: CountJudge | None = None) -> tuple[list
     except OfflineError as error:
         notes.append(f"not checked: the model. {error}")
     judge_gb = _judge_gb(recipe.judge, count_judge, notes)
-    steps = _Steps(recipe, num_prompts, _costs(recipe, notes), judge_gb)
-    return [getattr(steps, stage.replace("-", "_"))() for stage in stages_of(recipe)], notes
+    known = _costs(recipe, notes)
+
+    def steps_of(changed: Recipe) -> list[Step]:
+        steps = _Steps(changed, num_prompts, known, _quantized_gb(changed, recipe, judge_gb))
+        return [getattr(steps, stage.replace("-", "_"))() for stage in stages_of(changed)]
+
+    return Plan(steps_of(recipe), notes, fits(recipe, steps_of) if known else [])
 
 
 def _prompts(settings: Prompts, notes: list[str]) -> tuple[dict[str, int], list[str]]:
@@ -95,7 +122,8 @@ def _costs(recipe: Recipe, notes: list[str]) -> dict[str, Any] | None:
         denoiser = copy.deepcopy(parts.denoiser)  # counting puts a LoRA of its own into the other
         with torch.device("meta"):
             inject_lora(denoiser, family_of_class(parts.pipeline_class), recipe.train)
-        return {**(same or count(parts)), "trained_millions": trained_millions(denoiser)}
+        largest = max(recipe.model.sizes, key=lambda size: size.num_pixels) if recipe.model.sizes else None
+        return {**(same or count(parts, largest)), "trained_millions": trained_millions(denoiser)}
     except OfflineError:
         entry = table.get(recipe.model.path)
         if entry is None:
@@ -149,6 +177,76 @@ def required_disk(steps: list[Step], folder: Path) -> tuple[float, float]:
     return sum(step.disk_gb or 0 for step in steps), shutil.disk_usage(existing).free / 1e9
 
 
+def _quantized_gb(changed: Recipe, recipe: Recipe, judge_gb: float | None) -> float | None:
+    """The judge's memory if `changed` quantizes it."""
+    same = changed.judge.options.get("quantization") == recipe.judge.options.get("quantization")
+    if same or judge_gb is None:
+        return judge_gb
+    dtype = str(recipe.judge.options.get("dtype")).removeprefix("torch.")
+    return judge_gb * QUANTIZED_BYTES[changed.judge.options["quantization"]] / BYTES.get(dtype, 2)
+
+
+# What makes a recipe need less memory, what costs least first: (a section, its field, the value, whether it may be said).
+LESS_MEMORY: tuple[tuple[str, str, Any, Callable[[Recipe], bool]], ...] = (
+    ("generate", "batch_size", 1, lambda r: r.generate is not None),
+    ("evaluate", "batch_size", 1, lambda r: True),
+    ("validation", "batch_size", 1, lambda r: r.validation is not None),
+    ("model", "vae_tiling", True, lambda r: True),
+    ("train", "micro_batch_size", 1, lambda r: True),
+    ("train", "gradient_checkpointing", True, lambda r: True),
+    ("train", "optimizer", "AdamW8bit", lambda r: r.train.optimizer == "AdamW"),
+    ("judge", "options.quantization", "4bit", lambda r: r.judge.name in ("vlm", "cogvlm2")),
+    ("prompts", "validation", None, lambda r: r.validation is not None),  # then text encoders are not held in training
+)
+
+
+def fits(recipe: Recipe, steps_of: Callable[[Recipe], list[Step]]) -> list[str]:
+    """A line for each size of GPU. Of the changes that make all stages fit, only those that are needed."""
+
+    def peak(changes: Sequence[tuple[str, str, Any]]) -> Step:
+        return max(steps_of(with_changes(recipe, changes)), key=lambda step: step.memory_gb or 0.0)
+
+    possible = [(section, name, value) for section, name, value, allowed in LESS_MEMORY if allowed(recipe)]
+    lines = []
+    for size in GPUS_GB:
+        needed = list(possible)
+        most = peak(needed)
+        if most.memory_gb is not None and most.memory_gb > size:
+            settings = _settings(c for c in possible if with_changes(recipe, [c]) != recipe)
+            lines.append(
+                f"{size} GB: too small, {most.stage} takes {most.memory_gb:.0f} GB even with {settings}; give smaller model.sizes, or spread the weights over GPUs (recipes/accelerate)"
+            )
+            continue
+        for change in reversed(possible):  # what costs most goes first
+            fewer = [other for other in needed if other != change]
+            if (peak(fewer).memory_gb or 0.0) <= size:
+                needed = fewer
+        lines.append(f"{size} GB: {f'fits with {_settings(needed)}' if needed else 'fits'}")
+    return lines
+
+
+def _settings(changes: Iterable[tuple[str, str, Any]]) -> str:
+    """As `--set` takes them."""
+    named = [
+        f"{section}.{name}={json.dumps(value) if isinstance(value, bool | None) else value}"
+        for section, name, value in changes
+    ]
+    return ", ".join(named).replace("prompts.validation=null", "prompts.validation=null, validation=null")
+
+
+def with_changes(recipe: Recipe, changes: Sequence[tuple[str, str, Any]]) -> Recipe:
+    for section, name, value in changes:
+        old = getattr(recipe, section)
+        if old is None:  # a change before this one has removed it
+            continue
+        if name.startswith("options."):
+            name, value = "options", {**old.options, name.removeprefix("options."): value}
+        recipe = recipe.model_copy(update={section: old.model_copy(update={name: value})})
+        if section == "prompts":  # both or neither
+            recipe = recipe.model_copy(update={name: value})
+    return recipe
+
+
 class _Steps:
     """One method a stage."""
 
@@ -156,35 +254,75 @@ class _Steps:
         self.recipe, self.known, self.judge_gb = recipe, known, judge_gb
         self.num_train, self.num_heldout, self.num_validation = num_prompts.values()
         self.bytes = BYTES[recipe.model.dtype]
-        sizes = recipe.model.sizes or (Size(*((known["size"],) * 2)) if known else Size(64, 64),)
-        self.pixels = sum(size.num_pixels for size in sizes) / len(sizes)
-        self.scale = self.pixels / known["size"] ** 2 if known else 1.0
+        self.sizes = recipe.model.sizes or (parse_size(known["size"]) if known else Size(64, 64),)
+        self.largest = max(self.sizes, key=lambda size: size.num_pixels)
+        self.noun = "pictures" if self.largest.kind == "image" else "clips"
+
+    def _mean(self, value: Callable[[Size], float]) -> float:
+        """Over the recipe's sizes, which candidates have in turn."""
+        return sum(map(value, self.sizes)) / len(self.sizes)
 
     def _hours(self, tmac: float) -> float:
         return 2 * tmac / (PEAK_TFLOPS * UTILISATION) / 3600
 
-    def _sampling(self, count: int, num_steps: int, guidance: float) -> tuple[float | None, float | None]:
-        """Memory and hours of `count` pictures. Guidance takes a second forward a step, unless it is distilled."""
+    def _disk(self, count: int) -> float:
+        """GB of this many pictures or clips."""
+        return count * self._mean(lambda size: size.num_pixels) * BYTES_PER_PIXEL[self.largest.kind] / 1e9
+
+    def _weights(self, *names: str) -> float:
+        """GB of the named networks."""
+        assert self.known is not None
+        wide = 4 if self.known["float32_vae"] else self.bytes
+        return sum(self.known["parameters"][name] * (wide if name == "vae" else self.bytes) for name in names) / 1e3
+
+    def _activations(self, name: str) -> float:
+        """GB for one picture or clip of the largest size; counted in bfloat16."""
+        assert self.known is not None
+        area, frames = ratios_of(self.known, self.largest)
+        return self.known["activations_gb"][name] * (1.0 if name == "text" else area * frames) * self.bytes / 2
+
+    def _autoencoder(self, direction: str) -> float:
+        """GB for one picture or clip of the largest size."""
+        assert self.known is not None
+        wide = 1.0 if self.known["float32_vae"] else self.bytes / 2
+        return wide * autoencoder_gb(self.known, direction, self.largest, tiled=self.recipe.model.vae_tiling)
+
+    def _forwards(self, guidance: float) -> int:
+        """Of one step of sampling: guidance takes a second one, unless it is distilled."""
+        assert self.known is not None
+        return 1 if guidance <= 1 or self.known["distilled_guidance"] else 2
+
+    def _sampling_gb(self, settings: Any) -> float:
+        """Beside the weights: a batch in the denoiser, with guidance twice, or in the autoencoder."""
+        each = max(self._forwards(settings.guidance_scale) * self._activations("sampling"), self._autoencoder("decode"))
+        return settings.batch_size * each
+
+    def _sampling(self, count: int, settings: Any) -> tuple[float | None, float | None]:
+        """Memory and hours of `count` pictures or clips."""
         if self.known is None:
             return None, None
-        forwards = 1 if guidance <= 1 or "Flux" in self.known["pipeline"] else 2
-        tmac = self.known["tmac"]
-        each = self.scale * (num_steps * forwards * tmac["denoiser"] + tmac["vae_decode"]) + tmac["text"]
-        return sum(self.known["parameters"].values()) * self.bytes / 1e3 + RESERVE_GB, self._hours(count * each)
+        known = self.known
+        forwards = settings.num_inference_steps * self._forwards(settings.guidance_scale)
+
+        def tmac(size: Size) -> float:
+            return forwards * denoiser_tmac(known, size) + autoencoder_tmac(known, "decode", size)
+
+        memory = self._weights(*known["parameters"]) + self._sampling_gb(settings) + RESERVE_GB
+        return memory, self._hours(count * (self._mean(tmac) + known["tmac"]["text"]))
 
     def generate(self) -> Step:
         g = self.recipe.generate
         assert g is not None
         count = self.num_train * g.num_candidates
-        memory, hours = self._sampling(count, g.num_inference_steps, g.guidance_scale)
+        memory, hours = self._sampling(count, g)
         words = f"{count} candidates: {self.num_train} prompts x {g.num_candidates}, {g.num_inference_steps} steps, guidance {g.guidance_scale:g}"
-        return Step("generate", words, count * self.pixels * PNG_BYTES_PER_PIXEL / 1e9, memory, hours)
+        return Step("generate", words, self._disk(count), memory, hours)
 
     def import_pairs(self) -> Step:
         p = self.recipe.preferences
         assert p is not None
         words = f"{p.limit or 'all'} pairs of {p.path} ({p.layout})"
-        return Step("import-pairs", words, 2 * p.limit * self.pixels * PNG_BYTES_PER_PIXEL / 1e9 if p.limit else None)
+        return Step("import-pairs", words, self._disk(2 * p.limit) if p.limit else None)
 
     def score(self) -> Step:
         words = f"judge {self.recipe.judge.name}, checklist {self.recipe.judge.checklist}"
@@ -208,15 +346,20 @@ class _Steps:
         pairs = self._num_pairs()
         if self.known is None or pairs is None:
             return Step("encode", words)
-        pictures = (
-            min(2 * pairs, self.num_train * self.recipe.generate.num_candidates) if self.recipe.generate else 2 * pairs
-        )
+        known = self.known
+        samples = 2 * pairs
+        if self.recipe.generate:
+            samples = min(samples, self.num_train * self.recipe.generate.num_candidates)
         prompts = min(pairs, self.num_train or pairs)
-        values, tmac, parameters = self.known["encoded_values"], self.known["tmac"], self.known["parameters"]
-        size = (pictures * values["picture"] * self.scale + prompts * values["prompt"]) * self.bytes / 1e9
-        memory = (parameters["vae"] + parameters["text_encoders"]) * self.bytes / 1e3 + RESERVE_GB
-        hours = self._hours(pictures * tmac["vae_encode"] * self.scale + prompts * tmac["text"])
-        return Step("encode", f"{words}: up to {pictures} pictures, {prompts} prompts", size, memory, hours)
+        values = known["encoded_values"]
+        latents = self._mean(lambda size: math.prod(ratios_of(known, size))) * values["sample"]
+        disk = (samples * latents + prompts * values["prompt"]) * self.bytes / 1e9
+        batch = max(1, min(BATCH, BATCH_PIXELS // self.largest.num_pixels))
+        work = max(batch * self._autoencoder("encode"), BATCH * self._activations("text"))
+        memory = self._weights("vae", "text_encoders") + work + RESERVE_GB
+        each = self._mean(lambda size: autoencoder_tmac(known, "encode", size))
+        hours = self._hours(samples * each + prompts * known["tmac"]["text"])
+        return Step("encode", f"{words}: up to {samples} {self.noun}, {prompts} prompts", disk, memory, hours)
 
     def train(self) -> Step:
         t, v = self.recipe.train, self.recipe.validation
@@ -225,39 +368,38 @@ class _Steps:
             words += f"; validated every {v.interval_steps} steps on {self.num_validation} prompts"
         if self.known is None:
             return Step("train", words)
-        parameters, activations = self.known["parameters"], self.known["activations_gb"]
-        lora = self.known["trained_millions"]
-        held = parameters["denoiser"] + parameters["vae"] + (parameters["text_encoders"] if v else 0)
+        known, lora = self.known, self.known["trained_millions"]
+        # Text encoders, and networks that sampling alone needs, are not loaded unless validation samples.
+        weights = self._weights(*known["parameters"]) if v else self._weights("denoiser", "vae")
         moments = 2 if t.optimizer == "AdamW8bit" else 8
-        kept = activations["checkpointed" if t.gradient_checkpointing else "plain"] * self.scale
-        if self.bytes == 4 and t.mixed_precision == "no":
-            kept *= 2
-        micro = t.micro_batch_size or t.batch_size
-        memory = (
-            (held * self.bytes + lora * (4 + 4 + moments + (4 if t.ema_decay else 0))) / 1e3
-            + 2 * micro * kept
-            + RESERVE_GB
-        )
-        judging = held * self.bytes / 1e3 + (self.judge_gb or 0) + RESERVE_GB if v else 0.0
-        peak = f" (when the judge validates; else {memory:.0f} GB)" if judging > memory else ""
+        weights += lora * (4 + 4 + moments + (4 if t.ema_decay else 0)) / 1e3 + RESERVE_GB
+        kept = self._activations("checkpointed" if t.gradient_checkpointing else "plain")
+        if t.mixed_precision != "no":
+            kept *= 2 / self.bytes
+        peaks = {"": weights + 2 * (t.micro_batch_size or t.batch_size) * kept}
+        if v:
+            peaks["when the judge validates"] = weights + (self.judge_gb or 0)
+            peaks["when validation samples"] = weights + self._sampling_gb(v)
+        when = max(peaks, key=lambda name: peaks[name])
+        peak = f" ({when}; else {peaks['']:.0f} GB)" if when else ""
         # A forward and, since weights are frozen, a backward of about its size; one more if activations are recomputed.
         forwards = 2 + t.gradient_checkpointing + (t.objective != "mapo")
-        tmac = t.num_steps * t.batch_size * 2 * forwards * self.known["tmac"]["denoiser"] * self.scale
-        hours = self._hours(tmac)
+        each = self._mean(lambda size: denoiser_tmac(known, size))
+        hours = self._hours(t.num_steps * t.batch_size * 2 * forwards * each)
         if v:
             num_validations = 1 + -(-t.num_steps // v.interval_steps)
-            _, each = self._sampling(self.num_validation * v.num_seeds, v.num_inference_steps, v.guidance_scale)
-            hours += num_validations * (each or 0)
+            _, once = self._sampling(self.num_validation * v.num_seeds, v)
+            hours += num_validations * (once or 0)
         checkpoints = -(-t.num_steps // t.checkpoint_interval_steps)
         disk = checkpoints * lora * (4 + moments + (4 if t.ema_decay else 0)) / 1e3
-        return Step("train", words, disk, max(memory, judging), hours, peak)
+        return Step("train", words, disk, peaks[when], hours, peak)
 
     def evaluate(self) -> Step:
         e = self.recipe.evaluate
         count = 2 * self.num_heldout * e.num_seeds
-        memory, hours = self._sampling(count, e.num_inference_steps, e.guidance_scale)
-        words = f"{count} pictures: {self.num_heldout} held-out prompts x {e.num_seeds} seeds x base and tuned"
-        return Step("evaluate", words, count * self.pixels * PNG_BYTES_PER_PIXEL / 1e9, memory, hours)
+        memory, hours = self._sampling(count, e)
+        words = f"{count} {self.noun}: {self.num_heldout} held-out prompts x {e.num_seeds} seeds x base and tuned"
+        return Step("evaluate", words, self._disk(count), memory, hours)
 
     def export(self) -> Step:
         return Step("export", "lora/: weights that stock libraries load, and a model card")
@@ -273,13 +415,13 @@ def figure(value: float) -> str:
 
 def describe(recipe: Recipe, folder: Path, *, count_judge: CountJudge | None = None) -> str:
     """The plan as text, with sums. Raises MpoError if the disk is too small, with the plan before the message."""
-    steps, notes = plan(recipe, count_judge=count_judge)
-    lines = []
+    found = plan(recipe, count_judge=count_judge)
+    steps, lines = found.steps, []
     for step in steps:
         lines.append(f"{step.stage:<9} {step.words}")
         figures = [
             f"disk {figure(step.disk_gb)} GB" if step.disk_gb is not None else "",
-            f"GPU memory {'about' if step.stage == 'train' else 'above'} {step.memory_gb:.0f} GB{step.peak_words}"
+            f"GPU memory {'above' if step.stage == 'score' else 'about'} {step.memory_gb:.0f} GB{step.peak_words}"
             if step.memory_gb is not None
             else "",
             f"about {figure(step.gpu_hours)} H100-hours" if step.gpu_hours is not None else "",
@@ -293,7 +435,8 @@ def describe(recipe: Recipe, folder: Path, *, count_judge: CountJudge | None = N
         lines.append(
             f"sum       about {figure(sum(hours))} H100-hours without the judge; memory and time computed, not measured, at {UTILISATION:.0%} of {PEAK_TFLOPS:.0f} TFLOP/s"
         )
-    lines += [f"note      {note}" for note in notes]
+    lines += [f"GPU of    {line}" for line in found.fits]
+    lines += [f"note      {note}" for note in found.notes]
     if needed > free:
         raise MpoError(
             f"{chr(10).join(lines)}\n--output={str(folder)!r}: the run needs about {figure(needed)} GB and {figure(free)} GB are free; use another disk"
@@ -303,16 +446,17 @@ def describe(recipe: Recipe, folder: Path, *, count_judge: CountJudge | None = N
 
 def claims(recipe: Recipe) -> list[str]:
     """The lines in which a shipped recipe's head states its needs."""
-    steps, _ = plan(recipe)
+    found = plan(recipe)
+    steps = found.steps
     peak = {step.stage: step.memory_gb for step in steps if step.memory_gb is not None}
     hours = {step.stage: step.gpu_hours for step in steps if step.gpu_hours is not None}
     sampling = max(peak.get("generate", 0), peak.get("evaluate", 0))
     when = next(step.peak_words for step in steps if step.stage == "train")
-    first = f"Computed, not measured: about {peak['train']:.0f} GB of GPU memory in training{when}, above {sampling:.0f} GB in sampling,"
     longest = ", ".join(
         f"{stage} {figure(value)}" for stage, value in hours.items() if value > 0.01 * sum(hours.values())
     )
     return [
-        first,
+        f"Computed, not measured: about {peak['train']:.0f} GB of GPU memory in training{when}, {sampling:.0f} GB in sampling,",
         f"{figure(sum(hours.values()))} H100-hours without the judge ({longest}), {figure(sum(s.disk_gb or 0 for s in steps))} GB of disk.",
+        *(f"A GPU of {line}." for line in found.fits),
     ]

@@ -359,7 +359,7 @@ class Evaluate(Section):
 class Recipe(Section):
     """One alignment run. `seed` decides the candidates; `train.seed` the training."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
     description: str
     seed: Seed = 0
     model: Model

@@ -7,10 +7,22 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.model_sizes import configs
+from benchmarks.model_sizes import configs, parts_of
+from mpo.models.costs import (
+    Parts,
+    autoencoder_gb,
+    count,
+    denoiser_tmac,
+    encoded,
+    kernels_of_a_gpu,
+    measure,
+    predict,
+    zeros,
+)
 from mpo.models.families import denoiser_of
 from mpo.plan import describe, plan
 from mpo.recipe import load_recipe, parse_recipe
+from mpo.sizes import Size
 from reward.errors import JudgeError
 from tests.helpers.one_file import save_as_one_file
 from tests.helpers.pipelines import BUILDERS, build
@@ -49,7 +61,7 @@ def write_small_files(folder: Path, **changes: Any) -> Path:
 
 
 def estimates(recipe: Any) -> list[tuple[float, float, float]]:
-    return [(step.disk_gb or 0.0, step.memory_gb or 0.0, step.gpu_hours or 0.0) for step in plan(recipe)[0]]
+    return [(step.disk_gb or 0.0, step.memory_gb or 0.0, step.gpu_hours or 0.0) for step in plan(recipe).steps]
 
 
 def test_a_fine_tune_under_another_name_costs_what_its_base_costs(tmp_path):
@@ -58,7 +70,7 @@ def test_a_fine_tune_under_another_name_costs_what_its_base_costs(tmp_path):
     base, tuned = load_recipe("sdxl"), load_recipe("sdxl", [f"model.path={folder}"])
     assert sum(estimates(tuned), ()) == pytest.approx(sum(estimates(base), ()), rel=1e-3)
     says = f"memory and time are those of {SDXL} in the table of published models"
-    assert [says in plan(recipe)[1] for recipe in (tuned, base)] == [False, True]
+    assert [says in plan(recipe).notes for recipe in (tuned, base)] == [False, True]
 
 
 def test_one_file_and_its_folder_cost_the_same(tmp_path, fields):
@@ -69,8 +81,9 @@ def test_one_file_and_its_folder_cost_the_same(tmp_path, fields):
     of_folder = parse_recipe(fields, source="small")
     fields["model"] = {"path": str(tmp_path / "one.safetensors"), "config": str(tmp_path / "folder")}
     of_file = parse_recipe(fields, source="small")
-    assert estimates(of_file) == estimates(of_folder)
-    assert all(step.gpu_hours for step in plan(of_file)[0] if step.stage in ("generate", "train", "evaluate"))
+    found = estimates(of_file)
+    assert found == estimates(of_folder)
+    assert sum(hours > 0 for _, _, hours in found) == 4  # generate, encode, train and evaluate
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -78,13 +91,15 @@ def test_every_family_is_counted_from_its_small_files(name, tmp_path, fields):
     """Parameters against those of the loaded networks; the LoRA is the recipe's own."""
     pipeline = build(name)
     pipeline.save_pretrained(tmp_path / "model")
-    fields["model"]["path"] = str(tmp_path / "model")
+    fields["model"] |= {"path": str(tmp_path / "model"), "sizes": [[64, 64]]}
     fields["train"] |= {"rank": 2, "lora_targets": ["to_q"]}
-    recipe = parse_recipe(fields, source="small")
-    steps = {step.stage: step for step in plan(recipe)[0]}
+    fields["generate"]["batch_size"], fields["evaluate"]["batch_size"] = 1, 2
+    steps = {step.stage: step for step in plan(parse_recipe(fields, source="small")).steps}
     networks = {k: part for k, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
     total = sum(p.numel() for part in networks.values() for p in part.parameters())
-    assert steps["generate"].memory_gb == pytest.approx(total * 4 / 1e9 + 1.5)  # float32, and what CUDA takes
+    # A batch of none: float32, and what CUDA takes.
+    empty = 2 * (steps["generate"].memory_gb or 0) - (steps["evaluate"].memory_gb or 0)
+    assert empty == pytest.approx(total * 4 / 1e9 + 1.5)
     layers = [m for k, m in denoiser_of(pipeline).named_modules() if k.endswith(".to_q")]
     lora = sum(2 * (layer.in_features + layer.out_features) for layer in layers)
     # Three checkpoints (every 2 of 6 steps) of weights and AdamW's two moments: 12 bytes a parameter.
@@ -97,7 +112,7 @@ def test_another_size_of_model_is_another_estimate(tmp_path):
     whole = write_small_files(tmp_path / "whole", transformer_layers_per_block=[1, 1, 4])
     smaller = write_small_files(tmp_path / "smaller", transformer_layers_per_block=[1, 1, 1])
     train = [
-        next(step for step in plan(load_recipe("sdxl", [f"model.path={folder}"]))[0] if step.stage == "train")
+        next(step for step in plan(load_recipe("sdxl", [f"model.path={folder}"])).steps if step.stage == "train")
         for folder in (whole, smaller)
     ]
     hours = [step.gpu_hours or 0.0 for step in train]
@@ -108,9 +123,9 @@ def test_a_judge_is_counted_from_its_options_and_else_from_the_table(tmp_path):
     """A billion parameters in bfloat16 are 2 GB; in 4 bits half a gigabyte."""
 
     def score_gb(count_judge: Any, *settings: str) -> tuple[float | None, str]:
-        steps, notes = plan(load_recipe("sd15", list(settings)), count_judge=count_judge)
-        memory = next(step.memory_gb for step in steps if step.stage == "score")
-        return memory and memory - 1.5, next(note for note in notes if "judge" in note)
+        found = plan(load_recipe("sd15", list(settings)), count_judge=count_judge)
+        memory = next(step.memory_gb for step in found.steps if step.stage == "score")
+        return memory and memory - 1.5, next(note for note in found.notes if "judge" in note)
 
     def unreadable(name: str, options: Any) -> int:
         raise JudgeError(f"judge {options['model']!r} cannot be read")
@@ -128,3 +143,48 @@ def test_a_judge_is_counted_from_its_options_and_else_from_the_table(tmp_path):
 
 def test_the_quickstart_has_an_estimate(tmp_path):
     assert "H100-hours" in describe(load_recipe("quickstart"), tmp_path / "run")
+
+
+def small_cogvideox() -> Parts:
+    """CogVideoX in 2 layers of 128, with a narrow autoencoder."""
+    t5 = {"vocab_size": 100, "d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 1, "num_heads": 4}
+    return parts_of(
+        {
+            "pipeline": "CogVideoXPipeline",
+            "denoiser": {
+                "class": "CogVideoXTransformer3DModel", "num_attention_heads": 2, "num_layers": 2, "text_embed_dim": 64,
+                "use_rotary_positional_embeddings": True,
+            },
+            "vae": {
+                "class": "AutoencoderKLCogVideoX", "block_out_channels": [8, 8, 8, 8], "layers_per_block": 1,
+                "norm_num_groups": 2, "sample_height": 192, "sample_width": 192,
+            },
+            "text_encoders": [{"class": "T5EncoderModel", "config": t5}],
+        }
+    )  # fmt: skip
+
+
+def test_costs_of_one_size_give_those_of_another():
+    """Counted at 192x128 with 9 frames, and what follows for 128x96 with 17, against a count of that. Seconds."""
+    own, other, parts = Size(192, 128, 9, 8.0), Size(128, 96, 17, 8.0), small_cogvideox()
+    entry = count(small_cogvideox(), own)
+    with kernels_of_a_gpu():
+        latents = encoded(parts, parts.pipeline(), other)
+        work, peak = measure(lambda: predict(parts, parts.pipeline(), latents))
+    assert denoiser_tmac(entry, other) == pytest.approx(work, rel=1e-3)
+    assert min(entry["tmac"]["denoiser"]) > 0
+    assert entry["frames_a_latent"] == 4
+    kept = entry["activations_gb"]
+    assert kept["sampling"] == pytest.approx(peak / 1e9, rel=0.5)
+    assert kept["sampling"] < kept["plain"]
+    assert kept["checkpointed"] < kept["plain"]
+    tiled = entry["autoencoder"]["tiled_decode_gb"]  # of 96 pixels
+    assert tiled < 0.8 * entry["autoencoder"]["decode_gb"]
+    assert autoencoder_gb(entry, "decode", own, tiled=True) == tiled
+
+
+def test_the_peak_of_a_calculation_by_hand():
+    """(10, 20) by (20, 20), three times, in bfloat16: 3 x 4000 products; two results of 400 bytes exist at once."""
+    x, w = zeros(10, 20), zeros(20, 20)
+    work, peak = measure(lambda: ((x @ w) @ w) @ w)
+    assert (work, peak) == (pytest.approx(3 * 4000 / 1e12), 800)
