@@ -64,12 +64,12 @@ class ClipTraining:
         Phase(875, ("left", "up", "left", "up", "still", "right", "down"), num_clips=8, num_frames=2, high_noise=8),
         Phase(980, MOTIONS, num_clips=8, num_frames=2, high_noise=8),
         Phase(1_050, MOTIONS, num_clips=4, num_frames=NUM_FRAMES, high_noise=1.5),
-        Phase(1_280, MOTIONS, num_clips=6, num_frames=3, high_noise=1),
+        Phase(3_000, MOTIONS, num_clips=6, num_frames=3, high_noise=1),
     )
     motion_learning_rate: float = 2.5e-3  # of the new weights
     learning_rate: float = 6e-4  # of the picture model's
     warmup_steps: int = 20
-    cooldown_steps: int = 100
+    cooldown_steps: int = 1_400
     caption_dropout: float = 0.1  # so that classifier-free guidance works (arXiv 2207.12598)
     ema_decay: float = 0.99
     checkpoint_interval_steps: int = 50

@@ -38,7 +38,7 @@ MIN_AREA = 0.005  # of the picture: smaller components are specks
 _TEMPLATE_SIDE = 32
 
 _GROUP = re.compile(rf"({'|'.join(COUNTS)}) ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})s?")
-_PLACE = re.compile(rf"(?:on|in) (?:a|the) (?:({'|'.join(COLOURS)}) background|({'|'.join(PLACES)}))")
+_PLACE = re.compile(rf"(?:on|in) (?:an?|the) (?:({'|'.join(COLOURS)}) background|({'|'.join(PLACES)}))")
 _POSITION = re.compile(rf"(?:on|at) the ({'|'.join(POSITIONS)})")
 
 

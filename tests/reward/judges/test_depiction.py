@@ -16,6 +16,10 @@ def test_parse_takes_a_text_apart():
     assert parse("one black heart") == Claims((Claim(1, "black", "heart"),), None, None)
 
 
+def test_a_place_may_begin_with_a_vowel():
+    assert parse("a red ring on an orange background") == parse("a red ring on a orange background")
+
+
 @pytest.mark.parametrize("text", ["", "a circle", "a red circle wearing a hat", "seven red circles", "in a meadow"])
 def test_parse_refuses_what_it_cannot_read(text):
     with pytest.raises(JudgeError, match="cannot read"):
