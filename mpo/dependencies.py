@@ -85,8 +85,11 @@ def inputs_of(run: RunFolder, recipe: Recipe, stage: str) -> list[Path]:
         case "export":
             return [run.selection, run.trained, *_result(run), run.evaluation_table, run.summary]
         case "report":
-            made = [run.heldout_prompts, run.selection, run.training_log, run.validation_log, run.trained]
-            return [*made, run.evaluation_table, run.summary, run.samples]
+            chosen = [run.prompts, run.candidates_table, run.pairs, run.selection]
+            judged = [] if recipe.select.strategy == "given" else [run.scores]
+            trained = [run.training_log, run.validation_log, run.trained]
+            evaluated = [run.heldout_prompts, run.evaluation_table, run.summary, run.samples]
+            return [*chosen, *judged, *trained, *evaluated]
     raise AssertionError(stage)
 
 

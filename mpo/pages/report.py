@@ -10,9 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mpo import __version__
-from mpo.comparison.dominance import tie_threshold
-from mpo.comparison.win_rates import MODELS, outcomes, read_evaluation
-from mpo.pages.media import media_tag
+from mpo.comparison.win_rates import read_evaluation
+from mpo.pages.cards import heldout_cards, pair_cards
 from mpo.recipe import Recipe, dump_recipe, read_recipe
 from mpo.run_folder.files import read_json, read_lines
 from mpo.run_folder.media import SUFFIX
@@ -21,9 +20,6 @@ from mpo.run_folder.tables import read_selection, read_table
 from mpo.training.objectives import METHODS
 from mpo.training.validation import Validated, read_validations
 from reward import Scores
-
-NUM_SHOWN = 24  # prompts in the grid
-
 
 BASE, TUNED = "#8a94a6", "#2563a8"
 
@@ -60,7 +56,8 @@ def render(run: RunFolder) -> str:
         trained=trained,
         method=METHODS[recipe.train.objective],
         scores_picture=_score_shift(scores),
-        examples=_examples(run, rows, scores, prompts),
+        pair_cards=pair_cards(run, recipe),
+        heldout_cards=heldout_cards(run, rows, scores, prompts),
         num_seeds=recipe.evaluate.num_seeds,
         decimals=decimals(scores.checklist.divisor),
     )
@@ -143,55 +140,3 @@ def _score_shift(scores: Scores) -> str:
     axes.set(xlabel="total score", ylabel="samples")
     axes.legend(frameon=False)
     return _svg(figure)
-
-
-def _examples(
-    run: RunFolder, rows: list[dict[str, Any]], scores: Scores, prompts: dict[int, str]
-) -> list[dict[str, Any]]:
-    """The first pair of samples of evenly spaced prompts (none picked by hand), with what the judge said about both."""
-    half = len(rows) // 2
-    first = [i for i in range(half) if i == 0 or rows[i]["prompt_id"] != rows[i - 1]["prompt_id"]]
-    shown = [
-        first[k] for k in np.unique(np.linspace(0, len(first) - 1, min(NUM_SHOWN, len(first))).round().astype(int))
-    ]
-    examples = []
-    for i in shown:
-        pair = {}
-        for model, row in zip(MODELS, (i, half + i), strict=True):
-            shown = media_tag(run.samples / rows[row]["file"], f"{model}: {prompts[rows[i]['prompt_id']]}")
-            pair[model] = {"tag": shown, "total": scores.total[row], "dimensions": scores.dimensions[row]}
-        tuned, base = scores.total[[half + i]], scores.total[[i]]
-        (outcome,) = outcomes(tuned, base, tie=tie_threshold(scores.checklist))
-        verdict = {1.0: "tuned wins", 0.5: "tie", 0.0: "base wins"}[float(outcome)]
-        examples.append(
-            {
-                "prompt": prompts[rows[i]["prompt_id"]],
-                "seed": rows[i]["seed"],
-                "verdict": verdict,
-                **pair,
-                "changed": _changed(scores, i, half + i),
-            }
-        )
-    return examples
-
-
-def _changed(scores: Scores, base: int, tuned: int) -> list[dict[str, Any]]:
-    """Questions whose answer differs, those with the greatest weight first; a continuous one if it moved by 0.1."""
-    changed = []
-    for k, question in enumerate(scores.checklist):
-        before, after = scores.answers[base, k], scores.answers[tuned, k]
-        if abs(after - before) > (0.1 if question.continuous else 0):
-            words = (
-                (f"{before:.2f}", f"{after:.2f}")
-                if question.continuous
-                else tuple({1.0: "yes", -1.0: "no", 0.0: "does not apply"}[v] for v in (before, after))
-            )
-            changed.append(
-                {
-                    "text": question.text,
-                    "before": words[0],
-                    "after": words[1],
-                    "effect": question.weight * (after - before),
-                }
-            )
-    return sorted(changed, key=lambda c: -abs(c["effect"]))
