@@ -31,7 +31,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from mpo.models.families import Configs, family_of_class, size_rule_of
-from mpo.models.loading import readable_config
+from mpo.models.loading import readable_config, tile_autoencoder
 from mpo.recipe import Model
 from mpo.sizes import Size, SizeRule, parse_size, size_fields
 
@@ -280,9 +280,7 @@ def autoencoder_costs(parts: Parts, pipeline: Any, size: Size, latents: Tensor) 
         costs[f"{name}_tmac"], peak = measure(call)
         costs[f"{name}_gb"] = peak / 1e9
     if hasattr(vae, "enable_tiling"):
-        vae.enable_tiling()
-        if hasattr(vae, "use_framewise_encoding"):  # over time, too; LTX-Video's encoder asks the second
-            vae.use_framewise_encoding = vae.use_framewise_decoding = True
+        tile_autoencoder(vae)
         with suppress(RuntimeError):  # AutoencoderTiny's tiles assume 8 pixels a latent
             costs |= {f"tiled_{name}_gb": peak_bytes(call) / 1e9 for name, call in calls.items()}
     return costs

@@ -172,11 +172,16 @@ def load_pipeline(model: Model, *, without: Sequence[str] = (), device: str | No
     if model.expert:
         pipeline.tuned_network = tuned
     if model.vae_tiling:
-        pipeline.vae.enable_tiling()
-        if hasattr(pipeline.vae, "use_framewise_encoding"):  # over time, too; LTX-Video's encoder asks the second
-            pipeline.vae.use_framewise_encoding = pipeline.vae.use_framewise_decoding = True
+        tile_autoencoder(pipeline.vae)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device or this_device())
+
+
+def tile_autoencoder(vae: Any) -> None:
+    """Make an autoencoder work in tiles, and if it can, in groups of frames."""
+    vae.enable_tiling()
+    if hasattr(vae, "use_framewise_encoding"):  # LTX-Video's encoder asks the second
+        vae.use_framewise_encoding = vae.use_framewise_decoding = True
 
 
 def _parts_beside_the_file(model: Model, parts: Mapping[str, Any]) -> dict[str, Any]:
