@@ -14,7 +14,7 @@ from torch import Tensor
 from mpo.models.families import Conditioning, Configs
 from mpo.models.families.stable_diffusion import lora_targets
 from mpo.models.noise import flow_noise as add_noise
-from mpo.sizes import SizeRule
+from mpo.sizes import Size, SizeRule
 
 __all__ = [
     "add_noise",
@@ -25,6 +25,7 @@ __all__ = [
     "predict",
     "sampling_arguments",
     "size_rule",
+    "unpack_latents",
 ]
 
 
@@ -59,12 +60,11 @@ def predict(
 ) -> Float[Tensor, " B *chw"]:
     """`conditioning["fps"]` (B,): the clips' frames a second."""
     frames, height, width = noisy.shape[2:]
-    patches = pipeline.transformer.config.patch_size, pipeline.transformer.config.patch_size_t
     scale = pipeline.vae_spatial_compression_ratio
     fps = conditioning["fps"].view(-1, 1, 1, 1, 1)
     seconds: Any = pipeline.vae_temporal_compression_ratio / fps  # that a latent frame lasts
     prediction = pipeline.transformer(
-        hidden_states=pipeline._pack_latents(noisy, *patches),
+        hidden_states=pipeline._pack_latents(noisy, *_patches(pipeline)),
         encoder_hidden_states=conditioning["encoder_hidden_states"],
         timestep=timesteps,
         encoder_attention_mask=conditioning["encoder_attention_mask"],
@@ -73,7 +73,19 @@ def predict(
         width=width,
         rope_interpolation_scale=(seconds, scale, scale),
     ).sample
-    return pipeline._unpack_latents(prediction, frames, height, width, *patches)
+    return pipeline._unpack_latents(prediction, frames, height, width, *_patches(pipeline))
+
+
+def _patches(pipeline: LTXPipeline) -> tuple[int, int]:
+    """How many places of a side, and how many latent frames, are one token."""
+    return pipeline.transformer.config.patch_size, pipeline.transformer.config.patch_size_t
+
+
+def unpack_latents(pipeline: LTXPipeline, packed: Float[Tensor, "B n d"], size: Size) -> Float[Tensor, " B *chw"]:
+    assert size.frames
+    frames = (size.frames - 1) // pipeline.vae_temporal_compression_ratio + 1
+    scale = pipeline.vae_spatial_compression_ratio
+    return pipeline._unpack_latents(packed, frames, size.height // scale, size.width // scale, *_patches(pipeline))
 
 
 def sampling_arguments(guidance_scale: float, num_prompts: int, fps: float | None) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from mpo.models.families import denoiser_of, find_family
 from mpo.models.loading import load_pipeline
 from mpo.models.lora import add_lora, load_lora
 from mpo.models.noise import draw_timestep, is_flow, timestep_shift, trained_range
-from mpo.models.sampling import pixels_of
-from mpo.recipe import parse_recipe, read_recipe
+from mpo.models.sampling import Sample, make_samples, pixels_of
+from mpo.recipe import Generate, parse_recipe, read_recipe
 from mpo.run import run_recipe
+from mpo.run_folder.latents import read_latents
 from mpo.run_folder.media import read_pixels
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
@@ -120,6 +121,29 @@ def test_encoding_runs_on_the_real_autoencoder(name, size):
     assert encoded.shape == latents.shape
     assert encoded.isfinite().all()
     torch.testing.assert_close(find_family(pipeline).encode_media(pipeline, pixels_for(size)), encoded, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("name", "size"), SIZED)
+@torch.no_grad()
+def test_kept_latents_are_those_that_the_pipeline_decodes(name, size, tmp_path):
+    """Axis by axis as `encode_media` gives them; the clip beside them is what the pipeline makes of them."""
+    pipeline = build_video(name)
+    samples = [
+        Sample(prompt, k, tmp_path / f"{k}.mp4", size, size.fps, {"k": k}, tmp_path / f"{k}.safetensors")
+        for k, prompt in enumerate(PROMPTS)
+    ]
+    settings = Generate(num_candidates=2, num_inference_steps=2, guidance_scale=1.0, batch_size=2, keep_latents=True)
+    make_samples(lambda: pipeline, samples, settings, description="")
+
+    def made(output_type: str) -> Any:
+        generator = [torch.Generator().manual_seed(k) for k in range(2)]
+        return sample_clips(pipeline, PROMPTS, size, generator=generator, output_type=output_type)
+
+    kept = torch.stack([read_latents(sample.latents) for sample in samples if sample.latents])
+    torch.testing.assert_close(kept, as_exchanged(pipeline, made("latent"), size), rtol=0, atol=0)
+    assert kept.shape == find_family(pipeline).encode_media(pipeline, pixels_for(size)).shape
+    for sample, clip in zip(samples, pixels_of(SimpleNamespace(frames=made("pil"))), strict=True):
+        np.testing.assert_array_equal(read_pixels(sample.file), clip)
 
 
 @pytest.mark.parametrize("name", NAMES)
