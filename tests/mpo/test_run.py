@@ -9,40 +9,67 @@ from mpo import MpoError
 from mpo.dependencies import STAGES
 from mpo.recipe import load_recipe, parse_recipe
 from mpo.run import prepare, run_recipe
+from mpo.run_folder.media import SUFFIX
+from reward.checklist import Kind
 from tests.faults.kill import Moment
 from tests.helpers.processes import mpo
 from tests.helpers.recipes import small_fields
 from tests.helpers.runs import files_of
 
-MOMENTS = {  # stage: when it is killed
-    "generate: between two pictures": Moment("os.rename", "candidates/*.png", 5),
-    "score: its answers kept, its table not": Moment("os.rename", "scores.parquet", 1),
-    "select: statistics written, pairs not": Moment("os.rename", "pairs.parquet", 1),
-    "encode: between two shards": Moment("os.rename", "encoded/*.safetensors", 2),
-    "train: between two checkpoints": Moment("open", "errors/errors.jsonl", 15),  # of two a step
-    "train: within a checkpoint": Moment("open", "checkpoints/.step-*.part/state.json", 2),
-    "evaluate: between two pictures": Moment("os.rename", "evaluation/samples/*.png", 3),
-    "evaluate: table written, summary not": Moment("os.rename", "evaluation/summary.json", 1),
-    "export: within the folder": Moment("open", ".lora.*.part/README.md", 1),
-    "report: before the page": Moment("os.rename", "evaluation/report.html", 1),
-}
+
+def moments(kind: Kind, *, num_steps: int) -> dict[str, Moment]:
+    """Stage: when it is killed. The two errors of each of `num_steps` steps are kept in a line each."""
+    media = f"*{SUFFIX[kind]}"
+    return {
+        "generate: between two samples": Moment("os.rename", f"candidates/{media}", 3),
+        "score: its answers kept, its table not": Moment("os.rename", "scores.parquet", 1),
+        "select: statistics written, pairs not": Moment("os.rename", "pairs.parquet", 1),
+        "encode: between two shards": Moment("os.rename", "encoded/*.safetensors", 2),
+        "train: between two checkpoints": Moment("open", "errors/errors.jsonl", num_steps + 1),
+        "train: within a checkpoint": Moment("open", "checkpoints/.step-*.part/state.json", 2),
+        "evaluate: between two samples": Moment("os.rename", f"evaluation/samples/{media}", 3),
+        "evaluate: table written, summary not": Moment("os.rename", "evaluation/summary.json", 1),
+        "export: within the folder": Moment("open", ".lora.*.part/README.md", 1),
+        "report: before the page": Moment("os.rename", "evaluation/report.html", 1),
+    }
 
 
-def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(model_folder, tmp_path):
+def clip_fields(folder: Path) -> dict:
+    """A recipe for the embedded text-to-video model: 6 clips and their latents, 4 steps of one pair each."""
+    fields = small_fields(Path("embedded-video"), folder)
+    captions = ("a red circle moves left on a white background", "a blue star stands still in the desert")
+    (folder / "train.txt").write_text("\n".join(captions), "utf-8")
+    (folder / "heldout.txt").write_text("a green heart moves up on the sea", "utf-8")
+    fields["model"] = {"path": "embedded-video", "sizes": [[64, 64, 8, 8]]}
+    fields["generate"] |= {"num_candidates": 3, "num_inference_steps": 1, "batch_size": 2, "keep_latents": True}
+    fields["judge"] = {"name": "measured", "checklist": "video-measured"}
+    fields["train"] |= {"num_steps": 4, "batch_size": 1, "micro_batch_size": 1}
+    fields["evaluate"] |= {"num_inference_steps": 1, "batch_size": 1}
+    return fields
+
+
+@pytest.mark.parametrize("kind", SUFFIX)
+def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(kind, model_folder, tmp_path):
     """The promise of the whole framework; each kill costs a process of a second or two."""
-    fields = small_fields(model_folder, tmp_path)
-    fields["train"] |= {"num_steps": 12, "reference_cache": "errors"}
+    if kind == "image":
+        fields = small_fields(model_folder, tmp_path)
+        fields["train"]["num_steps"] = 12
+    else:
+        fields = clip_fields(tmp_path)
+    fields["train"]["reference_cache"] = "errors"
     recipe = tmp_path / "small.yaml"
     recipe.write_text(yaml.safe_dump(fields))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
 
     arguments = ["run", recipe, "--quiet", "--output"]
     assert mpo(*arguments, whole) == 0
-    assert {name.split(":")[0] for name in MOMENTS} == set(STAGES)
-    for name, moment in MOMENTS.items():
+    at = moments(kind, num_steps=fields["train"]["num_steps"])
+    assert {name.split(":")[0] for name in at} == set(STAGES)
+    for name, moment in at.items():
         assert mpo(*arguments, killed, kill=(killed, moment)) == -signal.SIGKILL, name
     assert mpo(*arguments, killed) == 0
     first, second = files_of(whole), files_of(killed)
+    assert any(name.endswith(SUFFIX[kind]) for name in first)
     leftovers = {name for name in second if ".part" in name}  # what was being written when the process died
     assert set(second) - leftovers == set(first)
     assert [name for name in first if first[name] != second[name]] == []
