@@ -139,11 +139,11 @@ def pair_positions(model: Any, run: Callable[[], object]) -> list[int]:
 
 
 def test_half_precision_keeps_the_times(built):
-    """A pair every 0.7 s, 4 positions a second: the 6th is at 14. bfloat16 has 0.699 in place of 0.7, and so 13."""
+    """A pair every 14.05 s, 4 positions a second: the 6th is at 281, for which bfloat16 has 280 or 282."""
     model, processor = built["qwen2_5_vl"]
     half = VLMJudge(copy.deepcopy(model).to(torch.bfloat16), processor=processor, mode="sequential")
-    clip, questions = grey_clip(tuple(np.arange(12) * 0.35), [90] * 12), load_checklist("video").questions[:1]
-    assert pair_positions(half.model, lambda: half.answer([clip], ["a red cat"], questions)) == [0, 2, 5, 8, 11, 14]
+    clip, questions = grey_clip(tuple(np.arange(12) * 7.025), [90] * 12), load_checklist("video").questions[:1]
+    assert pair_positions(half.model, lambda: half.answer([clip], ["a red cat"], questions)) == [0, 56, 112, 168, 224, 281]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
