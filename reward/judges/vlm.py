@@ -24,7 +24,7 @@ from reward.judges.loading import LOADING_ERRORS, loading_options, weights_diges
 from reward.judges.modes import MisfitError, ModeChoice
 from reward.judges.options import TEMPLATE, Quantization, VlmMode, check_options
 from reward.judges.packing import Suffixes, batched_logits, copied_logits, misfits, packed_logits, shared_length
-from reward.judges.processing import chat_text, input_names, processor_tensors, takes_clips
+from reward.judges.processing import TICKS_PER_S, chat_text, input_names, processor_tensors, takes_clips
 from reward.judges.yes_no import p_yes, yes_log_odds, yes_no_tokens
 from reward.media import Clip, Media, Sampling
 
@@ -127,6 +127,7 @@ class VLMJudge(AnswersAnything):
             words,
             self.template,
             self.sampling,
+            TICKS_PER_S,  # how times are told: answers about clips depend on it
             self.mode,
         )
         sha = hashlib.sha256(repr(parts).encode() + weights_digest(self.model).encode())
