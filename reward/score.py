@@ -28,6 +28,7 @@ from reward.progress import show_progress
 
 Granularity = Literal["dimension", "subdimension", "question"]
 Fail = Callable[[int, RewardError], None]  # records that a row has no score, or raises
+_CLIPS_NEED = ", with a place for them in its chat template"
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class VisionReward:
         self.judge = load_judge(judge) if isinstance(judge, str) else judge
         if whole.kind not in self.judge.kinds:
             raise JudgeError(
-                f"checklist {whole.name!r} is about {whole.kind}s; this judge takes {' and '.join(self.judge.kinds)}s only; use another judge"
+                f"checklist {whole.name!r} is about {whole.kind}s; this judge takes {' and '.join(self.judge.kinds)}s only; use a judge or model that takes {whole.kind}s{_CLIPS_NEED if whole.kind == 'video' else ''}"
             )
         if questions == "all":
             self.checklist = whole

@@ -20,7 +20,7 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 from reward.checklist import Checklist
 from reward.errors import RewardError
 from reward.judges.vlm import VLMJudge
-from reward.media import read_image, read_media
+from reward.media import read_clip, read_image
 from reward.preferences import Annotation
 
 ANSWERS = {True: "yes", False: "no"}
@@ -86,7 +86,12 @@ class AnswerCollator(DataCollatorForVisionLanguageModeling):
         answers = [ANSWERS[e["answer"]] for e in examples]
         media = [self.annotations[e["item"]].media for e in examples]
         if self.checklist.kind == "video":  # TRL's collator does not know it
-            clips = [read_media(each, "video", sampling=self.judge.sampling) for each in media]
+            clips = [read_clip(each, sampling=self.judge.sampling) for each in media]
+            shapes = {clip.frames.shape[:3] for clip in clips}
+            if len(shapes) > 1:  # processors fail, or tell each clip the longest one's number of frames
+                raise RewardError(
+                    f"clips of different lengths or sizes (frames, height, width: {sorted(shapes)}) cannot be taught in one pass; set micro_batch_size=1"
+                )
             texts = [
                 self.judge._text(clip, words) + answer
                 for clip, words, answer in zip(clips, asked, answers, strict=True)
@@ -129,7 +134,9 @@ def tune(
     """
     settings = settings or TuneSettings()
     if checklist.kind not in judge.kinds:
-        raise RewardError(f"checklist {checklist.name!r} is about {checklist.kind}s, which this model does not accept")
+        raise RewardError(
+            f"checklist {checklist.name!r} is about {checklist.kind}s, which this model does not accept; use a model that does, with a place for them in its chat template"
+        )
     examples = balanced_examples(annotations, seed=settings.seed)
     if not examples:
         raise RewardError("no question was answered both yes and no; give more annotations")

@@ -1,5 +1,8 @@
+import ast
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,3 +39,19 @@ def test_best_of_n(tmp_path, capsys):
 
     assert best_of_n.main(output=tmp_path / "best.png").exists()
     assert "scores" in capsys.readouterr().out
+
+
+def test_the_page_s_example_of_clips_gives_what_it_says():
+    """Takes seconds: docs/reward.md, Clips. A line `expression  # "text"` must give that text."""
+    page = (EXAMPLES.parent / "docs" / "reward.md").read_text("utf-8")
+    block = page.split("\n## Clips\n")[1].split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    said = []
+    for statement in ast.parse(block).body:
+        source = ast.get_source_segment(block, statement) or ""
+        if isinstance(statement, ast.Expr):
+            said += re.findall(re.escape(source) + r'  # "(\w+)"', block)
+            assert eval(source, names) == said[-1], source
+        else:
+            exec(source, names)
+    assert said == ["tie", "a", "a"]

@@ -41,7 +41,6 @@ TESTED_ELSEWHERE = {
     "mpo/training/forward.py": "tests/mpo/stages/test_train.py: a step by hand",
     "mpo/training/setup.py": "tests/mpo/stages/test_train.py: every setting of training",
     "reward/judges/modes.py": "tests/reward/judges/test_vlm.py and test_cogvlm2.py: both choose by it",
-    "reward/judges/processing.py": "tests/reward/judges/test_vlm.py: what processors are given",
     "mpo/stages/report.py": "tests/mpo/pages/test_report.py: the stage only writes that page",
     **dict.fromkeys(
         [f"mpo/models/families/{name}.py" for name in ("flux", "sana", "stable_diffusion", "stable_diffusion_3")],

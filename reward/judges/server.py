@@ -2,7 +2,7 @@
 
 This scales scoring beyond one machine. The picture comes first in every request and the question last, so that a
 server that caches prefixes computes the picture once. vLLM is asked for the logprobs of the yes and no tokens by id;
-other servers are asked for their likeliest tokens. A clip is sent as its frames.
+other servers are asked for their likeliest tokens. A clip is sent as its frames, each after words that say its time.
 """
 
 import base64
@@ -31,7 +31,7 @@ TOP_LOGPROBS = 20  # the protocol's maximum
 MIN_MASS = 1e-3  # as in reward.judges.yes_no
 REST_S = 60.0  # how long to skip an endpoint that did not answer, if others answer
 MAX_ERROR = 0.01  # of p_yes, if only one of yes and no is among the likeliest tokens
-
+FRAME_AT = "Frame at {:g} s:"  # before each frame of a clip: when it is shown, from the first one on
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class ServerJudge(AnswersAnything):
     @property
     def fingerprint(self) -> str:
         """The model's name as served, the template and the frames. A client cannot see which weights the name stands for."""
-        return f"server:{self.model}:{self.template}:{self.sampling.max_frames}"
+        return f"server:{self.model}:{self.template}:{self.sampling.max_frames}:{FRAME_AT}"
 
     def answer(self, media: Sequence[Media], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
         """(N, Q) float64: see `Judge.answer`. All questions about an item go to one endpoint, which then has its prefix cached."""
@@ -172,8 +172,11 @@ def _models(client: openai.OpenAI) -> list[str]:
     return sorted(model.id for model in _asking(client, lambda: client.models.list()))
 
 
-def _asking(client: openai.OpenAI, request) -> Any:
-    """A request's result. Raises JudgeUnavailableError if the endpoint is at fault, JudgeError if the request is."""
+def _asking(client: openai.OpenAI, request, *, num_frames: int = 0) -> Any:
+    """A request's result. Raises JudgeUnavailableError if the endpoint is at fault, JudgeError if the request is.
+
+    num_frames: of the clip that is asked about; 0 = none. Servers limit pictures and tokens, in words of their own.
+    """
     try:
         return request()
     except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
@@ -183,7 +186,10 @@ def _asking(client: openai.OpenAI, request) -> Any:
     except openai.AuthenticationError as error:
         raise JudgeUnavailableError(f"{client.base_url} refuses the key ({_said(error)}); give api_key=") from error
     except openai.APIStatusError as error:
-        raise JudgeError(f"{client.base_url} refuses the request ({_said(error)}); correct what it names") from error
+        fewer = f", or send fewer than {num_frames} frames: num_frames={num_frames // 2}" if num_frames > 1 else ""
+        raise JudgeError(
+            f"{client.base_url} refuses the request ({_said(error)}); correct what it names{fewer}"
+        ) from error
 
 
 def _said(error: openai.APIError) -> str:
@@ -242,7 +248,8 @@ def _request(endpoint: Endpoint, model: str, content: list[dict[str, Any]]) -> A
 
 
 def _p_yes(endpoint: Endpoint, model: str, content: list[dict[str, Any]]) -> float:
-    answer = _asking(endpoint.client, lambda: _request(endpoint, model, content))
+    num_pictures = sum(part["type"] == "image_url" for part in content)
+    answer = _asking(endpoint.client, lambda: _request(endpoint, model, content), num_frames=num_pictures)
     if endpoint.yes_ids:
         try:
             logprobs = _logprobs_by_id(answer, endpoint)
@@ -299,14 +306,19 @@ def _likeliest(answer: Any, endpoint: Endpoint) -> tuple[float, float]:
 
 
 def _content(item: Media) -> list[dict[str, Any]]:
-    images = [item] if isinstance(item, Image.Image) else [Image.fromarray(frame) for frame in item.frames]
-    return [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in images]
+    if isinstance(item, Image.Image):
+        return [_picture(item)]
+    parts = []
+    for frame, since_s in zip(item.frames, item.times_s - item.times_s[0], strict=True):
+        parts += [{"type": "text", "text": FRAME_AT.format(round(since_s, 2))}, _picture(Image.fromarray(frame))]
+    return parts
 
 
-def _data_url(image: Image.Image) -> str:
+def _picture(image: Image.Image) -> dict[str, Any]:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")  # lossless: the judge sees what any other judge sees
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    url = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def describe(judge: ServerJudge) -> list[tuple[str, str, str]]:

@@ -24,7 +24,7 @@ from reward.judges.loading import LOADING_ERRORS, loading_options, weights_diges
 from reward.judges.modes import MisfitError, ModeChoice
 from reward.judges.options import TEMPLATE, Quantization, VlmMode, check_options
 from reward.judges.packing import Suffixes, batched_logits, copied_logits, misfits, packed_logits, shared_length
-from reward.judges.processing import chat_text, input_names, processor_tensors
+from reward.judges.processing import TICKS_PER_S, chat_text, input_names, processor_tensors, takes_clips
 from reward.judges.yes_no import p_yes, yes_log_odds, yes_no_tokens
 from reward.media import Clip, Media, Sampling
 
@@ -96,10 +96,10 @@ class VLMJudge(AnswersAnything):
         self.batch_size = batch_size
         self.max_packed_tokens = max_packed_tokens
         self.sampling = Sampling(max_frames=num_frames)
-        takes_clips = getattr(self.processor, "video_processor", None) is not None
-        self.kinds: tuple[Kind, ...] = ("image", "video") if takes_clips else ("image",)
         self.yes, self.no = yes_no_tokens(tokenizer)
         self._input_names = input_names(self.model)
+        with_clips = takes_clips(self.processor, self._input_names)
+        self.kinds: tuple[Kind, ...] = ("image", "video") if with_clips else ("image",)
         self._modes = ModeChoice(
             mode, MODES, name=type(self.model).__name__, dtype=self.model.dtype, refused=misfits(self.model)
         )
@@ -127,6 +127,7 @@ class VLMJudge(AnswersAnything):
             words,
             self.template,
             self.sampling,
+            TICKS_PER_S,  # how times are told: answers about clips depend on it
             self.mode,
         )
         sha = hashlib.sha256(repr(parts).encode() + weights_digest(self.model).encode())
@@ -207,9 +208,14 @@ class VLMJudge(AnswersAnything):
         }, suffixes
 
     def _inputs(self, media: Sequence[Media], texts: Sequence[str]) -> dict[str, Tensor]:
-        """The model's inputs for N items and their texts, on its device and in its dtype."""
+        """The model's inputs for N items and their texts, on its device, pixels in its dtype.
+
+        Times stay as they are: they become positions, and in half precision a frame's would be another's.
+        """
         return {
-            name: value.to(self.model.device, self.model.dtype if value.is_floating_point() else None)
+            name: value.to(
+                self.model.device, self.model.dtype if value.is_floating_point() and value.ndim > 1 else None
+            )
             for name, value in processor_tensors(self.processor, media, texts).items()
             if name in self._input_names
         }

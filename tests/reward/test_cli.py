@@ -133,6 +133,20 @@ def one_line(result: tuple[int, str, str], message: str) -> None:
     assert not out
 
 
+def test_a_model_that_takes_no_clips_is_refused_in_one_line(run, tmp_path):
+    """Though x.mp4 is not there: nothing is read before."""
+    from tests.reward.judges.small_vlms import idefics3
+
+    for part in idefics3("eager"):
+        part.save_pretrained(tmp_path / "model")
+    words = ("score", "x.mp4", "-p", PROMPT, "--judge", "vlm", "-o", f"model={tmp_path / 'model'}")
+    code, _, err = run(*words, "--quiet", "--checklist", "video")  # other libraries print as they are loaded
+    assert code == 2
+    (said,) = [line for line in err.splitlines() if line.startswith("reward: ")]
+    assert "takes images only; use a judge or model that takes videos, with a place for them" in said
+    assert "Traceback" not in err
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

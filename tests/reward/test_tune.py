@@ -110,13 +110,25 @@ def test_a_judge_learns_and_is_found_again_in_its_folder(tmp_path):
     )
 
 
+def test_clips_of_different_lengths_are_not_taught_together():
+    """SmolVLM's processor would tell the shorter one the number of frames of the longer."""
+    model, processor = BUILDERS["smolvlm"]("sdpa")
+    judge, (one, other) = VLMJudge(model, processor=processor), annotations(2, "video")
+    longer = Annotation(other.prompt, np.repeat(other.media, 2, axis=0), other.answers, other.group)
+    collator = AnswerCollator(judge, [one, longer], load_checklist("video"))
+    examples = [{"item": i, "question_id": "color_1", "answer": i == 0} for i in range(2)]
+    with pytest.raises(RewardError, match=r"\[\(4, 56, 56\), \(8, 56, 56\)\].*; set micro_batch_size=1$"):
+        collator.torch_call(examples)
+    assert all("labels" in collator.torch_call([example]) for example in examples)
+
+
 def test_what_cannot_be_taught_is_said(tmp_path):
     model, processor = BUILDERS["idefics3"]("sdpa")
     judge = VLMJudge(model, processor=processor)
     one_sided = [Annotation("", Image.new("RGB", (8, 8)), {"clarity_1": True}, "")]
     with pytest.raises(RewardError, match="both yes and no"):
         tune(judge, one_sided, load_checklist("image"), tmp_path)
-    with pytest.raises(RewardError, match="about videos"):
+    with pytest.raises(RewardError, match=r"about videos, which .*; use a model that does, with a place for them"):
         tune(judge, annotations(4, "video"), load_checklist("video"), tmp_path)
     with pytest.raises(RewardError, match="not a multiple"):
         tune(judge, annotations(4), load_checklist("image"), tmp_path, TuneSettings(batch_size=5, micro_batch_size=2))

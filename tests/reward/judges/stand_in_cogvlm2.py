@@ -1,8 +1,9 @@
 # type: ignore
 """Modelling code as it lies beside a checkpoint: CogVLM2's interface, on a very small transformer of our own.
 
-Kept from CogVLM2: `build_conversation_input_ids` with its templates, token types that send picture tokens through an
-expert of their own, all tokens of a picture at one position, keys and values as tuples, a mask of two axes.
+Kept from CogVLM2: `build_conversation_input_ids` with its templates, the number of each frame of a clip behind it in
+words, token types that send picture tokens through an expert of their own, all tokens of a picture at one position, keys
+and values as tuples, a mask of two axes.
 """
 
 import torch
@@ -102,10 +103,15 @@ class StandInForCausalLM(PreTrainedModel):
 
             frames = torch.from_numpy(np.array(images[0])).float().permute(2, 0, 1)[None]
         frames = functional.interpolate(frames / 255, (8, 8), mode="area")
-        num_vision = len(frames) * TOKENS_PER_FRAME
+        ids, kinds = [1], [LANGUAGE]
+        for number in range(len(frames)):
+            ids += [0] * TOKENS_PER_FRAME
+            kinds += [VISION] * TOKENS_PER_FRAME
+            if template_version == "chat":  # at one frame a second, its number is its time
+                time = tokenizer.encode(str(number), add_special_tokens=False)
+                ids, kinds = ids + time, kinds + [LANGUAGE] * len(time)
         words = tokenizer.encode(template.format(query), add_special_tokens=False)
-        ids = [1] + [0] * num_vision + words
-        kinds = [LANGUAGE, LANGUAGE] + [VISION] * (num_vision - 2) + [LANGUAGE] + [LANGUAGE] * len(words)
+        ids, kinds = ids + words, kinds + [LANGUAGE] * len(words)
         return {
             "input_ids": torch.tensor(ids), "token_type_ids": torch.tensor(kinds),
             "attention_mask": torch.ones(len(ids), dtype=torch.long), "images": [frames],
@@ -127,7 +133,7 @@ class StandInForCausalLM(PreTrainedModel):
             StandInForCausalLM.num_looks += 1
             patches = images[0][0].unfold(2, 4, 4).unfold(3, 4, 4).mean((-1, -2))  # (F, C, 2, 2)
             tokens = patches.repeat(1, 4, 1, 1)[:, :12].flatten(2).transpose(1, 2).reshape(-1, 12)
-            hidden = torch.cat([hidden[:, :1], self.model.see(tokens)[None], hidden[:, 1 + len(tokens) :]], 1)
+            hidden = hidden.masked_scatter((token_type_ids == VISION).unsqueeze(-1), self.model.see(tokens))
         if position_ids is None:
             position_ids = position_ids_of(token_type_ids)
         past = []

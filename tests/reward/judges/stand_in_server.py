@@ -26,10 +26,12 @@ class StandInServer:
     """`with StandInServer(faults=[…]) as server:`; each fault is spent on one chat request, first come first served.
 
     faults: an HTTP status, "slow", "no_logprobs", "neither", "one_sided" or "narrow".
-    by_id: whether /tokenize and logprob_token_ids are known.
+    by_id: whether /tokenize and logprob_token_ids are known. max_pictures: a request with more is refused, as by vLLM.
     """
 
-    def __init__(self, *, faults: list[Any] | None = None, by_id: bool = True, always: Any = None):
+    def __init__(
+        self, *, faults: list[Any] | None = None, by_id: bool = True, always: Any = None, max_pictures: int = 99
+    ):
         self.faults, self.by_id, self.always = list(faults or []), by_id, always
         self.refused = "\0"  # a request that holds these words is refused with status 400
         self.requests: list[dict[str, Any]] = []
@@ -60,7 +62,11 @@ class StandInServer:
                 time.sleep(3.0 if fault == "slow" else 0.01)
                 with stand_in.lock:
                     stand_in.under_way -= 1
-                if stand_in.refused in body["messages"][0]["content"][-1]["text"]:
+                content = body["messages"][0]["content"]
+                if sum(part["type"] == "image_url" for part in content) > max_pictures:
+                    said = f"At most {max_pictures} image(s) may be provided in one prompt."
+                    self.reply(400, {"error": {"message": said, "type": "x", "param": None, "code": 400}})
+                elif stand_in.refused in body["messages"][0]["content"][-1]["text"]:
                     self.reply(400, {"error": {"message": "refused", "type": "x", "param": None, "code": 400}})
                 elif isinstance(fault, int):
                     self.reply(

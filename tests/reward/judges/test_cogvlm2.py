@@ -79,6 +79,32 @@ def test_a_shared_look_answers_as_many_do(folder, clips):
     assert auto.used_mode == "shared"  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("times_s", [(0.0,), (0.0, 0.5, 1.0, 1.4, 4.0)])
+def test_every_question_about_a_clip_is_answered(folder, times_s):
+    """The whole checklist, of one frame and of uneven times: behind one look as one by one."""
+    options = {"model": folder, "trust_remote_code": True, "dtype": "float32"}
+    questions = load_checklist("video").questions
+    frames = np.random.default_rng(0).integers(0, 256, (len(times_s), 16, 24, 3), dtype=np.uint8)
+    clip = read_clip(Clip(frames, np.array(times_s)), sampling=load_sampling())
+    expected = load_judge("cogvlm2", mode="sequential", **options).answer([clip], PROMPTS[:1], questions)
+    assert expected.std() > 1e-3
+    judge = load_judge("cogvlm2", mode="shared", **options)
+    np.testing.assert_allclose(judge.answer([clip], PROMPTS[:1], questions), expected, atol=1e-4)
+
+
+def test_the_number_behind_a_frame_is_its_second(folder):
+    """The published code counts frames and means seconds. Of uneven times, each second has the frame nearest to it."""
+    judge = load_judge("cogvlm2", model=folder, trust_remote_code=True, dtype="float32")
+    times_s = np.array([10.0, 10.5, 10.9, 12.1, 14.4, 14.6])  # seconds 0 to 5 from the first: 10, 11 … 15
+    frames = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.full((8, 8, 3), 40, np.uint8)
+    built = judge._build(read_clip(Clip(frames, times_s), sampling=judge.sampling), "Well?")  # type: ignore[attr-defined]
+    looks = (built["images"][0][0].mean(dim=(1, 2, 3)) * 255 / 40).round().int().tolist()
+    assert looks == [0, 2, 3, 3, 4, 5]
+    ids, kinds = built["input_ids"][0], built["token_type_ids"][0]
+    words = tokenizer().decode(ids[kinds == 0])
+    assert words.startswith(f"{tokenizer().decode(ids[:1])}012345Question:")
+
+
 def test_the_mode_counts_for_the_fingerprint_as_requested(folder, clips):
     options = {"model": folder, "trust_remote_code": True, "dtype": "float32"}
     modes = {load_judge("cogvlm2", mode=mode, **options).fingerprint for mode in ("auto", "shared", "sequential")}

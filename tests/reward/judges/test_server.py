@@ -113,13 +113,56 @@ def test_several_endpoints_share_items_and_stand_in_for_each_other(pictures, con
         np.testing.assert_allclose(judge.answer(pictures, PROMPTS, QUESTIONS), expected(pictures), atol=1e-6)
 
 
-def test_a_clip_is_sent_as_its_frames(connect):
-    frames = np.random.default_rng(1).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_a_clip_is_sent_as_its_frames_each_after_its_time(connect):
+    frames, times_s = noise(5, 16, 16, 3), np.array([2.0, 2.125, 3.0, 3.0, 14.5])
     question = Question(id="q", text="Does anything move?")
     with StandInServer() as server:
         judge = connect(server.url)
-        p = judge.answer([Clip(frames, np.arange(5.0))], [""], [question])
+        p = judge.answer([Clip(frames, times_s)], [""], [question])
         assert p[0, 0] == pytest.approx(probability_of_yes(frames, "Does anything move? Answer yes or no."))
+        *parts, words = server.requests[-1]["messages"][0]["content"]
+        assert [part["type"] for part in parts] == ["text", "image_url"] * 5
+        assert [part["text"] for part in parts[::2]] == [f"Frame at {t} s:" for t in ("0", "0.12", "1", "1", "12.5")]
+        assert words["text"] == "Does anything move? Answer yes or no."
+        judge.answer([Image.new("RGB", (16, 16))], [""], [question])
+        assert [part["type"] for part in server.requests[-1]["messages"][0]["content"]] == ["image_url", "text"]
+
+
+def test_num_frames_says_how_many_frames_are_sent(connect):
+    """64 frames at 8 Hz, from first to last: of 3, those at 0, 31.5 (32) and 63 frames of 0.125 s."""
+    with StandInServer() as server:
+        judge = connect(server.url, num_frames=3)
+        reward = VisionReward(judge, "video", questions=["object_motion_4"])
+        reward.score([noise(64, 3, 8, 8)], "", fps=8.0)
+        *parts, _ = server.requests[-1]["messages"][0]["content"]
+        assert [part["text"] for part in parts[::2]] == ["Frame at 0 s:", "Frame at 4 s:", "Frame at 7.88 s:"]
+
+
+def test_every_question_about_a_clip_is_answered(connect):
+    frames, questions = noise(5, 16, 16, 3), load_checklist("video").questions
+    with StandInServer() as server:
+        p = connect(server.url).answer([Clip(frames, np.arange(5) / 4)], ["a red cat"], questions)
+        prefixes = server.pictures_by_place()[-len(questions) :]
+    expected = [probability_of_yes(frames, f"{q.ask('a red cat')} Answer yes or no.") for q in questions]
+    np.testing.assert_allclose(p, [expected], atol=1e-6)
+    assert len(set(prefixes)) == 1  # so that the server computes the frames once
+
+
+def test_a_server_that_takes_fewer_pictures_says_how_to_send_fewer(connect):
+    clip, question = Clip(noise(8, 16, 16, 3), np.arange(8.0)), Question(id="q", text="Does anything move?")
+    with StandInServer(max_pictures=4) as server:
+        told = r"refuses .*At most 4 image\(s\) may be provided.*; correct what it names, or send fewer than 8 frames: num_frames=4$"
+        with pytest.raises(JudgeError, match=told):
+            connect(server.url).answer([clip], [""], [question])
+        reward = VisionReward(connect(server.url, num_frames=4), "video", questions=["object_motion_4"])
+        assert not reward.score([clip], "").failures
+        server.refused = "Does anything move?"
+        with pytest.raises(JudgeError, match=r"correct what it names$"):  # a picture is not told about frames
+            connect(server.url).answer([Image.new("RGB", (16, 16))], [""], [question])
 
 
 def test_what_is_served_is_checked():
@@ -127,7 +170,7 @@ def test_what_is_served_is_checked():
         with pytest.raises(JudgeError, match="does not serve model='huge'; it serves: tiny"):
             ServerJudge(server.url, "huge")
         with load_judge("server", base_urls=server.url) as judge:  # type: ignore[attr-defined]
-            assert judge.fingerprint == "server:tiny:{question} Answer yes or no.:8"
+            assert judge.fingerprint == "server:tiny:{question} Answer yes or no.:8:Frame at {:g} s:"
         with pytest.raises(JudgeError, match="no place for the question"):
             ServerJudge(server.url, template="Well?")
     with pytest.raises(JudgeError, match=r"base_urls=\[\] is not possible; give at least one address"):
