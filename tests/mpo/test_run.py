@@ -17,15 +17,15 @@ from tests.helpers.recipes import small_fields
 from tests.helpers.runs import files_of
 
 
-def moments(kind: Kind, *, num_steps: int) -> dict[str, Moment]:
-    """Stage: when it is killed. The two errors of each of `num_steps` steps are kept in a line each."""
+def moments(kind: Kind, *, kept_errors: int) -> dict[str, Moment]:
+    """Stage: when it is killed. In training, when it is about to keep that many micro-batches' errors."""
     media = f"*{SUFFIX[kind]}"
     return {
         "generate: between two samples": Moment("os.rename", f"candidates/{media}", 3),
         "score: its answers kept, its table not": Moment("os.rename", "scores.parquet", 1),
         "select: statistics written, pairs not": Moment("os.rename", "pairs.parquet", 1),
         "encode: between two shards": Moment("os.rename", "encoded/*.safetensors", 2),
-        "train: between two checkpoints": Moment("open", "errors/errors.jsonl", num_steps + 1),
+        "train: between two checkpoints": Moment("open", "errors/errors.jsonl", kept_errors),
         "train: within a checkpoint": Moment("open", "checkpoints/.step-*.part/state.json", 2),
         "evaluate: between two samples": Moment("os.rename", f"evaluation/samples/{media}", 3),
         "evaluate: table written, summary not": Moment("os.rename", "evaluation/summary.json", 1),
@@ -52,10 +52,10 @@ def clip_fields(folder: Path) -> dict:
 def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(kind, model_folder, tmp_path):
     """The promise of the whole framework; each kill costs a process of a second or two."""
     if kind == "image":
-        fields = small_fields(model_folder, tmp_path)
+        fields, kept_errors = small_fields(model_folder, tmp_path), 15  # of two a step
         fields["train"]["num_steps"] = 12
     else:
-        fields = clip_fields(tmp_path)
+        fields, kept_errors = clip_fields(tmp_path), 3  # of one a step
     fields["train"]["reference_cache"] = "errors"
     recipe = tmp_path / "small.yaml"
     recipe.write_text(yaml.safe_dump(fields))
@@ -63,7 +63,7 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(kind, model_folder
 
     arguments = ["run", recipe, "--quiet", "--output"]
     assert mpo(*arguments, whole) == 0
-    at = moments(kind, num_steps=fields["train"]["num_steps"])
+    at = moments(kind, kept_errors=kept_errors)
     assert {name.split(":")[0] for name in at} == set(STAGES)
     for name, moment in at.items():
         assert mpo(*arguments, killed, kill=(killed, moment)) == -signal.SIGKILL, name
