@@ -64,7 +64,7 @@ def bad_input(fields: dict, tmp_path) -> dict[str, tuple[list[str], list[str]]]:
     (tmp_path / "strange.txt").write_text("a tapir in a meadow\n")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_text("")
-    prompts = "prompts.train="
+    prompts, clips = "prompts.train=", "quickstart-video"
     return {
         "unknown recipe": (["nosuch"], ["nosuch", "quickstart"]),
         "unknown key": ([recipe, "--set", "train.nosuch=1"], ["train.nosuch", "unknown", "beta"]),
@@ -79,12 +79,29 @@ def bad_input(fields: dict, tmp_path) -> dict[str, tuple[list[str], list[str]]]:
         "unanswerable": ([recipe, "--set", "judge.questions=all"], ["face_1", "answerable"]),
         "unknown dimension": ([recipe, "--set", "select.strategy=dimension:wit"], ["dimension:wit", "alignment"]),
         "unknown stage": ([recipe, "--until", "dream"], ["--until", "dream", "generate"]),
+        "clips of a picture model": (
+            [clips, "--set", "model.path=embedded"], ["model.sizes", "[64, 64, 8, 8", "StableDiffusionPipeline", "pictures"]
+        ),
+        "pictures of a clip model": ([recipe, "--set", "model.path=embedded-video"], ["model.sizes is missing", "frames a second"]),
+        "frames that the model cannot make": (
+            [clips, "--set", "model.sizes=[[64, 64, 40, 8]]"], ["model.sizes", "at most 8 frames", "use [64, 64, 8, 8"]
+        ),
+        "a checklist about pictures": (
+            [recipe, "--set", "model.path=embedded-video", "--set", "model.sizes=[[64, 64, 8, 8]]"],
+            ["judge.checklist='image'", "makes videos", "such as 'video'"]
+        ),
+        "a checklist about clips": (
+            [recipe, "--set", "judge.checklist=video"],
+            ["judge.checklist='video'", "makes images", "such as 'image'"]
+        ),
     }  # fmt: skip
 
 
 CASES = [
     "unknown recipe", "unknown key", "wrong type", "missing model", "missing prompts", "empty prompts", "latin prompts",
     "unreadable prompt", "leaking prompts", "unknown judge", "unanswerable", "unknown dimension", "unknown stage",
+    "clips of a picture model", "pictures of a clip model", "frames that the model cannot make",
+    "a checklist about pictures", "a checklist about clips",
 ]  # fmt: skip
 
 

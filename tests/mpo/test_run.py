@@ -26,7 +26,7 @@ def moments(kind: Kind, *, kept_errors: int) -> dict[str, Moment]:
         "select: statistics written, pairs not": Moment("os.rename", "pairs.parquet", 1),
         "encode: between two shards": Moment("os.rename", "encoded/*.safetensors", 2),
         "train: between two checkpoints": Moment("open", "errors/errors.jsonl", kept_errors),
-        "train: within a checkpoint": Moment("open", "checkpoints/.step-*.part/state.json", 2),
+        "train: within a checkpoint": Moment("open", "checkpoints/.step-*.part/state.json", 1),
         "evaluate: between two samples": Moment("os.rename", f"evaluation/samples/{media}", 3),
         "evaluate: table written, summary not": Moment("os.rename", "evaluation/summary.json", 1),
         "export: within the folder": Moment("open", ".lora.*.part/README.md", 1),

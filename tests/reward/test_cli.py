@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from mpo.run_folder.media import write_media
 from reward import load_checklist
 from reward.cli import main
 from tests.reward.judges.stand_in_server import StandInServer
@@ -57,6 +58,19 @@ def test_what_fails_is_named_the_rest_is_scored_and_the_code_says_so(run, pictur
     assert float(row["total"]) > 0
     assert "bad.png' cannot be decoded" in err
     assert "1 could not be scored" in err
+
+
+def test_a_clip_without_frames_is_named_and_the_rest_is_scored(run, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
+    write_media(tmp_path / "whole.mp4", frames, fps=8)
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    words = ("--checklist", "video-measured", "-p", "a red circle moves left on a white background")
+    code, out, err = run("score", tmp_path / "whole.mp4", tmp_path / "empty.mp4", *words, "--csv")
+    assert code == 1
+    assert [row["file"] for row in csv.DictReader(io.StringIO(out))] == [str(tmp_path / "whole.mp4")]
+    assert "empty.mp4" in err
+    assert "1 could not be scored" in err
+    assert "Traceback" not in err
 
 
 def test_json_carries_answers_and_failures(run, pictures):
