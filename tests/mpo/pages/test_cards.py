@@ -15,6 +15,8 @@ from tests.helpers.recipes import given_fields
 def explains(card: Card, scores: Scores) -> None:
     """The answers shown make the difference of the totals, but for continuous ones that moved by up to 0.1."""
     first, second = card.samples
+    assert first.total is not None
+    assert second.total is not None
     hidden = second.total - first.total - sum(d.effect for d in card.differences)
     continuous = sum(question.weight for question in scores.checklist if question.continuous)
     assert abs(hidden) <= 0.1 * continuous / scores.checklist.divisor + 1e-9
@@ -29,6 +31,8 @@ def test_pairs_are_shown_from_first_to_last_with_their_margins(finished):
     for card, pair in ((cards[0], pairs[0]), (cards[-1], pairs[-1])):
         rejected, chosen = card.samples
         assert (rejected.role, chosen.role) == ("rejected", "chosen")
+        assert chosen.total is not None
+        assert rejected.total is not None
         assert chosen.total - rejected.total == pytest.approx(pair["margin"])
         assert np.subtract(chosen.dimensions, rejected.dimensions) == pytest.approx(pair["dimension_margins"])
         assert card.verdict == f"margin {pair['margin']:.2f}"
