@@ -20,6 +20,12 @@ from reward import Scores
 
 NUM_HELDOUT, NUM_PAIRS = 24, 8  # cards of each kind
 VISIBLE = 0.1  # a continuous answer that moved by no more is not shown
+Outcome = Literal["won", "tie", "lost", "none"]  # of a card's second sample
+VERDICTS: dict[float, tuple[str, Outcome]] = {
+    1.0: ("tuned wins", "won"),
+    0.5: ("tie", "tie"),
+    0.0: ("base wins", "lost"),
+}
 ANSWERS = {1.0: "yes", -1.0: "no", 0.0: "does not apply"}
 
 
@@ -47,7 +53,7 @@ class Difference:
 class Card:
     prompt: str
     verdict: str
-    outcome: Literal["won", "tie", "lost", "none"]  # of the second sample
+    outcome: Outcome
     samples: tuple[Sample, Sample]
     differences: list[Difference]
 
@@ -64,7 +70,7 @@ def heldout_cards(
         tuned = half + base
         prompt = prompts[rows[base]["prompt_id"]]
         (outcome,) = outcomes(scores.total[[tuned]], scores.total[[base]], tie=tie)
-        verdict, name = {1.0: ("tuned wins", "won"), 0.5: ("tie", "tie"), 0.0: ("base wins", "lost")}[float(outcome)]
+        verdict, name = VERDICTS[float(outcome)]
         files = [run.samples / rows[row]["file"] for row in (base, tuned)]
         tags = [media_tag(file, f"{model}: {prompt}") for model, file in zip(MODELS, files, strict=True)]
         cards.append(Card(prompt, verdict, name, *_scored(MODELS, tags, scores, base, tuned)))
