@@ -173,7 +173,8 @@ class _LastLatents:
         """Latents of B samples as `encode_media` would give them. pixels: one of the samples, for its size."""
         own = getattr(find_family(self.pipeline), "unpack_latents", None)
         size = Size(pixels.shape[-2], pixels.shape[-3], len(pixels) if pixels.ndim == 4 else None)
-        return own(self.pipeline, self.latents, size) if own else self.latents
+        latents = own(self.pipeline, self.latents, size) if own else self.latents
+        return latents.to(self.pipeline.vae.dtype)  # some loops are in float32 whatever the network's precision
 
 
 def pixels_of(output: Any) -> list[UInt8[np.ndarray, "*F H W 3"]]:

@@ -146,6 +146,17 @@ def test_kept_latents_are_those_that_the_pipeline_decodes(name, size, tmp_path):
         np.testing.assert_array_equal(read_pixels(sample.file), clip)
 
 
+@torch.no_grad()
+def test_kept_latents_have_the_precision_of_encoding(tmp_path):
+    """LTX-Video's loop is in float32 whatever its network's precision."""
+    pipeline, size = build_video("ltx").to(torch.bfloat16), VIDEO_BUILDERS["ltx"].sizes[0]
+    file = tmp_path / "0.safetensors"
+    sample = Sample(PROMPTS[0], 0, tmp_path / "0.mp4", size, size.fps, {"k": 0}, file)
+    settings = Generate(num_candidates=2, num_inference_steps=2, guidance_scale=1.0, batch_size=1, keep_latents=True)
+    make_samples(lambda: pipeline, [sample], settings, description="")
+    assert read_latents(file).dtype == find_family(pipeline).encode_media(pipeline, pixels_for(size)).dtype
+
+
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
 def test_noise_and_target_are_the_schedulers_own(name):
