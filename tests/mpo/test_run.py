@@ -17,16 +17,16 @@ from tests.helpers.recipes import small_fields
 from tests.helpers.runs import files_of
 
 
-def moments(kind: Kind, *, kept_errors: int) -> dict[str, Moment]:
-    """Stage: when it is killed. In training, when it is about to keep that many micro-batches' errors."""
+def moments(kind: Kind, *, candidate: int, kept_errors: int, checkpoint: int) -> dict[str, Moment]:
+    """Stage: when it is killed. The numbers are counted from 1; errors of a micro-batch are kept at a time."""
     media = f"*{SUFFIX[kind]}"
     return {
-        "generate: between two samples": Moment("os.rename", f"candidates/{media}", 3),
+        "generate: between two samples": Moment("os.rename", f"candidates/{media}", candidate),
         "score: its answers kept, its table not": Moment("os.rename", "scores.parquet", 1),
         "select: statistics written, pairs not": Moment("os.rename", "pairs.parquet", 1),
         "encode: between two shards": Moment("os.rename", "encoded/*.safetensors", 2),
         "train: between two checkpoints": Moment("open", "errors/errors.jsonl", kept_errors),
-        "train: within a checkpoint": Moment("open", "checkpoints/.step-*.part/state.json", 1),
+        "train: within a checkpoint": Moment("open", "checkpoints/.step-*.part/state.json", checkpoint),
         "evaluate: between two samples": Moment("os.rename", f"evaluation/samples/{media}", 3),
         "evaluate: table written, summary not": Moment("os.rename", "evaluation/summary.json", 1),
         "export: within the folder": Moment("open", ".lora.*.part/README.md", 1),
@@ -52,10 +52,12 @@ def clip_fields(folder: Path) -> dict:
 def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(kind, model_folder, tmp_path):
     """The promise of the whole framework; each kill costs a process of a second or two."""
     if kind == "image":
-        fields, kept_errors = small_fields(model_folder, tmp_path), 15  # of two a step
+        fields = small_fields(model_folder, tmp_path)
         fields["train"]["num_steps"] = 12
+        at = moments(kind, candidate=5, kept_errors=15, checkpoint=2)  # two micro-batches a step
     else:
-        fields, kept_errors = clip_fields(tmp_path), 3  # of one a step
+        fields = clip_fields(tmp_path)
+        at = moments(kind, candidate=3, kept_errors=3, checkpoint=1)  # one micro-batch a step
     fields["train"]["reference_cache"] = "errors"
     recipe = tmp_path / "small.yaml"
     recipe.write_text(yaml.safe_dump(fields))
@@ -63,7 +65,6 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(kind, model_folder
 
     arguments = ["run", recipe, "--quiet", "--output"]
     assert mpo(*arguments, whole) == 0
-    at = moments(kind, kept_errors=kept_errors)
     assert {name.split(":")[0] for name in at} == set(STAGES)
     for name, moment in at.items():
         assert mpo(*arguments, killed, kill=(killed, moment)) == -signal.SIGKILL, name
