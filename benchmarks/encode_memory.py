@@ -13,19 +13,15 @@ from dataclasses import replace
 import torch
 
 from benchmarks.model_sizes import configs, parts_of
-from mpo.models.costs import encoded, kernels_of_a_gpu, own_size, peak_bytes
+from mpo.models.costs import Parts, encoded, in_own_precision, kernels_of_a_gpu, own_size, peak_bytes
 from mpo.models.loading import tile_autoencoder
 
 FRAMES = (17, 49, 81)
 
 
-def measure(name: str) -> None:
+def measure(name: str, parts: Parts) -> None:
     """One model's rows."""
-    parts = parts_of(configs()[name])
-    if parts.size_rule.kind != "video":
-        raise SystemExit(f"{name} makes pictures; this is about clips")
-    if "vae" in getattr(parts.family, "FLOAT32_PARTS", ()):
-        torch.nn.Module.to(parts.vae, torch.float32)
+    in_own_precision(parts)
     pipeline, own = parts.pipeline(), own_size(parts)
     vae = parts.vae.eval()
     for mode in ("whole", "tiles"):
@@ -44,11 +40,15 @@ def measure(name: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", help="hub ids; default: all that make clips")
-    clips = [name for name, spec in configs().items() if parts_of(spec).size_rule.kind == "video"]
+    names, known = parser.parse_args().models, configs()
     print(f"| model | size | autoencoder | {' | '.join(f'{n} frames, GiB' for n in FRAMES)} |")
     print("|---|---|---|" + "---|" * len(FRAMES))
-    for name in parser.parse_args().models or clips:
-        measure(name)
+    for name in names or known:
+        parts = parts_of(known[name])
+        if parts.size_rule.kind == "video":
+            measure(name, parts)
+        elif names:
+            raise SystemExit(f"{name} makes pictures; this is about clips")
 
 
 if __name__ == "__main__":

@@ -126,9 +126,7 @@ def count(parts: Parts, size: Size | None = None) -> dict[str, Any]:
     Takes up to a minute for large models. Injects a LoRA into `parts.denoiser`.
     """
     size = size or own_size(parts)
-    float32_vae = "vae" in getattr(parts.family, "FLOAT32_PARTS", ())
-    if float32_vae:
-        torch.nn.Module.to(parts.vae, torch.float32)
+    float32_vae = in_own_precision(parts)
     networks = {"denoiser": (parts.denoiser,), "vae": (parts.vae,), "text_encoders": parts.text_encoders}
     parameters = {name: sum(map(millions, group)) for name, group in (*networks.items(), ("others", parts.others))}
     with kernels_of_a_gpu():
@@ -172,6 +170,14 @@ def count(parts: Parts, size: Size | None = None) -> dict[str, Any]:
             "prompt": sum(torch.Size(shape).numel() for shape in conditioning_shapes(parts).values()),
         },
     }
+
+
+def in_own_precision(parts: Parts) -> bool:
+    """Bring the autoencoder to float32 if its family keeps it so; whether that was done."""
+    float32_vae = "vae" in getattr(parts.family, "FLOAT32_PARTS", ())
+    if float32_vae:
+        torch.nn.Module.to(parts.vae, torch.float32)
+    return float32_vae
 
 
 # How an entry's figures change with the size.
