@@ -36,7 +36,10 @@ def add_lora(pipeline: Any, settings: Train) -> Any:
 
 
 def inject_lora(denoiser: Any, family: Family, settings: Train) -> None:
-    """Put a LoRA into the family's layers, or the recipe's. Raises MpoError if the model has no layers of these names."""
+    """Put a LoRA into the family's layers, or the recipe's.
+
+    Raises MpoError if the model has no layers of these names, or cannot run with a LoRA on one of them.
+    """
     config = lora_config(denoiser, family, settings)
     try:
         inject_adapter_in_model(config, denoiser)  # the networks of some families have no add_adapter of their own
@@ -44,6 +47,9 @@ def inject_lora(denoiser: Any, family: Family, settings: Train) -> None:
         raise MpoError(
             f"train.lora_targets={sorted(config.target_modules or ())} cannot be adapted ({' '.join(str(error).split())}); name linear or convolution layers"
         ) from error
+    check = getattr(family, "check_lora", None)
+    if check:
+        check(denoiser)
 
 
 def lora_config(denoiser: Any, family: Family, settings: Train) -> LoraConfig:

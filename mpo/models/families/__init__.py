@@ -79,6 +79,10 @@ class FamilyOptions(Protocol):
         """Latents as the pipeline's loop has them -> as `encode_media` gives them; without it they are the same."""
         ...
 
+    def check_lora(self, denoiser: Any) -> None:
+        """Raises MpoError if a LoRA sits in a layer that the network cannot run with one."""
+        ...
+
     def sampling_arguments(self, guidance_scale: float, num_prompts: int, fps: float | None) -> dict[str, Any]:
         """Guidance, and frames a second where the model is told, as the pipeline's call names them.
 

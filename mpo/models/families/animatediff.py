@@ -7,20 +7,35 @@ from typing import Any
 
 import torch
 from diffusers import AnimateDiffPipeline
+from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from jaxtyping import Float, Real
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
+from mpo import MpoError
 from mpo.models.families import Conditioning, Configs, encode_latents
 from mpo.models.families.stable_diffusion import encode_prompts, lora_targets
 from mpo.models.noise import diffusion_noise as add_noise
 from mpo.sizes import SizeRule
 
-__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict", "size_rule"]
+__all__ = ["add_noise", "check_lora", "encode_media", "encode_prompts", "lora_targets", "predict", "size_rule"]
 
 
 def size_rule(configs: Configs) -> SizeRule:
     """At most as many frames as the motion modules have positions for; clips are shown at 8 a second."""
     return SizeRule("video", 8, max_frames=configs["denoiser"]["motion_max_seq_length"], fps=8.0)
+
+
+def check_lora(denoiser: Any) -> None:
+    """The motion modules call their projections with `input=`, a name that peft's layers do not take: not here, and not
+    where the exported LoRA is loaded."""
+    for module in denoiser.modules():
+        if isinstance(module, AnimateDiffTransformer3D):
+            for name in ("proj_in", "proj_out"):
+                if isinstance(getattr(module, name), BaseTunerLayer):
+                    raise MpoError(
+                        f"train.lora_targets: AnimateDiff's motion modules cannot run with a LoRA on {name}; for the layers of the picture model alone, name 'attentions.0.{name}'"
+                    )
 
 
 def encode_media(pipeline: Any, pixels: Float[Tensor, "B F C H W"]) -> Float[Tensor, " B *chw"]:

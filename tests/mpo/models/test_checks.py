@@ -48,6 +48,15 @@ from tests.helpers.video_pipelines import build_video
             {"model": {"sizes": [[32, 32, 12, 8]]}},
             "judge.checklist='image' is about images, but AnimateDiffPipeline makes videos; use .* such as 'video'",
         ),
+        (
+            "animatediff",
+            {
+                "model": {"sizes": [[32, 32, 12, 8]]},
+                "judge": {"checklist": "video"},
+                "train": {"lora_targets": ["to_q", "proj_in"]},
+            },
+            "motion modules cannot run with a LoRA on proj_in; .* name 'attentions.0.proj_in'",
+        ),
         ("sana", {"model": {"vae_tiling": True}}, None),
         ("stable_diffusion_xl", {"train": {"timestep_shift": 3.0}}, "timestep_shift=3.0 is used by flow models alone"),
         ("stable_diffusion_3", {"train": {"distilled_guidance": 3.5}}, "has no distilled guidance; remove it"),
