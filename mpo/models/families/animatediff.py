@@ -27,8 +27,10 @@ def size_rule(configs: Configs) -> SizeRule:
 
 
 def check_lora(denoiser: Any) -> None:
-    """The motion modules call their projections with `input=`, a name that peft's layers do not take: not here, and not
-    where the exported LoRA is loaded."""
+    """The motion modules call their projections with `input=`, a name that peft's layers do not take.
+
+    So such a LoRA could not be loaded by diffusers either.
+    """
     for module in denoiser.modules():
         if isinstance(module, AnimateDiffTransformer3D):
             for name in ("proj_in", "proj_out"):
