@@ -66,16 +66,17 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 def load_reward(judge: str, options: Sequence[str], checklist: str, questions: str, cache: Path | None):
     """The reward that a command's options describe."""
-    from reward import VisionReward, load_judge
+    from reward import VisionReward, load_checklist, load_judge
+    from reward.judges import check_kind
     from reward.settings import parse_setting
 
     values = dict(parse_setting(option, flag="--option", example="batch_size=4") for option in options)
     asked = questions if questions in ("all", "answerable") else [each.strip() for each in questions.split(",")]
-    reward = VisionReward(load_judge(judge, **values), checklist, questions=asked, cache=cache)
+    whole = load_checklist(checklist)
+    check_kind(judge, values, whole)  # before its weights are loaded
+    reward = VisionReward(load_judge(judge, **values), whole, questions=asked, cache=cache)
     if questions == "answerable":
-        from reward import load_checklist
-
-        left_out = len(load_checklist(checklist).questions) - len(reward.checklist.questions)
+        left_out = len(whole.questions) - len(reward.checklist.questions)
         if left_out:
             _say(f"{left_out} questions of checklist {checklist!r} are left out: the {judge} judge cannot answer them")
     return reward
@@ -316,10 +317,12 @@ def tune(
     loaded = load_checklist(checklist)
     taught = read_annotations(annotations, loaded.kind, root=root, checklist=loaded)
     examined = read_annotations(heldout, loaded.kind, root=root, checklist=loaded) if heldout else []
+    from reward.judges import check_kind
     from reward.judges.vlm import VLMJudge
     from reward.tune import TuneSettings
     from reward.tune import tune as tune_judge
 
+    check_kind("vlm", {"model": model, "dtype": dtype}, loaded)  # before its weights are loaded
     judge = VLMJudge(model, dtype=dtype)
     reward = VisionReward(judge, loaded)
     before, failures = judgements(reward, examined, progress=not quiet)

@@ -148,17 +148,23 @@ def one_line(result: tuple[int, str, str], message: str) -> None:
 
 
 def test_a_model_that_takes_no_clips_is_refused_in_one_line(run, tmp_path):
-    """Though x.mp4 is not there: nothing is read before."""
-    from tests.reward.judges.small_vlms import idefics3
+    """Though neither its weights nor x.mp4 are there: nothing is loaded or read before."""
+    from tests.reward.judges.small_vlms import save_without_weights
 
-    for part in idefics3("eager"):
-        part.save_pretrained(tmp_path / "model")
-    words = ("score", "x.mp4", "-p", PROMPT, "--judge", "vlm", "-o", f"model={tmp_path / 'model'}")
-    code, _, err = run(*words, "--quiet", "--checklist", "video")  # other libraries print as they are loaded
-    assert code == 2
-    (said,) = [line for line in err.splitlines() if line.startswith("reward: ")]
-    assert "takes images only; use a judge or model that takes videos, with a place for them" in said
-    assert "Traceback" not in err
+    save_without_weights("idefics3", tmp_path / "model")
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text('{"media": "x.mp4", "prompt": "", "answers": {"color_1": true}}', "utf-8")
+    judge = ("--judge", "vlm", "-o", f"model={tmp_path / 'model'}")
+    for words in (
+        ("score", "x.mp4", "-p", PROMPT, *judge),
+        ("tune", answers, "--model", tmp_path / "model", "--output", tmp_path / "tuned"),
+    ):
+        code, _, err = run(*words, "--quiet", "--checklist", "video")  # other libraries print as they are loaded
+        assert code == 2
+        (said,) = [line for line in err.splitlines() if line.startswith("reward: ")]
+        assert f"judge 'vlm' with model='{tmp_path / 'model'}' takes images only; use a judge or model that" in said
+        assert "takes videos, with a place for them in its chat template" in said
+        assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(
