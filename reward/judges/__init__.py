@@ -97,6 +97,11 @@ def find_judge(name: str, options: Mapping[str, Any]) -> Callable[..., Judge]:
     return Class
 
 
+def suggested_checklist(kind: Kind, judge: str) -> str:
+    """The built-in checklist of a kind that suits a judge: one that it answers whole, if there is one."""
+    return "video-measured" if (kind, judge) == ("video", "measured") else kind
+
+
 def require_kind(kinds: Sequence[Kind], checklist: Checklist, *, judge: str = "this judge") -> None:
     """Raises JudgeError if a judge that looks at these kinds cannot look at what a checklist is about. judge: its words."""
     kind = checklist.kind

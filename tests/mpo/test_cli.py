@@ -88,7 +88,19 @@ def bad_input(fields: dict, tmp_path) -> dict[str, tuple[list[str], list[str]]]:
         ),
         "a checklist about pictures": (
             [recipe, "--set", "model.path=embedded-video", "--set", "model.sizes=[[64, 64, 8, 8]]"],
-            ["judge.checklist='image'", "makes videos", "such as 'video'"]
+            ["judge.checklist='image'", "makes videos", "such as 'video-measured'"]
+        ),
+        "a checklist about pictures, beside prompts that only clips can have": (
+            [clips, "--set", "judge.checklist=image", "--set", "judge.questions=answerable"],
+            ["judge.checklist='image' is about images", "makes videos", "such as 'video-measured'"]
+        ),
+        "a checklist about pictures, of which the judge cannot answer all": (
+            [clips, "--set", "judge.checklist=image"],
+            ["judge.checklist='image' is about images", "makes videos", "such as 'video-measured'"]
+        ),
+        "a checklist about pictures for a judge with another": (
+            [clips, "--set", "judge={name: vlm, checklist: image, options: {model: a/b}}"],
+            ["judge.checklist='image' is about images", "makes videos", "such as 'video'"]
         ),
         "a checklist about clips": (
             [recipe, "--set", "judge.checklist=video"],
@@ -101,7 +113,9 @@ CASES = [
     "unknown recipe", "unknown key", "wrong type", "missing model", "missing prompts", "empty prompts", "latin prompts",
     "unreadable prompt", "leaking prompts", "unknown judge", "unanswerable", "unknown dimension", "unknown stage",
     "clips of a picture model", "pictures of a clip model", "frames that the model cannot make",
-    "a checklist about pictures", "a checklist about clips",
+    "a checklist about pictures", "a checklist about pictures, beside prompts that only clips can have",
+    "a checklist about pictures, of which the judge cannot answer all", "a checklist about pictures for a judge with another",
+    "a checklist about clips",
 ]  # fmt: skip
 
 

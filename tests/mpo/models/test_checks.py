@@ -46,7 +46,7 @@ from tests.helpers.video_pipelines import build_video
         (
             "animatediff",
             {"model": {"sizes": [[32, 32, 12, 8]]}},
-            "judge.checklist='image' is about images, but AnimateDiffPipeline makes videos; use .* such as 'video'",
+            "judge.checklist='image' is about images, but AnimateDiffPipeline makes videos; use .* such as 'video-measured'",
         ),
         ("sana", {"model": {"vae_tiling": True}}, None),
         ("stable_diffusion_xl", {"train": {"timestep_shift": 3.0}}, "timestep_shift=3.0 is used by flow models alone"),
