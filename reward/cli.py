@@ -119,12 +119,10 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """Score pictures or clips: one row each, one column per dimension."""
-    from reward import load_checklist
-
     set_quiet(quiet)
     if as_json and as_csv:
         raise RewardError("--json and --csv cannot both go to standard output; give one")
-    media, texts = _items(files or [], prompt, prompts, load_checklist(checklist).kind, needs_prompts=not no_alignment)
+    media, texts = _items(files or [], prompt, prompts, checklist, judge, needs_prompts=not no_alignment)
     reward = load_reward(judge, option or [], checklist, questions, cache)
     reward = reward.without_alignment() if no_alignment else reward
     scores = reward.score(media, texts, on_error="record", progress=not quiet)
@@ -168,6 +166,7 @@ def compare(
 ) -> None:
     """Show which of two items is better for a prompt, by how much, and because of which answers."""
     set_quiet(quiet)
+    _require_medium([a, b], checklist, judge)
     reward = load_reward(judge, option or [], checklist, questions, cache)
     found = (reward.without_alignment() if no_alignment else reward).compare(a, b, prompt)
     if as_json:
@@ -196,6 +195,7 @@ def explain(
 ) -> None:
     """Show what each answer adds to an item's score, largest first."""
     set_quiet(quiet)
+    _require_medium([item], checklist, judge)
     reward = load_reward(judge, option or [], checklist, questions, cache)
     reward = reward.without_alignment() if no_alignment else reward
     found = reward.explain(item, prompt)
@@ -373,19 +373,40 @@ def serve_check(
 
 
 def _items(
-    files: Sequence[Path], prompt: str, prompts: Path | None, kind: Any, *, needs_prompts: bool
+    files: Sequence[Path], prompt: str, prompts: Path | None, checklist: str, judge: str, *, needs_prompts: bool
 ) -> tuple[list[Path], list[str]]:
     """Media and their prompts, from the command's arguments or from the file of --prompts."""
+    from reward import load_checklist
     from reward.media import files_in
 
+    kind = load_checklist(checklist).kind
     if prompts is not None:
         if files or prompt:
             raise RewardError("--prompts names the files and their prompts; leave out the files and --prompt")
-        return _read_prompts(prompts, needs_prompts=needs_prompts)
+        media, texts = _read_prompts(prompts, needs_prompts=needs_prompts)
+        _require_medium(media, checklist, judge)
+        return media, texts
     if not files:
         raise RewardError("nothing to score; give files, or --prompts FILE.jsonl")
+    _require_medium(files, checklist, judge)
     media = [file for given in files for file in (files_in(given, kind) if given.is_dir() else [given])]
     return media, [prompt] * len(media)
+
+
+def _require_medium(given: Sequence[Path], checklist: str, judge: str) -> None:
+    """Raises RewardError if all files and folders are, by their names, of the other medium than the checklist."""
+    from reward import load_checklist
+    from reward.judges import suggested_checklist
+    from reward.media import is_named_as
+
+    kind = load_checklist(checklist).kind
+    other = "video" if kind == "image" else "image"
+    held = [sorted(each.iterdir()) if each.is_dir() else [each] for each in given]
+    found = [[file for file in files if is_named_as(file, other)] for files in held]
+    if all(found) and not any(is_named_as(file, kind) for files in held for file in files):
+        raise RewardError(
+            f"--checklist {checklist} is about {kind}s, and only {other}s are given, such as {found[0][0]}; use --checklist {suggested_checklist(other, judge)}"
+        )
 
 
 def _read_prompts(path: Path, *, needs_prompts: bool) -> tuple[list[Path], list[str]]:
