@@ -10,6 +10,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -20,7 +21,7 @@ import torch
 
 from mpo import MpoError
 from mpo.data.prompts import read_prompt_sets
-from mpo.models.checks import check_model
+from mpo.models.checks import check_medium, check_model
 from mpo.models.costs import (
     autoencoder_gb,
     autoencoder_tmac,
@@ -86,6 +87,8 @@ def plan(recipe: Recipe, *, count_judge: CountJudge | None = None) -> Plan:
     count_judge: None = only judges of the table are estimated.
     """
     notes: list[str] = []
+    with suppress(OfflineError):  # of which check_model makes a note
+        check_medium(recipe)
     num_prompts, prompts = _prompts(recipe.prompts, notes)
     check_settings(recipe, prompts)
     try:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -455,16 +455,23 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _lay_over(fields: dict[str, Any], setting: str) -> None:
     key, value = parse_setting(setting, flag="--set", example="train.learning_rate=1e-5", error=RecipeError)
     *sections, last = key.split(".")
-    target = fields
+    target, known = fields, Recipe.model_fields
     for section in sections:
-        if target is fields and section in Recipe.model_fields and target.get(section) is None:
-            target[section] = {}  # a section that the file leaves out
+        annotation = known[section].annotation if section in known else None
+        below = _section_in(annotation)
+        if (below or get_origin(annotation) is dict) and target.get(section) is None:
+            target[section] = {}  # a section that the file leaves out, or options
         if not isinstance(target.get(section), dict):
             raise RecipeError(
-                f"--set {setting!r}: the recipe has no section {section!r}{did_you_mean(section, Recipe.model_fields if target is fields else target)}; it has: {', '.join(k for k, v in target.items() if isinstance(v, dict)) or 'none here'}"
+                f"--set {setting!r}: the recipe has no section {section!r}{did_you_mean(section, known if target is fields else target)}; it has: {', '.join(k for k, v in target.items() if isinstance(v, dict)) or 'none here'}"
             )
-        target = target[section]
+        target, known = target[section], below.model_fields if below else {}
     target[last] = value
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds, be it optional or not; None = it holds none."""
+    return next((a for a in (annotation, *get_args(annotation)) if hasattr(a, "model_fields")), None)
 
 
 def _explain(error: ValidationError) -> str:
@@ -474,8 +481,7 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         section: Any = Recipe
         for part in first["loc"][:-1]:
-            annotation = section.model_fields[str(part)].annotation
-            section = next(a for a in (annotation, *get_args(annotation)) if hasattr(a, "model_fields"))
+            section = _section_in(section.model_fields[str(part)].annotation)
         guess = did_you_mean(str(first["loc"][-1]), section.model_fields)
         return f"{place} is unknown{guess}; known here: {', '.join(section.model_fields)}"
     if first["type"] == "missing":

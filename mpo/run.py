@@ -3,7 +3,7 @@
 import importlib
 import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from mpo import MpoError
@@ -29,6 +29,7 @@ from mpo.run_folder.lock import OWN, locked, refuse_if_in_use
 from mpo.run_folder.manifest import Manifest, library_versions, read_manifest
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import PROMPTS, read_prompts_table, write_table
+from mpo.runtime.hub import OfflineError
 from mpo.runtime.processes import barrier, broadcast_from_main, is_main, num_processes
 from mpo.runtime.progress import say
 from mpo.take_over import take_over
@@ -132,9 +133,11 @@ def _check_folder(recipe: Recipe, run: RunFolder) -> None:
 
 def _check(recipe: Recipe, run: RunFolder, stages: Sequence[str]) -> PromptSets:
     """Check all that the recipe, the prompts and the model's small files show; returns the prompts."""
-    from mpo.models.checks import check_model
+    from mpo.models.checks import check_medium, check_model
     from mpo.training.trackers import check_trackers
 
+    with suppress(OfflineError):  # which check_model raises, once all that needs no hub is checked
+        check_medium(recipe)
     train, heldout, validation = read_prompts(run, recipe)
     judged = [] if recipe.select.strategy == "given" else train  # the others always are
     check_settings(recipe, [*judged, *heldout, *validation], training="train" in stages)

@@ -15,12 +15,13 @@ from mpo import MpoError
 from mpo.recipe import Recipe
 from mpo.run_folder.files import sha256
 from mpo.run_folder.tables import read_table, write_table
+from mpo.runtime.hub import is_hub_id, is_offline
 from mpo.runtime.processes import barrier, shard_of_rank
 from mpo.runtime.progress import track
 from reward import Checklist, Scores, VisionReward, load_checklist, load_judge, score_answers
 from reward.checklist import PROMPT_FIELD
 from reward.errors import MediaError
-from reward.judges import find_judge
+from reward.judges import check_kind
 
 CHUNK = 64  # pictures between two writes
 
@@ -31,12 +32,15 @@ P_YES = pa.schema([("p_yes", pa.list_(pa.float64()))])
 def check_judge(recipe: Recipe, prompts: Sequence[str]) -> Checklist:
     """The checklist that is asked. Loads no weights: whether a judge that has some can answer shows when it is loaded.
 
-    Raises JudgeError or ChecklistError if the recipe's judge, its options, questions or prompts cannot be used.
+    Raises JudgeError or ChecklistError if the recipe's judge, its options, questions or prompts cannot be used, or if the
+    judge is known not to take what the checklist is about.
     """
     judging = recipe.judge
+    checklist = load_checklist(judging.checklist)
+    if judging.name == "vlm" and is_hub_id(str(judging.options.get("model"))) and checklist.kind == "video":
+        is_offline()  # finds out once, within seconds, that the hub cannot be reached: its files are asked for next
+    check_kind(judging.name, judging.options, checklist)
     if judging.name != "measured":
-        find_judge(judging.name, judging.options)
-        checklist = load_checklist(judging.checklist)
         return checklist.only(judging.questions) if isinstance(judging.questions, tuple) else checklist
     reward = load_reward(recipe)
     if any(PROMPT_FIELD in question.text for question in reward.checklist):

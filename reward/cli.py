@@ -66,16 +66,17 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 def load_reward(judge: str, options: Sequence[str], checklist: str, questions: str, cache: Path | None):
     """The reward that a command's options describe."""
-    from reward import VisionReward, load_judge
+    from reward import VisionReward, load_checklist, load_judge
+    from reward.judges import check_kind
     from reward.settings import parse_setting
 
     values = dict(parse_setting(option, flag="--option", example="batch_size=4") for option in options)
     asked = questions if questions in ("all", "answerable") else [each.strip() for each in questions.split(",")]
-    reward = VisionReward(load_judge(judge, **values), checklist, questions=asked, cache=cache)
+    whole = load_checklist(checklist)
+    check_kind(judge, values, whole)  # before its weights are loaded
+    reward = VisionReward(load_judge(judge, **values), whole, questions=asked, cache=cache)
     if questions == "answerable":
-        from reward import load_checklist
-
-        left_out = len(load_checklist(checklist).questions) - len(reward.checklist.questions)
+        left_out = len(whole.questions) - len(reward.checklist.questions)
         if left_out:
             _say(f"{left_out} questions of checklist {checklist!r} are left out: the {judge} judge cannot answer them")
     return reward
@@ -118,12 +119,10 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """Score pictures or clips: one row each, one column per dimension."""
-    from reward import load_checklist
-
     set_quiet(quiet)
     if as_json and as_csv:
         raise RewardError("--json and --csv cannot both go to standard output; give one")
-    media, texts = _items(files or [], prompt, prompts, load_checklist(checklist).kind, needs_prompts=not no_alignment)
+    media, texts = _items(files or [], prompt, prompts, checklist, judge, needs_prompts=not no_alignment)
     reward = load_reward(judge, option or [], checklist, questions, cache)
     reward = reward.without_alignment() if no_alignment else reward
     scores = reward.score(media, texts, on_error="record", progress=not quiet)
@@ -167,6 +166,7 @@ def compare(
 ) -> None:
     """Show which of two items is better for a prompt, by how much, and because of which answers."""
     set_quiet(quiet)
+    _require_medium([a, b], checklist, judge)
     reward = load_reward(judge, option or [], checklist, questions, cache)
     found = (reward.without_alignment() if no_alignment else reward).compare(a, b, prompt)
     if as_json:
@@ -195,6 +195,7 @@ def explain(
 ) -> None:
     """Show what each answer adds to an item's score, largest first."""
     set_quiet(quiet)
+    _require_medium([item], checklist, judge)
     reward = load_reward(judge, option or [], checklist, questions, cache)
     reward = reward.without_alignment() if no_alignment else reward
     found = reward.explain(item, prompt)
@@ -316,10 +317,12 @@ def tune(
     loaded = load_checklist(checklist)
     taught = read_annotations(annotations, loaded.kind, root=root, checklist=loaded)
     examined = read_annotations(heldout, loaded.kind, root=root, checklist=loaded) if heldout else []
+    from reward.judges import check_kind
     from reward.judges.vlm import VLMJudge
     from reward.tune import TuneSettings
     from reward.tune import tune as tune_judge
 
+    check_kind("vlm", {"model": model, "dtype": dtype}, loaded)  # before its weights are loaded
     judge = VLMJudge(model, dtype=dtype)
     reward = VisionReward(judge, loaded)
     before, failures = judgements(reward, examined, progress=not quiet)
@@ -370,19 +373,40 @@ def serve_check(
 
 
 def _items(
-    files: Sequence[Path], prompt: str, prompts: Path | None, kind: Any, *, needs_prompts: bool
+    files: Sequence[Path], prompt: str, prompts: Path | None, checklist: str, judge: str, *, needs_prompts: bool
 ) -> tuple[list[Path], list[str]]:
     """Media and their prompts, from the command's arguments or from the file of --prompts."""
+    from reward import load_checklist
     from reward.media import files_in
 
+    kind = load_checklist(checklist).kind
     if prompts is not None:
         if files or prompt:
             raise RewardError("--prompts names the files and their prompts; leave out the files and --prompt")
-        return _read_prompts(prompts, needs_prompts=needs_prompts)
+        media, texts = _read_prompts(prompts, needs_prompts=needs_prompts)
+        _require_medium(media, checklist, judge)
+        return media, texts
     if not files:
         raise RewardError("nothing to score; give files, or --prompts FILE.jsonl")
+    _require_medium(files, checklist, judge)
     media = [file for given in files for file in (files_in(given, kind) if given.is_dir() else [given])]
     return media, [prompt] * len(media)
+
+
+def _require_medium(given: Sequence[Path], checklist: str, judge: str) -> None:
+    """Raises RewardError if all files and folders are, by their names, of the other medium than the checklist."""
+    from reward import load_checklist
+    from reward.judges import suggested_checklist
+    from reward.media import is_named_as
+
+    kind = load_checklist(checklist).kind
+    other = "video" if kind == "image" else "image"
+    held = [sorted(each.iterdir()) if each.is_dir() else [each] for each in given]
+    found = [[file for file in files if is_named_as(file, other)] for files in held]
+    if all(found) and not any(is_named_as(file, kind) for files in held for file in files):
+        raise RewardError(
+            f"--checklist {checklist} is about {kind}s, and only {other}s are given, such as {found[0][0]}; use --checklist {suggested_checklist(other, judge)}"
+        )
 
 
 def _read_prompts(path: Path, *, needs_prompts: bool) -> tuple[list[Path], list[str]]:

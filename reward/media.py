@@ -22,8 +22,10 @@ from reward.checklist import Kind
 from reward.errors import MediaError
 
 Layout = Literal["CHW", "HWC"]
-PICTURE_SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-CLIP_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+SUFFIXES: Mapping[Kind, tuple[str, ...]] = {
+    "image": (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
+    "video": (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".webm"),
+}
 MediaLike = Any  # see the module's docstring; torch is not imported just for its type
 MediaBatch = Any  # a sequence of MediaLike, or one array or tensor of them with a batch axis in front
 
@@ -80,13 +82,16 @@ def files_in(folder: str | Path, kind: Kind) -> list[Path]:
 
     Raises MediaError if there are none.
     """
-    suffixes = PICTURE_SUFFIXES if kind == "image" else CLIP_SUFFIXES
-    found = [file for file in Path(folder).iterdir() if file.suffix.lower() in suffixes and file.is_file()]
-    found = sorted(file for file in found if not file.name.startswith("."))
+    found = sorted(file for file in Path(folder).iterdir() if is_named_as(file, kind) and file.is_file())
     if not found:
-        named = "picture" if kind == "image" else "clip"
-        raise MediaError(f"folder {str(folder)!r} holds no {named} ({' '.join(suffixes)}); give another, or name files")
+        named, suffixes = "picture" if kind == "image" else "clip", " ".join(SUFFIXES[kind])
+        raise MediaError(f"folder {str(folder)!r} holds no {named} ({suffixes}); give another, or name files")
     return found
+
+
+def is_named_as(file: Path, kind: Kind) -> bool:
+    """Whether a file's suffix is one of pictures or of clips; .gif is of both, a hidden file of none."""
+    return file.suffix.lower() in SUFFIXES[kind] and not file.name.startswith(".")
 
 
 def read_media(source: MediaLike, kind: Kind, *, layout: Layout = "CHW", sampling: Sampling, fps: float = 8.0) -> Media:
@@ -104,6 +109,7 @@ def read_image(source: MediaLike, layout: Layout = "CHW") -> Image.Image:
     """
     name, source = _name(source, "picture"), _file_of(source, "picture")
     if isinstance(source, (str, Path, bytes)):
+        _refuse_empty(source, name)
         with _decoding(name), Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
             image = _rgb(opened, name)
     elif isinstance(source, Image.Image):
@@ -114,6 +120,13 @@ def read_image(source: MediaLike, layout: Layout = "CHW") -> Image.Image:
     if 0 in image.size:
         raise MediaError(f"{name} has a side of zero pixels ({image.width}x{image.height}); replace it")
     return image
+
+
+def _refuse_empty(source: str | Path | bytes, name: str) -> None:
+    """Raises MediaError for a file without content, of which each decoder says something else."""
+    is_empty = not source if isinstance(source, bytes) else Path(source).is_file() and not Path(source).stat().st_size
+    if is_empty:
+        raise MediaError(f"{name} is empty (0 bytes); replace it")
 
 
 @contextmanager
@@ -258,6 +271,7 @@ def _opened(source: str | Path | bytes, name: str) -> Iterator[tuple[Any, Any, l
 
     if not isinstance(source, bytes) and not Path(source).is_file():
         raise MediaError(f"{name} {'is not a file' if Path(source).exists() else 'does not exist'}; check the path")
+    _refuse_empty(source, name)
     with _decoding(name), av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as container:
         if not container.streams.video:
             raise MediaError(f"{name} has no video stream; replace it")

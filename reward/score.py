@@ -22,13 +22,12 @@ from PIL import Image
 from reward.cache import AnswerCache, answer_key
 from reward.checklist import PROMPT_FIELD, Checklist, Question, load_checklist
 from reward.errors import ChecklistError, JudgeError, JudgeUnavailableError, MediaError, RewardError
-from reward.judges import Judge, load_judge
+from reward.judges import Judge, load_judge, require_kind
 from reward.media import Layout, Media, MediaBatch, MediaLike, digest, read_media
 from reward.progress import show_progress
 
 Granularity = Literal["dimension", "subdimension", "question"]
 Fail = Callable[[int, RewardError], None]  # records that a row has no score, or raises
-_CLIPS_NEED = ", with a place for them in its chat template"
 
 
 @dataclass(frozen=True)
@@ -141,10 +140,7 @@ class VisionReward:
         """
         whole = checklist if isinstance(checklist, Checklist) else load_checklist(checklist)
         self.judge = load_judge(judge) if isinstance(judge, str) else judge
-        if whole.kind not in self.judge.kinds:
-            raise JudgeError(
-                f"checklist {whole.name!r} is about {whole.kind}s; this judge takes {' and '.join(self.judge.kinds)}s only; use a judge or model that takes {whole.kind}s{_CLIPS_NEED if whole.kind == 'video' else ''}"
-            )
+        require_kind(self.judge.kinds, whole)
         if questions == "all":
             self.checklist = whole
         elif questions == "answerable":

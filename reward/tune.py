@@ -19,6 +19,7 @@ from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from reward.checklist import Checklist
 from reward.errors import RewardError
+from reward.judges import require_kind
 from reward.judges.vlm import VLMJudge
 from reward.media import read_clip, read_image
 from reward.preferences import Annotation
@@ -130,13 +131,11 @@ def tune(
 ) -> list[dict[str, float]]:
     """Trains a LoRA and saves it with the processor in `output`, which `VLMJudge(output)` loads. Returns the log.
 
-    Afterwards the judge's model has the LoRA. Raises RewardError if no question has both a yes and a no.
+    Afterwards the judge's model has the LoRA. Raises RewardError if no question has both a yes and a no, or the model does
+    not take what the checklist is about.
     """
     settings = settings or TuneSettings()
-    if checklist.kind not in judge.kinds:
-        raise RewardError(
-            f"checklist {checklist.name!r} is about {checklist.kind}s, which this model does not accept; use a model that does, with a place for them in its chat template"
-        )
+    require_kind(judge.kinds, checklist)
     examples = balanced_examples(annotations, seed=settings.seed)
     if not examples:
         raise RewardError("no question was answered both yes and no; give more annotations")

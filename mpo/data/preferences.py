@@ -16,9 +16,7 @@ from mpo import MpoError
 from mpo.data.readers import read_rows
 from mpo.recipe import Preferences
 from reward.checklist import Kind
-from reward.media import CLIP_SUFFIXES, PICTURE_SUFFIXES
-
-SUFFIXES: dict[Kind, tuple[str, ...]] = {"image": PICTURE_SUFFIXES, "video": CLIP_SUFFIXES}
+from reward.media import SUFFIXES
 
 
 @dataclass(frozen=True)

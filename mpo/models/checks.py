@@ -15,6 +15,7 @@ from mpo.models.noise import check_scheduler, trained_range
 from mpo.recipe import Model, Recipe
 from mpo.sizes import SizeRule
 from reward import load_checklist
+from reward.judges import suggested_checklist
 
 
 def check_model(recipe: Recipe) -> None:
@@ -23,23 +24,11 @@ def check_model(recipe: Recipe) -> None:
     Raises MpoError if the family is unknown or the model cannot be trained as the recipe says, ModelNotFoundError if there
     is no such model, and OfflineError if its small files are not in the cache and the hub cannot be reached.
     """
+    check_medium(recipe)
     model = recipe.model
     index = load_index(model)
     family = family_of_index(index)
-    if model.is_one_file and not hasattr(getattr(diffusers, index["_class_name"]), "from_single_file"):
-        raise MpoError(
-            f"model.path={model.path!r}: diffusers loads no {index['_class_name']} from one file; give a folder or hub id in its own layout"
-        )
-    _check_expert(model, index)
     configs = load_configs(model)
-    rule = size_rule_of(family, configs)
-    if rule.kind == "video" and not model.sizes:
-        raise MpoError(
-            f"model.sizes is missing: {index['_class_name']} makes clips; give [[width, height, frames, frames a second]]"
-        )
-    for size in model.sizes or ():
-        rule.check(size, field="model.sizes", maker=index["_class_name"])
-    _check_medium(recipe, rule, index["_class_name"])
     if model.vae_tiling and not hasattr(getattr(diffusers, index["vae"][1]), "enable_tiling"):
         raise MpoError(f"model.vae_tiling: the autoencoder {index['vae'][1]} of this model has no tiles; remove it")
     parts = ("scheduler", denoiser_in(index, model))
@@ -52,6 +41,32 @@ def check_model(recipe: Recipe) -> None:
         denoiser = denoiser_class.from_config(configs["denoiser"])
         check_attention(denoiser, recipe.train)
         inject_lora(denoiser, family, recipe.train)
+
+
+def check_medium(recipe: Recipe) -> None:
+    """The first part of `check_model`: what the model makes, in which sizes, and that the checklist is about that.
+
+    Also for itself, before prompts and questions: a judge would find fault with those of the other medium.
+    """
+    model = recipe.model
+    index = load_index(model)
+    family, maker = family_of_index(index), index["_class_name"]
+    if model.is_one_file and not hasattr(getattr(diffusers, maker), "from_single_file"):
+        raise MpoError(
+            f"model.path={model.path!r}: diffusers loads no {maker} from one file; give a folder or hub id in its own layout"
+        )
+    _check_expert(model, index)
+    rule = size_rule_of(family, load_configs(model))
+    if rule.kind == "video" and not model.sizes:
+        raise MpoError(f"model.sizes is missing: {maker} makes clips; give [[width, height, frames, frames a second]]")
+    for size in model.sizes or ():
+        rule.check(size, field="model.sizes", maker=maker)
+    judge = recipe.judge
+    about = load_checklist(judge.checklist).kind
+    if about != rule.kind:
+        raise MpoError(
+            f"judge.checklist={judge.checklist!r} is about {about}s, but {maker} makes {rule.kind}s; use a checklist about {rule.kind}s, such as {suggested_checklist(rule.kind, judge.name)!r}"
+        )
 
 
 def size_rule(model: Model) -> SizeRule:
@@ -67,15 +82,6 @@ def _check_expert(model: Model, index: Mapping[str, Any]) -> None:
         )
     if model.expert is not None and not has_two_experts(index):
         raise MpoError(f"model.expert={model.expert!r}: this model has one network for all noise; remove it")
-
-
-def _check_medium(recipe: Recipe, rule: SizeRule, maker: str) -> None:
-    """Raises MpoError if the recipe's checklist is about pictures and its model makes clips, or the other way round."""
-    about = load_checklist(recipe.judge.checklist).kind
-    if about != rule.kind:
-        raise MpoError(
-            f"judge.checklist={recipe.judge.checklist!r} is about {about}s, but {maker} makes {rule.kind}s; use a checklist about {rule.kind}s, such as {rule.kind!r}"
-        )
 
 
 def distilled_guidance(recipe: Recipe, denoiser_config: Mapping[str, Any]) -> float | None:

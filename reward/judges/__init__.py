@@ -5,9 +5,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from reward.checklist import Kind, Question
+from reward.checklist import Checklist, Kind, Question
 from reward.errors import JudgeError
-from reward.judges.options import check_options
+from reward.judges.options import CogVLM2Options, VlmOptions, check_options
 from reward.media import Media, Sampling
 
 
@@ -95,3 +95,42 @@ def find_judge(name: str, options: Mapping[str, Any]) -> Callable[..., Judge]:
                     raise
                 raise JudgeError("judge='server' needs openai; pip install 'mpo[server]'") from None
     return Class
+
+
+def suggested_checklist(kind: Kind, judge: str) -> str:
+    """The built-in checklist of a kind that suits a judge: one that it answers whole, if there is one."""
+    return "video-measured" if (kind, judge) == ("video", "measured") else kind
+
+
+def require_kind(kinds: Sequence[Kind], checklist: Checklist, *, judge: str = "this judge") -> None:
+    """Raises JudgeError if a judge that looks at these kinds cannot look at what a checklist is about. judge: its words."""
+    kind = checklist.kind
+    if kind not in kinds:
+        place = ", with a place for them in its chat template" if kind == "video" else ""
+        raise JudgeError(
+            f"checklist {checklist.name!r} is about {kind}s; {judge} takes {' and '.join(kinds)}s only; use a judge or model that takes {kind}s{place}"
+        )
+
+
+def check_kind(name: str, options: Mapping[str, Any], checklist: Checklist) -> None:
+    """`require_kind` of a judge that is not loaded yet, so that nothing is made for a judge that cannot look at it.
+
+    Raises JudgeError as `find_judge` does, too. A vision-language model shows in its configuration and processor whether
+    it takes clips; if they cannot be read, as without the hub, nothing is raised, and loading it tells.
+    """
+    judge_class: Any = find_judge(name, options)
+    checked = check_options(name, options)
+    match checked:
+        case VlmOptions():
+            if checklist.kind == "image":  # all of them take pictures
+                return
+            from reward.judges.vlm import kinds_without_weights
+
+            kinds = kinds_without_weights(checked)
+        case CogVLM2Options():
+            kinds = (checked.kind,)
+        case _:
+            kinds = judge_class.kinds
+    if kinds is not None:
+        given = [f"{each}={getattr(checked, each)!r}" for each in ("model", "kind") if getattr(checked, each, None)]
+        require_kind(kinds, checklist, judge=f"judge {name!r}{' with ' if given else ''}{', '.join(given)}")

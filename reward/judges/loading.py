@@ -14,6 +14,7 @@ from reward.errors import JudgeError, first_line
 from reward.judges.options import CogVLM2Options, VlmOptions, check_options
 
 LOADING_ERRORS = (OSError, ValueError, ImportError, AttributeError, KeyError)  # what from_pretrained raises
+BUILDING_ERRORS = (*LOADING_ERRORS, NotImplementedError, RuntimeError)  # what the meta device lacks among them
 # How far the log-odds of a fast mode may be from those of "sequential" before it is rejected. Rounding alone gives
 # about 1e-5 in float32 and up to a few tenths in bfloat16.
 TOLERANCE = {torch.float32: 0.01, torch.float64: 0.01, torch.bfloat16: 0.5, torch.float16: 0.5}
@@ -47,18 +48,23 @@ def count_parameters(name: str, options: Mapping[str, Any]) -> int:
     checked = check_options(name, options)
     if not isinstance(checked, (VlmOptions, CogVLM2Options)):
         return 0
-    model, revision = checked.model, checked.revision
-    auto_class: Any = AutoModelForImageTextToText if isinstance(checked, VlmOptions) else AutoModelForCausalLM
-    trusted = {"trust_remote_code": checked.trust_remote_code}
     try:
-        adapter = find_adapter_config_file(model, revision=revision)
-        if adapter is not None:
-            model, revision = json.loads(Path(adapter).read_text("utf-8"))["base_model_name_or_path"], None
-        config = AutoConfig.from_pretrained(model, revision=revision or "main", **trusted)
-        with torch.device("meta"):
-            return sum(each.numel() for each in auto_class.from_config(config, **trusted).parameters())
-    except (*LOADING_ERRORS, NotImplementedError, RuntimeError) as error:
-        raise JudgeError(f"the size of model={model!r} is unknown ({first_line(error)})") from error
+        return sum(each.numel() for each in build_without_weights(checked).parameters())
+    except BUILDING_ERRORS as error:
+        raise JudgeError(f"the size of model={checked.model!r} is unknown ({first_line(error)})") from error
+
+
+def build_without_weights(options: VlmOptions | CogVLM2Options) -> Any:
+    """A judge's network on the meta device, which takes no memory; of an adapter, its base. Raises BUILDING_ERRORS."""
+    model, revision = options.model, options.revision
+    auto_class: Any = AutoModelForImageTextToText if isinstance(options, VlmOptions) else AutoModelForCausalLM
+    trusted = {"trust_remote_code": options.trust_remote_code}
+    adapter = find_adapter_config_file(model, revision=revision)
+    if adapter is not None:
+        model, revision = json.loads(Path(adapter).read_text("utf-8"))["base_model_name_or_path"], None
+    config = AutoConfig.from_pretrained(model, revision=revision or "main", **trusted)
+    with torch.device("meta"):
+        return auto_class.from_config(config, **trusted)
 
 
 def weights_digest(model: Any) -> str:

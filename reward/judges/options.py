@@ -162,7 +162,9 @@ def _explain(name: str, options: Mapping[str, Any], error: ValidationError) -> s
         listed = ", ".join(known) or "none"
         required = [each for each, info in known.items() if info.is_required() and each not in options]
         guess = did_you_mean(field, required) or did_you_mean(field, known)
-        return f"judge {name!r} has no option {field!r}; its options: {listed}{guess}"
+        others = ", ".join(judge for judge in JUDGES if field in OPTIONS[judge].model_fields)
+        of_others = f" (an option of {others})" if others else ""
+        return f"judge {name!r} has no option {field!r}{of_others}; its options: {listed}{guess}"
     if problem["type"] == "missing":
         return f"judge {name!r} needs the option {field!r}; its options: {', '.join(known)}"
     value = options.get(field, known[field].default)

@@ -20,9 +20,15 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from reward.checklist import Kind, Question
 from reward.errors import JudgeError, first_line
 from reward.judges import AnswersAnything
-from reward.judges.loading import LOADING_ERRORS, loading_options, weights_digest
+from reward.judges.loading import (
+    BUILDING_ERRORS,
+    LOADING_ERRORS,
+    build_without_weights,
+    loading_options,
+    weights_digest,
+)
 from reward.judges.modes import MisfitError, ModeChoice
-from reward.judges.options import TEMPLATE, Quantization, VlmMode, check_options
+from reward.judges.options import TEMPLATE, Quantization, VlmMode, VlmOptions, check_options
 from reward.judges.packing import Suffixes, batched_logits, copied_logits, misfits, packed_logits, shared_length
 from reward.judges.processing import TICKS_PER_S, chat_text, input_names, processor_tensors, takes_clips
 from reward.judges.yes_no import p_yes, yes_log_odds, yes_no_tokens
@@ -98,8 +104,7 @@ class VLMJudge(AnswersAnything):
         self.sampling = Sampling(max_frames=num_frames)
         self.yes, self.no = yes_no_tokens(tokenizer)
         self._input_names = input_names(self.model)
-        with_clips = takes_clips(self.processor, self._input_names)
-        self.kinds: tuple[Kind, ...] = ("image", "video") if with_clips else ("image",)
+        self.kinds = _kinds(self.processor, self._input_names)
         self._modes = ModeChoice(
             mode, MODES, name=type(self.model).__name__, dtype=self.model.dtype, refused=misfits(self.model)
         )
@@ -227,9 +232,7 @@ class VLMJudge(AnswersAnything):
 def _load(model: Any, processor: Any, trust_remote_code: bool, options: dict[str, Any]) -> tuple[Any, Any]:
     """(model, processor) from a folder or the hub."""
     try:
-        processor = processor or AutoProcessor.from_pretrained(
-            model, revision=options.get("revision", "main"), trust_remote_code=trust_remote_code
-        )
+        processor = processor or _load_processor(model, options.get("revision"), trust_remote_code)
         loaded = AutoModelForImageTextToText.from_pretrained(model, trust_remote_code=trust_remote_code, **options)
     except LOADING_ERRORS as error:
         if "num2words" in str(error):
@@ -238,3 +241,21 @@ def _load(model: Any, processor: Any, trust_remote_code: bool, options: dict[str
             f"model={str(model)!r} cannot be loaded ({first_line(error)}); give a folder or hub id of a transformers vision-language model"
         ) from error
     return loaded, processor
+
+
+def _load_processor(model: Any, revision: str | None, trust_remote_code: bool) -> Any:
+    return AutoProcessor.from_pretrained(model, revision=revision or "main", trust_remote_code=trust_remote_code)
+
+
+def _kinds(processor: Any, names: set[str]) -> tuple[Kind, ...]:
+    """The kinds of media that reach a model. names: those of `input_names`."""
+    return ("image", "video") if takes_clips(processor, names) else ("image",)
+
+
+def kinds_without_weights(options: VlmOptions) -> tuple[Kind, ...] | None:
+    """What the judge will look at, by the model's class and processor. None = unknown: they cannot be read or built."""
+    try:
+        processor = _load_processor(options.model, options.revision, options.trust_remote_code)
+        return _kinds(processor, input_names(build_without_weights(options)))
+    except BUILDING_ERRORS:
+        return None

@@ -76,6 +76,9 @@ def bad_input(fields: dict, tmp_path) -> dict[str, tuple[list[str], list[str]]]:
         "unreadable prompt": ([recipe, "--set", f"{prompts}{tmp_path}/strange.txt"], ["tapir", "another judge"]),
         "leaking prompts": ([recipe, "--set", f"{prompts}{fields['prompts']['heldout']}"], ["prompts.heldout", "shares 2"]),
         "unknown judge": ([recipe, "--set", "judge.name=oracle"], ["judge", "oracle", "measured"]),
+        "an option of another judge": (
+            [recipe, "--set", "judge.options.kind=image"], ["judge 'measured'", "no option 'kind' (an option of cogvlm2)", "none"]
+        ),
         "unanswerable": ([recipe, "--set", "judge.questions=all"], ["face_1", "answerable"]),
         "unknown dimension": ([recipe, "--set", "select.strategy=dimension:wit"], ["dimension:wit", "alignment"]),
         "unknown stage": ([recipe, "--until", "dream"], ["--until", "dream", "generate"]),
@@ -88,7 +91,19 @@ def bad_input(fields: dict, tmp_path) -> dict[str, tuple[list[str], list[str]]]:
         ),
         "a checklist about pictures": (
             [recipe, "--set", "model.path=embedded-video", "--set", "model.sizes=[[64, 64, 8, 8]]"],
-            ["judge.checklist='image'", "makes videos", "such as 'video'"]
+            ["judge.checklist='image'", "makes videos", "such as 'video-measured'"]
+        ),
+        "a checklist about pictures, beside prompts that only clips can have": (
+            [clips, "--set", "judge.checklist=image", "--set", "judge.questions=answerable"],
+            ["judge.checklist='image' is about images", "makes videos", "such as 'video-measured'"]
+        ),
+        "a checklist about pictures, of which the judge cannot answer all": (
+            [clips, "--set", "judge.checklist=image"],
+            ["judge.checklist='image' is about images", "makes videos", "such as 'video-measured'"]
+        ),
+        "a checklist about pictures for a judge with another": (
+            [clips, "--set", "judge={name: vlm, checklist: image, options: {model: a/b}}"],
+            ["judge.checklist='image' is about images", "makes videos", "such as 'video'"]
         ),
         "a checklist about clips": (
             [recipe, "--set", "judge.checklist=video"],
@@ -99,9 +114,11 @@ def bad_input(fields: dict, tmp_path) -> dict[str, tuple[list[str], list[str]]]:
 
 CASES = [
     "unknown recipe", "unknown key", "wrong type", "missing model", "missing prompts", "empty prompts", "latin prompts",
-    "unreadable prompt", "leaking prompts", "unknown judge", "unanswerable", "unknown dimension", "unknown stage",
+    "unreadable prompt", "leaking prompts", "unknown judge", "an option of another judge", "unanswerable", "unknown dimension", "unknown stage",
     "clips of a picture model", "pictures of a clip model", "frames that the model cannot make",
-    "a checklist about pictures", "a checklist about clips",
+    "a checklist about pictures", "a checklist about pictures, beside prompts that only clips can have",
+    "a checklist about pictures, of which the judge cannot answer all", "a checklist about pictures for a judge with another",
+    "a checklist about clips",
 ]  # fmt: skip
 
 

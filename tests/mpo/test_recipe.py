@@ -142,6 +142,17 @@ def test_a_section_that_the_file_leaves_out_can_be_set():
         load_recipe("quickstart", ["validation.patience=3"])
 
 
+def test_options_that_the_file_leaves_out_can_be_set():
+    """The quickstart's judge has none."""
+    settings = ["judge.name=cogvlm2", "judge.options.kind=image", "judge.options.trust_remote_code=true"]
+    assert load_recipe("quickstart", settings).judge.options == {"kind": "image", "trust_remote_code": True}
+    assert load_recipe("quickstart", ["train.optimizer_options.eps=1e-6"]).train.optimizer_options == {"eps": 1e-6}
+    with pytest.raises(RecipeError, match=r"--set 'judge.checklist.kind=image': the recipe has no section 'checklist'"):
+        load_recipe("quickstart", ["judge.checklist.kind=image"])
+    with pytest.raises(RecipeError, match=r"--set 'model.revision.name=x': the recipe has no section 'revision'"):
+        load_recipe("quickstart", ["model.revision.name=x"])
+
+
 def test_a_field_of_a_file_gets_one_too_and_a_strange_one_none(fields):
     fields["generate"]["num_candidate"] = 4
     with pytest.raises(RecipeError, match=r"generate\.num_candidate is unknown; did you mean 'num_candidates'\?"):

@@ -2,10 +2,14 @@ import numpy as np
 import pytest
 
 from mpo import MpoError
-from mpo.recipe import read_recipe
+from mpo.plan import plan
+from mpo.recipe import load_recipe, read_recipe
+from mpo.run import run_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
 from mpo.scoring import load_reward, score_files, scored_checklist
+from reward import JudgeError
+from tests.reward.judges.small_vlms import save_without_weights
 
 
 def test_answers_that_are_kept_are_not_asked_for_again(finished, tmp_path):
@@ -41,3 +45,27 @@ def test_a_table_of_another_checklist_is_refused(finished):
     other = table.replace_schema_metadata({**table.schema.metadata, b"checklist": b"image:0"})
     with pytest.raises(MpoError, match=r"scores.parquet was made with another version of checklist 'image'"):
         scored_checklist(recipe, other, run.scores)
+
+
+def test_a_judge_that_takes_no_clips_is_refused_before_any_is_sampled(tmp_path):
+    """By its folder, whose weights are not even there, and in the dry run as well."""
+    save_without_weights("idefics3", tmp_path / "judge")
+    options = f"{{model: {tmp_path / 'judge'}}}"
+    settings = ["judge.name=vlm", "judge.checklist=video", f"judge.options={options}"]
+    recipe = load_recipe("quickstart-video", settings)
+    for refused in (plan, lambda recipe: run_recipe(recipe, tmp_path / "run")):
+        with pytest.raises(
+            JudgeError, match=r"judge 'vlm' with model='.*' takes images only; use a judge or model that"
+        ):
+            refused(recipe)
+    assert not (tmp_path / "run").exists()
+    of_pictures = recipe.judge.model_copy(
+        update={"name": "cogvlm2", "options": {"kind": "image", "trust_remote_code": True}}
+    )
+    with pytest.raises(JudgeError, match="kind='image' takes images only"):
+        plan(recipe.model_copy(update={"judge": of_pictures}))
+
+
+def test_a_judge_that_only_the_hub_has_is_planned_without_it():
+    settings = ["judge.name=vlm", "judge.checklist=video", "judge.options={model: nobody/nothing}"]
+    assert any("not checked: judge 'vlm'" in note for note in plan(load_recipe("quickstart-video", settings)).notes)

@@ -63,14 +63,17 @@ def test_what_fails_is_named_the_rest_is_scored_and_the_code_says_so(run, pictur
 def test_a_clip_without_frames_is_named_and_the_rest_is_scored(run, tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
     write_media(tmp_path / "whole.mp4", frames, fps=8)
-    (tmp_path / "empty.mp4").write_bytes(b"")
+    for name in ("empty.mp4", "empty.png"):
+        (tmp_path / name).write_bytes(b"")
     words = ("--checklist", "video-measured", "-p", "a red circle moves left on a white background")
     code, out, err = run("score", tmp_path / "whole.mp4", tmp_path / "empty.mp4", *words, "--csv")
     assert code == 1
     assert [row["file"] for row in csv.DictReader(io.StringIO(out))] == [str(tmp_path / "whole.mp4")]
-    assert "empty.mp4" in err
+    assert f"reward: clip '{tmp_path / 'empty.mp4'}' is empty (0 bytes); replace it\n" in err
     assert "1 could not be scored" in err
     assert "Traceback" not in err
+    _, _, err = run("score", tmp_path / "empty.png", "-p", PROMPT)
+    assert f"reward: picture '{tmp_path / 'empty.png'}' is empty (0 bytes); replace it\n" in err
 
 
 def test_json_carries_answers_and_failures(run, pictures):
@@ -148,17 +151,23 @@ def one_line(result: tuple[int, str, str], message: str) -> None:
 
 
 def test_a_model_that_takes_no_clips_is_refused_in_one_line(run, tmp_path):
-    """Though x.mp4 is not there: nothing is read before."""
-    from tests.reward.judges.small_vlms import idefics3
+    """Though neither its weights nor x.mp4 are there: nothing is loaded or read before."""
+    from tests.reward.judges.small_vlms import save_without_weights
 
-    for part in idefics3("eager"):
-        part.save_pretrained(tmp_path / "model")
-    words = ("score", "x.mp4", "-p", PROMPT, "--judge", "vlm", "-o", f"model={tmp_path / 'model'}")
-    code, _, err = run(*words, "--quiet", "--checklist", "video")  # other libraries print as they are loaded
-    assert code == 2
-    (said,) = [line for line in err.splitlines() if line.startswith("reward: ")]
-    assert "takes images only; use a judge or model that takes videos, with a place for them" in said
-    assert "Traceback" not in err
+    save_without_weights("idefics3", tmp_path / "model")
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text('{"media": "x.mp4", "prompt": "", "answers": {"color_1": true}}', "utf-8")
+    judge = ("--judge", "vlm", "-o", f"model={tmp_path / 'model'}")
+    for words in (
+        ("score", "x.mp4", "-p", PROMPT, *judge),
+        ("tune", answers, "--model", tmp_path / "model", "--output", tmp_path / "tuned"),
+    ):
+        code, _, err = run(*words, "--quiet", "--checklist", "video")  # other libraries print as they are loaded
+        assert code == 2
+        (said,) = [line for line in err.splitlines() if line.startswith("reward: ")]
+        assert f"judge 'vlm' with model='{tmp_path / 'model'}' takes images only; use a judge or model that" in said
+        assert "takes videos, with a place for them in its chat template" in said
+        assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(
@@ -234,7 +243,32 @@ def test_a_folder_stands_for_the_pictures_in_it(run, pictures):
     assert files == [str(pictures / name) for name in ("A.JPG", "dark.png", "red.png", "below/deep.png")]
     (pictures / "empty").mkdir()
     one_line(run("score", pictures / "empty", "-p", PROMPT), "empty' holds no picture (.avif")
-    one_line(run("score", pictures, "--checklist", "video", "-p", PROMPT), "holds no clip (.avi")
+    one_line(run("score", pictures / "empty", "--checklist", "video", "-p", PROMPT), "holds no clip (.avi")
+
+
+def test_a_checklist_about_the_other_medium_is_named(run, pictures):
+    """Nothing is read: the suffix is enough. Of files of both media, those of the other are named one by one, as before."""
+    clips = pictures / "clips"
+    clips.mkdir()
+    for name in ("a.mp4", "b.webm"):
+        (clips / name).write_bytes(b"no clip")
+    (clips / "notes.txt").write_text("no picture")
+    (pictures / "list.jsonl").write_text(json.dumps({"file": "clips/a.mp4", "prompt": PROMPT}))
+    said = f"--checklist image is about images, and only videos are given, such as {clips / 'a.mp4'}; use --checklist "
+    a, b = clips / "a.mp4", clips / "b.webm"
+    for words in (("score", a, b), ("score", clips), ("score", a, clips), ("compare", a, b), ("explain", a)):
+        one_line(run(*words, "-p", PROMPT), said + "video-measured\n")
+    one_line(run("score", "--prompts", pictures / "list.jsonl"), said + "video-measured\n")
+    one_line(run("score", a, "-p", PROMPT, "--judge", "vlm", "-o", "model=a/b"), said + "video\n")
+    words = ("score", pictures / "red.png", "-p", PROMPT, "--checklist", "video-measured")
+    one_line(run(*words), f"is about videos, and only images are given, such as {words[1]}; use --checklist image\n")
+
+    code, out, err = run("score", pictures / "red.png", a, "-p", PROMPT, "--csv")
+    assert (code, len(out.splitlines())) == (1, 2)
+    assert "a.mp4' cannot be decoded" in err
+    Image.new("RGB", (64, 64), (9, 99, 9)).save(clips / "c.gif")  # of both
+    assert run("score", clips, "-p", PROMPT)[0] == 0
+    assert run("score", clips / "c.gif", "-p", PROMPT)[0] == 0
 
 
 def test_without_alignment_no_prompt_is_needed(run, pictures):

@@ -198,6 +198,8 @@ def test_sampling_is_in_order_and_within_bounds(num_frames, fps, max_frames, rat
         ([Image.new("RGB", (4, 4)), Image.new("RGB", (5, 4))], "video", "different sizes"),
         (b"no picture", "image", "cannot be decoded"),
         (b"no clip", "video", "cannot be decoded"),
+        (b"", "image", r"picture given as builtins.bytes is empty \(0 bytes\); replace it"),
+        (b"", "video", r"clip given as builtins.bytes is empty \(0 bytes\); replace it"),
         (Clip(np.zeros((0, 4, 4, 3), np.uint8), np.zeros(0)), "video", "no frame"),
         (
             Clip(np.zeros((2, 3, 4, 4), np.uint8), np.zeros(2)),

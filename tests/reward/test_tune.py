@@ -128,7 +128,7 @@ def test_what_cannot_be_taught_is_said(tmp_path):
     one_sided = [Annotation("", Image.new("RGB", (8, 8)), {"clarity_1": True}, "")]
     with pytest.raises(RewardError, match="both yes and no"):
         tune(judge, one_sided, load_checklist("image"), tmp_path)
-    with pytest.raises(RewardError, match=r"about videos, which .*; use a model that does, with a place for them"):
+    with pytest.raises(RewardError, match=r"about videos; this judge takes images only; .* with a place for them in"):
         tune(judge, annotations(4, "video"), load_checklist("video"), tmp_path)
     with pytest.raises(RewardError, match="not a multiple"):
         tune(judge, annotations(4), load_checklist("image"), tmp_path, TuneSettings(batch_size=5, micro_batch_size=2))

@@ -46,7 +46,7 @@ from tests.helpers.video_pipelines import build_video
         (
             "animatediff",
             {"model": {"sizes": [[32, 32, 12, 8]]}},
-            "judge.checklist='image' is about images, but AnimateDiffPipeline makes videos; use .* such as 'video'",
+            "judge.checklist='image' is about images, but AnimateDiffPipeline makes videos; use .* such as 'video-measured'",
         ),
         (
             "animatediff",

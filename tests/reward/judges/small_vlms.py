@@ -1,6 +1,7 @@
 """Real vision-language classes of transformers in very small sizes, from config, with real processors."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -383,3 +384,12 @@ def _built(model_class: Any, config: Any, attention: str) -> Any:
     for parameter in model.parameters():  # random weights of the usual size hardly tell one question from another
         parameter.data.mul_(1.0 if parameter.ndim < 2 else 4.0)
     return model.eval()
+
+
+def save_without_weights(family: str, folder: Path, *, template: str | None = None) -> None:
+    """What a judge's folder holds besides its weights. template: another chat template than the family's."""
+    model, processor = BUILDERS[family]("sdpa")
+    if template is not None:
+        processor.chat_template = template
+    model.config.save_pretrained(folder)
+    processor.save_pretrained(folder)

@@ -5,9 +5,18 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import Qwen2_5_VLConfig
 
-from reward import JudgeError
+from reward import JudgeError, load_checklist
+from reward.judges import check_kind
 from reward.judges.loading import count_parameters
-from tests.reward.judges.small_vlms import BUILDERS, gemma3, lfm2_vl, paligemma, qwen3_5
+from tests.reward.judges.small_vlms import (
+    BUILDERS,
+    chat_template,
+    gemma3,
+    lfm2_vl,
+    paligemma,
+    qwen3_5,
+    save_without_weights,
+)
 
 
 @pytest.mark.parametrize("build", [*BUILDERS.values(), gemma3, lfm2_vl, paligemma, qwen3_5])
@@ -49,3 +58,55 @@ def test_what_is_not_known_is_said():
         count_parameters("vlm", {"model": "nobody/nothing"})
     with pytest.raises(JudgeError, match="did you mean 'packed'"):
         count_parameters("vlm", {"model": "nobody/nothing", "mode": "paked"})
+
+
+@pytest.mark.parametrize("family", BUILDERS)
+def test_files_show_whether_a_model_takes_clips_before_its_weights_are_loaded(family, tmp_path):
+    save_without_weights(family, tmp_path)
+    check_kind("vlm", {"model": tmp_path}, load_checklist("image"))
+    if family == "smolvlm":  # its processor has a template of its own for clips
+        check_kind("vlm", {"model": tmp_path}, load_checklist("video"))
+        return
+    if family != "idefics3":
+        check_kind("vlm", {"model": tmp_path}, load_checklist("video"))
+        save_without_weights(family, tmp_path, template=chat_template("<image>", ""))  # no place for clips
+    said = (
+        rf"judge 'vlm' with model='{tmp_path}' takes images only; use a .* with a place for them in its chat template"
+    )
+    with pytest.raises(JudgeError, match=said):
+        check_kind("vlm", {"model": tmp_path}, load_checklist("video"))
+
+
+def test_an_adapter_looks_at_what_its_base_does(tmp_path):
+    for family in ("idefics3", "smolvlm"):
+        model, processor = BUILDERS[family]("sdpa")
+        model.config.save_pretrained(tmp_path / family)
+        model.name_or_path = str(tmp_path / family)
+        get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(str(tmp_path / "tuned"))
+        processor.save_pretrained(tmp_path / "tuned")
+        if family == "smolvlm":
+            check_kind("vlm", {"model": tmp_path / "tuned"}, load_checklist("video"))
+        else:
+            with pytest.raises(JudgeError, match="takes images only"):
+                check_kind("vlm", {"model": tmp_path / "tuned"}, load_checklist("video"))
+
+
+def test_other_judges_say_what_they_look_at():
+    trusted = {"trust_remote_code": True}
+    check_kind("cogvlm2", trusted, load_checklist("video"))
+    check_kind("cogvlm2", trusted | {"kind": "image"}, load_checklist("image"))
+    for kind, other in (("video", "image"), ("image", "video")):
+        words = rf"is about {other}s; judge 'cogvlm2' with model='.*', kind='{kind}' takes {kind}s only; use a judge or"
+        with pytest.raises(JudgeError, match=words):
+            check_kind("cogvlm2", trusted | {"kind": kind}, load_checklist(other))
+        check_kind("measured", {}, load_checklist(kind))
+        check_kind("server", {"base_urls": "http://127.0.0.1:9/v1"}, load_checklist(kind))
+
+
+def test_what_files_do_not_show_is_left_to_loading(tmp_path):
+    """A hub that is out of reach, a folder without a processor."""
+    BUILDERS["idefics3"]("sdpa")[0].config.save_pretrained(tmp_path)
+    for model in ("nobody/nothing", tmp_path, tmp_path / "absent"):
+        check_kind("vlm", {"model": model}, load_checklist("video"))
+    with pytest.raises(JudgeError, match="did you mean 'packed'"):
+        check_kind("vlm", {"model": "nobody/nothing", "mode": "paked"}, load_checklist("video"))

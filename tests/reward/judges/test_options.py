@@ -80,7 +80,16 @@ def test_a_key_is_not_repeated():
         ("vlm", {"model": "x", "batchsize": 2}, "did you mean 'batch_size'?"),
         ("server", {"base_url": "x"}, "did you mean 'base_urls'?"),
         ("vlm", {}, "judge 'vlm' needs the option 'model'; its options: model, mode"),
-        ("measured", {"model": "x"}, "judge 'measured' has no option 'model'; its options: none$"),
+        (
+            "vlm",
+            {"model": "x", "kind": "image"},
+            r"judge 'vlm' has no option 'kind' \(an option of cogvlm2\); its options: ",
+        ),
+        (
+            "measured",
+            {"model": "x"},
+            r"'measured' has no option 'model' \(an option of vlm, cogvlm2, server\); its options: none$",
+        ),
         ("mesured", {}, "judge='mesured' is unknown; judges: measured, vlm, .*did you mean 'measured'?"),
     ],
 )
