@@ -130,26 +130,70 @@ def show(
     typer.echo(dump_recipe(load_recipe(recipe, settings or [])), nl=False)
 
 
+def _run_stage(folder: Path, stage: str, *, repair: bool, redo: bool) -> None:
+    from mpo.dependencies import examine
+    from mpo.recipe import read_recipe
+    from mpo.run import run_stage
+    from mpo.run_folder.paths import RunFolder
+
+    if repair and redo:
+        raise MpoError("--repair with --redo: the first keeps undamaged files, the second none; leave out either")
+
+    def where() -> str:
+        state = examine(RunFolder(folder), read_recipe(RunFolder(folder).recipe), stage).why
+        without = " without --redo" if redo else ""
+        return f"stage {stage} is {state or 'as it was'}; run `mpo {stage} {folder}`{without} to continue from here"
+
+    with _stopped_by_hand(where):
+        run_stage(folder, stage, repair=repair, redo=redo)
+
+
 def _stage_command(stage: str, words: str) -> None:
     def command(folder: Folder, repair: Repair = False, redo: Redo = False, quiet: Quiet = False) -> None:
         set_quiet(quiet)
-        from mpo.dependencies import examine
-        from mpo.recipe import read_recipe
-        from mpo.run import run_stage
-        from mpo.run_folder.paths import RunFolder
-
-        if repair and redo:
-            raise MpoError("--repair with --redo: the first keeps undamaged files, the second none; leave out either")
-
-        def where() -> str:
-            state = examine(RunFolder(folder), read_recipe(RunFolder(folder).recipe), stage).why
-            without = " without --redo" if redo else ""
-            return f"stage {stage} is {state or 'as it was'}; run `mpo {stage} {folder}`{without} to continue from here"
-
-        with _stopped_by_hand(where):
-            run_stage(folder, stage, repair=repair, redo=redo)
+        _run_stage(folder, stage, repair=repair, redo=redo)
 
     app.command(stage, help=words)(command)
+
+
+@app.command()
+def export(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            help="A run; with --format also LoRA files, or several, which are added up.", metavar="RUN|LORA…"
+        ),
+    ],
+    form: Annotated[
+        str | None, typer.Option("--format", help="diffusers, comfyui, kohya, merged or peft.", metavar="FORMAT")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="A new file (.safetensors) or folder. Default: NAME-FORMAT beside the LoRA.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="What LoRA files are for: a folder, hub id or one file.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16.")] = None,
+    rank: Annotated[int | None, typer.Option(help="The largest rank; more is cut by singular values.", min=1)] = None,
+    strength: Annotated[float, typer.Option(help="A factor for the LoRA's effect.")] = 1.0,
+    repair: Repair = False,
+    redo: Redo = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a run's LoRA for diffusers and ComfyUI, with a model card; with --format, any LoRA in another form."""
+    set_quiet(quiet)
+    if form is None:
+        given = {"--output": output, "--model": model, "--dtype": dtype, "--rank": rank, "several sources": sources[1:]}
+        unused = [name for name, value in given.items() if value] + (["--strength"] if strength != 1 else [])
+        if unused:
+            raise MpoError(f"{unused[0]} is for --format, which is not given; add --format=comfyui or another")
+        _run_stage(sources[0], "export", repair=repair, redo=redo)
+        return
+    if repair or redo:
+        raise MpoError("--repair and --redo are for a run's own stage; leave them out, or --format")
+    from mpo.export.convert import default_output, export_as
+
+    path = output or default_output(sources[0], form)
+    export_as(sources, form, path, model=model, dtype=dtype, rank=rank, strength=strength)
+    typer.echo(str(path))
 
 
 @app.command()
@@ -201,7 +245,6 @@ for _stage, _words in {
     "encode": "Encode latents and prompts of the pairs, once.",
     "train": "Train the LoRA on the pairs.",
     "evaluate": "Compare tuned with base on held-out prompts.",
-    "export": "Write the LoRA for stock diffusers, with a model card.",
     "report": "Write the run's page.",
 }.items():
     _stage_command(_stage, _words)

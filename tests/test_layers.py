@@ -41,6 +41,7 @@ TESTED_ELSEWHERE = {
     "mpo/training/forward.py": "tests/mpo/stages/test_train.py: a step by hand",
     "mpo/training/setup.py": "tests/mpo/stages/test_train.py: every setting of training",
     "reward/judges/modes.py": "tests/reward/judges/test_vlm.py and test_cogvlm2.py: both choose by it",
+    "mpo/export/original_layout.py": "tests/mpo/export/test_merged.py: read by diffusers' own reader of that layout",
     "mpo/stages/report.py": "tests/mpo/pages/test_report.py: the stage only writes that page",
     **dict.fromkeys(
         [f"mpo/models/families/{name}.py" for name in ("flux", "sana", "stable_diffusion", "stable_diffusion_3")],

@@ -29,18 +29,21 @@ def has_loader(pipeline: Any) -> bool:
 
 def write_lora(folder: Path, pipeline: Any, state: Mapping[str, torch.Tensor], config: LoraConfig) -> None:
     """A LoRA's weights under peft's names -> the file that the pipeline's `load_lora_weights` reads, or peft's two files."""
-    # Without the configuration a loader assumes alpha = rank, and the LoRA has the wrong strength.
-    metadata = _jsonable(config.to_dict())
-    if has_loader(pipeline):
-        name = denoiser_name(pipeline).removesuffix("_2")  # which of two it is for is said when it is loaded
-        pipeline.save_lora_weights(
-            folder, **{f"{name}_lora_layers": dict(state), f"{name}_lora_adapter_metadata": metadata}
-        )
-        _sort_header(folder / LORA_WEIGHTS)
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_tensors(folder / PEFT_WEIGHTS, {f"base_model.model.{key}": value for key, value in state.items()})
-        (folder / "adapter_config.json").write_text(json.dumps(metadata, indent=2, sort_keys=True) + "\n", "utf-8")
+    if not has_loader(pipeline):
+        write_peft(folder, state, config)
+        return
+    name = denoiser_name(pipeline).removesuffix("_2")  # which of two it is for is said when it is loaded
+    layers = {f"{name}_lora_layers": dict(state), f"{name}_lora_adapter_metadata": _jsonable(config.to_dict())}
+    pipeline.save_lora_weights(folder, **layers)
+    _sort_header(folder / LORA_WEIGHTS)
+
+
+def write_peft(folder: Path, state: Mapping[str, torch.Tensor], config: LoraConfig) -> None:
+    """A LoRA's weights under peft's names -> the two files that `PeftModel.from_pretrained` reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(folder / PEFT_WEIGHTS, {f"base_model.model.{key}": value for key, value in state.items()})
+    metadata = json.dumps(_jsonable(config.to_dict()), indent=2, sort_keys=True)
+    (folder / "adapter_config.json").write_text(metadata + "\n", "utf-8")
 
 
 def check_loads(folder: Path, pipeline: Any, state: Mapping[str, torch.Tensor], scale: float) -> int:
@@ -92,7 +95,10 @@ def _load(folder: Path, pipeline: Any) -> tuple[Any, dict[str, torch.Tensor]]:
 
 
 def _jsonable(config: dict) -> dict:
-    """Sets, whose order varies from process to process, as sorted lists: equal runs, equal bytes."""
+    """The configuration, without which a loader assumes alpha = rank, and the LoRA has the wrong strength.
+
+    Sets, whose order varies from process to process, are sorted lists: equal runs, equal bytes.
+    """
     plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     return json.loads(json.dumps(plain, default=str))
 

@@ -11,8 +11,11 @@ from mpo.training.checkpoint_files import result_of
 from mpo.training.objectives import METHODS
 
 
-def model_card(run: RunFolder, recipe: Recipe, *, peft: bool = False) -> str:
-    """Markdown with the hub's YAML front matter: what it is, how it was made, how it did, what it is not."""
+def model_card(run: RunFolder, recipe: Recipe, *, peft: bool = False, elsewhere: str = "") -> str:
+    """Markdown with the hub's YAML front matter: what it is, how it was made, how it did, what it is not.
+
+    elsewhere: a sentence about other programs than diffusers.
+    """
     _, scores, summary = read_evaluation(run)
     selection = read_selection(run)
     table = "\n".join(
@@ -33,6 +36,8 @@ A LoRA of rank {recipe.train.rank} for `{base}`, trained with {METHODS[recipe.tr
 ```python
 {_how_to_load(recipe, peft=peft)}
 ```
+
+{elsewhere}
 
 ## Training
 {selection["num_kept"]} pairs over {selection["num_prompts"]} prompts, from {selection["num_candidates"]} candidates;

@@ -86,10 +86,10 @@ def build_pipeline(prediction_type: Any = "epsilon") -> StableDiffusionPipeline:
 PROMPTS = [*TRAIN_PROMPTS, *HELDOUT_PROMPTS]
 
 
-def clip(cls: Any, *, length: int = 24) -> tuple[Any, Any]:
+def clip(cls: Any, *, length: int = 24, width: int = 32) -> tuple[Any, Any]:
     tokenizer = build_tokenizer(PROMPTS)
     config = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=37, num_attention_heads=4, num_hidden_layers=3,
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=37, num_attention_heads=4, num_hidden_layers=3,
         max_position_embeddings=length, bos_token_id=0, eos_token_id=1, pad_token_id=1, projection_dim=32,
     )  # fmt: skip
     return cls(config).eval(), tokenizer
@@ -123,7 +123,7 @@ def stable_diffusion_v() -> Any:
 
 def stable_diffusion_xl() -> Any:
     encoder, tokenizer = clip(CLIPTextModel)
-    encoder_2, tokenizer_2 = clip(CLIPTextModelWithProjection)
+    encoder_2, tokenizer_2 = clip(CLIPTextModelWithProjection, width=48)  # diffusers tells the two apart by it
     shape: Any = {  # diffusers types these as tuples of one
         "block_out_channels": (16, 32),
         "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
@@ -132,7 +132,7 @@ def stable_diffusion_xl() -> Any:
         "transformer_layers_per_block": (1, 1),
     }
     unet = UNet2DConditionModel(
-        sample_size=16, in_channels=4, out_channels=4, layers_per_block=1, cross_attention_dim=64, norm_num_groups=8,
+        sample_size=16, in_channels=4, out_channels=4, layers_per_block=1, cross_attention_dim=80, norm_num_groups=8,
         use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=80, **shape,
     )  # fmt: skip

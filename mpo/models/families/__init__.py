@@ -138,6 +138,11 @@ def family_of_class(class_name: str) -> Any:
     return family
 
 
+def family_name(pipeline_class: str) -> str:
+    """The name of the module of a pipeline's class."""
+    return FAMILIES[pipeline_class].rpartition(".")[2]
+
+
 def denoiser_name(pipeline: Any) -> str:
     """The name of the pipeline's network that is tuned: "unet", "transformer" or "transformer_2"."""
     own = getattr(pipeline, "tuned_network", None)  # of two, as `load_pipeline` was told

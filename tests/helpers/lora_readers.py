@@ -1,0 +1,142 @@
+"""How other programs find a LoRA's tensors, written out name by name: the rules of their loaders, not those of our writer.
+
+And small pipelines with a LoRA to try them on.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from peft.tuners.lora import LoraLayer as PeftLayer
+from torch import Tensor
+
+from mpo.models.families import denoiser_of
+from mpo.models.lora import add_lora, lora_state
+from mpo.recipe import load_recipe
+from tests.helpers.pipelines import build
+from tests.helpers.video_pipelines import build_video
+
+PICTURES = ("stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux", "pixart_sigma", "qwen_image")
+CLIPS = ("cogvideox_2b", "cogvideox_5b", "wan", "wan_5b", "wan_a14b", "ltx", "hunyuan_video")
+QKV = ("to_q", "to_k", "to_v")
+ADDED = ("add_q_proj", "add_k_proj", "add_v_proj")
+SINGLE = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")
+
+# Of a block: the program's name -> diffusers' names of what it holds, row by row.
+WAN = {f"self_attn.{x}": (f"attn1.{y}",) for x, y in zip("qkvo", (*QKV, "to_out.0"), strict=True)}
+WAN |= {f"cross_attn.{x}": (f"attn2.{y}",) for x, y in zip("qkvo", (*QKV, "to_out.0"), strict=True)}
+WAN |= {"ffn.0": ("ffn.net.0.proj",), "ffn.2": ("ffn.net.2",)}
+COGVIDEOX = {x: (f"attn1.to_{x}",) for x in "qkv"}
+COGVIDEOX |= {"attn_out": ("attn1.to_out.0",), "ff_proj": ("ff.net.0.proj",), "ff_out": ("ff.net.2",)}
+LTX = {
+    name: (name,)
+    for name in (*(f"attn{n}.{x}" for n in (1, 2) for x in (*QKV, "to_out.0")), "ff.net.0.proj", "ff.net.2")
+}
+DOUBLE = {
+    "img_attn.qkv": tuple(f"attn.{x}" for x in QKV), "txt_attn.qkv": tuple(f"attn.{x}" for x in ADDED),
+    "img_attn.proj": ("attn.to_out.0",), "txt_attn.proj": ("attn.to_add_out",),
+    "img_mlp.0": ("ff.net.0.proj",), "img_mlp.2": ("ff.net.2",),
+    "txt_mlp.0": ("ff_context.net.0.proj",), "txt_mlp.2": ("ff_context.net.2",),
+    "img_mod.lin": ("norm1.linear",), "txt_mod.lin": ("norm1_context.linear",),
+}  # fmt: skip
+ONE_STREAM = {"linear1": SINGLE, "linear2": ("proj_out",), "modulation.lin": ("norm.linear",)}
+REFINER = {
+    "self_attn.qkv": tuple(f"attn.{x}" for x in QKV), "self_attn.proj": ("attn.to_out.0",),
+    "mlp.0": ("ff.net.0.proj",), "mlp.2": ("ff.net.2",),
+}  # fmt: skip
+
+
+def blocks(theirs: str, ours: str, table: Mapping[str, tuple[str, ...]], number: int = 8) -> dict[str, tuple[str, ...]]:
+    return {
+        f"{theirs}.{i}.{x}": tuple(f"{ours}.{i}.{y}" for y in parts)
+        for i in range(number)
+        for x, parts in table.items()
+    }
+
+
+STREAMS = blocks("double_blocks", "transformer_blocks", DOUBLE) | blocks(
+    "single_blocks", "single_transformer_blocks", ONE_STREAM
+)
+REFINED = blocks("txt_in.individual_token_refiner.blocks", "context_embedder.token_refiner.refiner_blocks", REFINER)
+
+
+def comfyui_map(family: str, denoiser: Any) -> dict[str, tuple[str, ...]]:
+    """Names under which ComfyUI looks -> the layers of diffusers' denoiser that the tensors there change."""
+    names = [
+        name.removesuffix(".weight")
+        for name, p in denoiser.named_parameters()
+        if name.endswith(".weight") and p.ndim > 1
+    ]
+    match family:
+        case "stable_diffusion" | "stable_diffusion_xl":
+            return {f"lora_unet_{name.replace('.', '_')}": (name,) for name in names}
+        case "stable_diffusion_3" | "flux" | "pixart_sigma" | "qwen_image":
+            return {f"transformer.{name}": (name,) for name in names}
+        case "wan":
+            table = blocks("blocks", "blocks", WAN)
+        case "cogvideox":
+            table = blocks("blocks", "transformer_blocks", COGVIDEOX)
+        case "ltx":
+            table = blocks("transformer_blocks", "transformer_blocks", LTX) | {"patchify_proj": ("proj_in",)}
+        case "hunyuan_video":
+            table = STREAMS | REFINED
+        case other:
+            raise AssertionError(other)
+    return {f"diffusion_model.{name}": parts for name, parts in table.items()}
+
+
+def kohya_flux_map() -> dict[str, tuple[str, ...]]:
+    return {f"lora_unet_{name.replace('.', '_')}": parts for name, parts in STREAMS.items()}
+
+
+def load(
+    tensors: Mapping[str, Tensor], names: Mapping[str, tuple[str, ...]], rows: Mapping[str, int]
+) -> tuple[dict[str, Tensor], set[str]]:
+    """(change of each of diffusers' weights, keys that no rule reads). rows: a layer's number of outputs.
+
+    Alpha is its own tensor, or else the rank; metadata are not read.
+    """
+    changes: dict[str, Tensor] = {}
+    left = set(tensors)
+    for name, parts in names.items():
+        for up, down in (("lora_up", "lora_down"), ("lora_B", "lora_A")):
+            if f"{name}.{up}.weight" not in tensors:
+                continue
+            b, a = tensors[f"{name}.{up}.weight"].float(), tensors[f"{name}.{down}.weight"].float()
+            alpha = float(tensors.get(f"{name}.alpha", torch.tensor(float(a.shape[0]))))
+            change = (b.flatten(1) @ a.flatten(1)).reshape(b.shape[0], *a.shape[1:]) * alpha / a.shape[0]
+            pieces = change.split([rows[part] for part in parts]) if len(parts) > 1 else [change]
+            changes |= dict(zip(parts, pieces, strict=True))
+            left -= {f"{name}.{up}.weight", f"{name}.{down}.weight", f"{name}.alpha"}
+    return changes, left
+
+
+def assert_same_changes(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    assert {name for name, change in found.items() if change.any()} == expected.keys()
+    for name, change in expected.items():
+        torch.testing.assert_close(found[name], change, rtol=1e-5, atol=1e-6)
+
+
+def build_any(name: str) -> Any:
+    """A small pipeline of PICTURES or CLIPS."""
+    return (build if name in PICTURES else build_video)(name)
+
+
+def tuned(name: str, targets: tuple[str, ...] | None = None) -> tuple[Any, dict[str, Tensor]]:
+    """A small pipeline with a LoRA whose alpha (6) is not its rank (4), and that LoRA's weights."""
+    pipeline = build_any(name)
+    settings = load_recipe("quickstart").train.model_copy(update={"rank": 4, "alpha": 6.0, "lora_targets": targets})
+    denoiser = add_lora(pipeline, settings)
+    generator = torch.Generator().manual_seed(0)
+    for key, parameter in denoiser.named_parameters():
+        if "lora_B" in key:
+            parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+    return pipeline, lora_state(denoiser)
+
+
+def changes_of(model: Any) -> dict[str, torch.Tensor]:
+    """What peft's layers add to the weights of a denoiser, or of a pipeline's, by the layer's name."""
+    network = denoiser_of(model) if isinstance(model, DiffusionPipeline) else model
+    layers = {n: m for n, m in network.named_modules() if isinstance(m, PeftLayer)}
+    return {name: layer.get_delta_weight(next(iter(layer.lora_A))).detach() for name, layer in layers.items()}
