@@ -1,6 +1,9 @@
 """The model card beside the LoRA: what it is, how it was made, how it did, what it is not."""
 
+from huggingface_hub import ModelCardData
+
 from mpo.comparison.win_rates import read_evaluation
+from mpo.export.card_samples import CardSamples
 from mpo.models import SHIPPED
 from mpo.models.loading import load_index
 from mpo.recipe import Recipe, dump_recipe
@@ -11,10 +14,12 @@ from mpo.training.checkpoint_files import result_of
 from mpo.training.objectives import METHODS
 
 
-def model_card(run: RunFolder, recipe: Recipe, *, peft: bool = False, elsewhere: str = "") -> str:
+def model_card(
+    run: RunFolder, recipe: Recipe, *, peft: bool = False, elsewhere: str = "", samples: CardSamples | None = None
+) -> str:
     """Markdown with the hub's YAML front matter: what it is, how it was made, how it did, what it is not.
 
-    elsewhere: a sentence about other programs than diffusers.
+    elsewhere: a sentence about other programs than diffusers. samples: files beside the card that it shows.
     """
     _, scores, summary = read_evaluation(run)
     selection = read_selection(run)
@@ -24,9 +29,7 @@ def model_card(run: RunFolder, recipe: Recipe, *, peft: bool = False, elsewhere:
     )
     base = recipe.model.path
     return f"""---
-{f"base_model: {base}" if base not in SHIPPED and is_hub_id(base) else "base_model_relation: adapter"}
-library_name: diffusers
-tags: [lora, text-to-{scores.checklist.kind}, {recipe.train.objective}, multi-dimensional-preference-optimisation]
+{_hub_data(recipe, scores.checklist.kind, samples).to_yaml()}
 ---
 # {recipe.name}
 
@@ -38,7 +41,7 @@ A LoRA of rank {recipe.train.rank} for `{base}`, trained with {METHODS[recipe.tr
 ```
 
 {elsewhere}
-
+{_shown(samples) if samples else ""}
 ## Training
 {selection["num_kept"]} pairs over {selection["num_prompts"]} prompts, from {selection["num_candidates"]} candidates;
 {result_of(run)} steps of {recipe.train.batch_size} pairs, beta {recipe.train.beta:g} on mean squared errors, learning rate {recipe.train.learning_rate:g}.
@@ -59,6 +62,61 @@ The LoRA is tuned for what the judge measures, and inherits the weaknesses of th
 {dump_recipe(recipe).rstrip()}
 ```
 """
+
+
+def _hub_data(recipe: Recipe, kind: str, samples: CardSamples | None) -> ModelCardData:
+    """What the hub reads. The licence of a LoRA is that of its model, which the hub shows where that has a page."""
+    base = recipe.model.path
+    on_hub = base not in SHIPPED and is_hub_id(base)
+    licence: dict[str, str] = {"license": "apache-2.0"} if base in SHIPPED else {}
+    if on_hub:
+        licence = {
+            "license": "other",
+            "license_name": "that-of-the-base-model",
+            "license_link": f"https://huggingface.co/{base}",
+        }
+    widget = [
+        {"text": prompt, "output": {"url": tuned}}
+        for prompt, (_, tuned) in (zip(samples.prompts, samples.files, strict=True) if samples else ())
+    ]
+    return ModelCardData(
+        base_model=base if on_hub else None,
+        base_model_relation="adapter",
+        library_name="diffusers",
+        pipeline_tag=f"text-to-{kind}",
+        tags=["lora", f"text-to-{kind}", recipe.train.objective, "multi-dimensional-preference-optimisation"],
+        widget=widget or None,
+        **licence,
+    )
+
+
+def _shown(samples: CardSamples) -> str:
+    """The samples as a section: the base model's beside the tuned one's, and the strip of strengths."""
+    rows = "\n".join(
+        f"| {prompt} | {_media(base)} | {_media(tuned)} |"
+        for prompt, (base, tuned) in zip(samples.prompts, samples.files, strict=True)
+    )
+    return f"""
+## Samples
+The first held-out prompts, each at one seed.
+
+| prompt | base | tuned |
+|---|---|---|
+{rows}
+
+The first of them with the LoRA at strength {", ".join(f"{s:g}" for s in samples.strengths)}:
+
+{_media(samples.strip)}
+"""
+
+
+def _media(file: str) -> str:
+    """A picture or a clip in Markdown, as the hub shows it."""
+    return (
+        f'<video src="{file}" autoplay loop muted playsinline></video>'
+        if file.endswith(".mp4")
+        else f"![{file}]({file})"
+    )
 
 
 def _how_to_load(recipe: Recipe, *, peft: bool) -> str:

@@ -126,21 +126,8 @@ def is_made(sample: Sample) -> bool:
 def _sample(pipeline: Any, batches: list[list[Sample]], settings: SamplingSettings, description: str) -> None:
     with track(description, total=sum(len(batch) for batch in batches)) as advance:
         for batch in batches:
-            arguments = sampling_arguments(
-                pipeline, guidance_scale=settings.guidance_scale, num_prompts=len(batch), size=batch[0].size,
-                fps=batch[0].fps,
-            )  # fmt: skip
-            generators = [torch.Generator().manual_seed(sample.seed) for sample in batch]
             last = _LastLatents(pipeline) if batch[0].latents else None
-            output = pipeline(
-                [sample.prompt for sample in batch],
-                num_inference_steps=settings.num_inference_steps,
-                generator=generators,
-                output_type="pil",  # some would give real numbers
-                **arguments,
-                **(last.arguments if last else {}),
-            )
-            made = pixels_of(output)
+            made = draw_samples(pipeline, batch, settings, **(last.arguments if last else {}))
             latents = last.unpacked(made[0]) if last else [None] * len(batch)
             for sample, pixels, kept in zip(batch, made, latents, strict=True):
                 if is_made(sample):
@@ -149,6 +136,24 @@ def _sample(pipeline: Any, batches: list[list[Sample]], settings: SamplingSettin
                     write_latents(sample.latents, kept, sample.origin)
                 write_media(sample.file, pixels, fps=sample.fps, origin=sample.origin)
             advance(len(batch))
+
+
+def draw_samples(
+    pipeline: Any, batch: Sequence[Sample], settings: SamplingSettings, **callbacks: Any
+) -> list[UInt8[np.ndarray, "*F H W 3"]]:
+    """Pictures or clips of samples of one size, from one call of the pipeline. callbacks: of its steps."""
+    arguments = sampling_arguments(
+        pipeline, guidance_scale=settings.guidance_scale, num_prompts=len(batch), size=batch[0].size, fps=batch[0].fps
+    )
+    output = pipeline(
+        [sample.prompt for sample in batch],
+        num_inference_steps=settings.num_inference_steps,
+        generator=[torch.Generator().manual_seed(sample.seed) for sample in batch],
+        output_type="pil",  # some would give real numbers
+        **arguments,
+        **callbacks,
+    )
+    return pixels_of(output)
 
 
 class _LastLatents:

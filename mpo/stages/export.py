@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mpo import MpoError
 from mpo.export import comfyui
+from mpo.export.card_samples import write_samples
 from mpo.export.convert import outputs_of
 from mpo.export.diffusers import check_loads, has_loader, write_lora
 from mpo.export.layers import from_peft
@@ -20,7 +21,7 @@ from mpo.training.checkpoint_files import result_file
 
 
 def export(folder: str | Path) -> None:
-    """checkpoints/ -> lora/pytorch_lora_weights.safetensors, lora/NAME-comfyui.safetensors, lora/README.md.
+    """checkpoints/ -> lora/pytorch_lora_weights.safetensors, lora/NAME-comfyui.safetensors, lora/README.md, lora/samples/.
 
     Where ComfyUI's core has no such model, its file is left out, and the card says why. Raises MpoError if what was
     written does not load back as it was trained: the first in the stock pipeline, the second by ComfyUI's rules.
@@ -37,12 +38,13 @@ def export(folder: str | Path) -> None:
         elsewhere = comfyui.how_to_load(name, family)
     except MpoError as error:  # the run is whole without it
         tensors, elsewhere = {}, f"There is no file for ComfyUI: {error}."
-    card = model_card(run, recipe, peft=not has_loader(pipeline), elsewhere=elsewhere)
     with replacing(run.lora) as temporary:
         write_lora(temporary, pipeline, state, config)
         num_layers = check_loads(temporary, pipeline, state, scale)
         if tensors:
             write_tensors(temporary / name, tensors, {"format": "pt"})
             comfyui.check_reads(temporary / name, tensors)
+        samples = write_samples(temporary, run, recipe, pipeline)
+        card = model_card(run, recipe, peft=not has_loader(pipeline), elsewhere=elsewhere, samples=samples)
         (temporary / "README.md").write_text(card, "utf-8")
     say(f"export: all {num_layers} layers of the LoRA load back as trained. {elsewhere}")

@@ -2,6 +2,8 @@ import re
 import subprocess
 import sys
 
+from huggingface_hub import ModelCard
+
 from mpo.export.model_card import model_card
 from mpo.recipe import Model, read_recipe
 from mpo.run_folder.paths import RunFolder
@@ -14,6 +16,33 @@ def test_the_card_says_how_it_was_made_and_what_it_is_not(finished):
     assert card.startswith("---\n")
     for words in ("Diffusion-DPO", "win rate", "No person has rated it", "num_candidates: 4"):
         assert words in card
+
+
+def test_the_hub_can_read_the_card(finished):
+    """By huggingface_hub's own reader: model, task, tags, licence, and samples that are there."""
+    card = ModelCard((finished / "lora" / "README.md").read_text())
+    data = card.data.to_dict()
+    assert data["pipeline_tag"] == "text-to-image"
+    assert data["library_name"] == "diffusers"
+    assert data["base_model_relation"] == "adapter"
+    assert {"lora", "text-to-image", "dpo"} <= set(data["tags"])
+    assert len(data["widget"]) == 3  # of as many held-out prompts
+    shown = re.findall(r"!\[(.*?)\]\((.*?)\)", card.text)
+    assert len(shown) == 7
+    for file in [file for _, file in shown] + [entry["output"]["url"] for entry in data["widget"]]:
+        assert (finished / "lora" / file).is_file()
+
+
+def test_the_licence_is_that_of_the_model(finished):
+    recipe = read_recipe(finished / "recipe.yaml")
+    for path, licence in {
+        "embedded": ("apache-2.0", None),
+        "stabilityai/x": ("other", "https://huggingface.co/stabilityai/x"),
+        "/a/folder": (None, None),
+    }.items():
+        card = model_card(RunFolder(finished), recipe.model_copy(update={"model": Model(path=path)}))
+        data = ModelCard(card).data.to_dict()
+        assert (data.get("license"), data.get("license_link")) == licence
 
 
 def code_of(card: str) -> str:
