@@ -31,6 +31,11 @@ Repair = Annotated[bool, typer.Option("--repair", help="Make damaged files again
 Redo = Annotated[
     bool, typer.Option("--redo", help="Delete what this stage and later ones have made, and make it again.")
 ]
+PushToHub = Annotated[
+    str | None,
+    typer.Option(help="Upload it with its card to this repository of the Hugging Face hub.", metavar="OWNER/NAME"),
+]
+Private = Annotated[bool, typer.Option("--private", help="Make a new repository private.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -174,6 +179,8 @@ def export(
     dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16.")] = None,
     rank: Annotated[int | None, typer.Option(help="The largest rank; more is cut by singular values.", min=1)] = None,
     strength: Annotated[float, typer.Option(help="A factor for the LoRA's effect.")] = 1.0,
+    push_to_hub: PushToHub = None,
+    private: Private = False,
     repair: Repair = False,
     redo: Redo = False,
     quiet: Quiet = False,
@@ -186,7 +193,14 @@ def export(
         if unused:
             raise MpoError(f"{unused[0]} is for --format, which is not given; add --format=comfyui or another")
         _run_stage(sources[0], "export", repair=repair, redo=redo)
+        if push_to_hub:
+            from mpo.export.hub_push import push
+            from mpo.run_folder.paths import RunFolder
+
+            typer.echo(push(RunFolder(sources[0]).lora, push_to_hub, kind="model", private=private))
         return
+    if push_to_hub:
+        raise MpoError("--push-to-hub uploads a run's lora/ with its card; leave out --format")
     if repair or redo:
         raise MpoError("--repair and --redo are for a run's own stage; leave them out, or --format")
     from mpo.export.convert import default_output, export_as
@@ -227,6 +241,8 @@ def status(
 def dataset(
     folder: Folder,
     output: Annotated[Path, typer.Option(help="A new folder for the data set.")],
+    push_to_hub: PushToHub = None,
+    private: Private = False,
     quiet: Quiet = False,
 ) -> None:
     """Write candidates, scores and pairs as a Hugging Face data set with a card."""
@@ -235,6 +251,10 @@ def dataset(
 
     publish(folder, output)
     typer.echo(str(output))
+    if push_to_hub:
+        from mpo.export.hub_push import push
+
+        typer.echo(push(output, push_to_hub, kind="dataset", private=private))
 
 
 for _stage, _words in {

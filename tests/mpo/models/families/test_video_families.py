@@ -1,10 +1,12 @@
 """Each video family against its own pipeline: what it conditions on, predicts, encodes and adds; and the whole loop on it."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -414,6 +416,27 @@ def test_five_steps_move_the_margin_up(trained):
     assert all(entry["grad_norm"] > 0 for entry in log)
     assert log[-1]["margin"] > log[0]["margin"] + 1e-4
     assert (folder / "evaluation" / "report.html").exists()
+
+
+def test_the_card_shows_clips_that_browsers_play(trained):
+    """The strip holds the first held-out prompt at four strengths, side by side, in time."""
+    _, folder = trained
+    size = read_recipe(folder / "recipe.yaml").model.sizes[0]
+    card = (folder / "lora" / "README.md").read_text()
+    shown = re.findall(r'<video src="(.*?)"', card)
+    assert shown[-1] == "samples/strengths.mp4"
+    assert len(shown) >= 3
+    for file in shown:
+        with av.open(str(folder / "lora" / file)) as container:
+            stream = container.streams.video[0]
+            assert stream.codec_context.pix_fmt == "yuv420p"
+            width = size.width * (4 if "strengths" in file else 1)
+            frames = sum(1 for _ in container.decode(stream))
+            assert (stream.width, stream.height, frames) == (
+                width + width % 2,
+                size.height + size.height % 2,
+                size.frames,
+            )
 
 
 @torch.no_grad()
