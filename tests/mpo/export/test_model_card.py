@@ -26,9 +26,9 @@ def test_the_hub_can_read_the_card(finished):
     assert data["library_name"] == "diffusers"
     assert data["base_model_relation"] == "adapter"
     assert {"lora", "text-to-image", "dpo"} <= set(data["tags"])
-    assert len(data["widget"]) == 3  # of as many held-out prompts
+    assert len(data["widget"]) == 2  # of as many held-out prompts
     shown = re.findall(r"!\[(.*?)\]\((.*?)\)", card.text)
-    assert len(shown) == 7
+    assert len(shown) == 2 * 2 + 1  # and the strip
     for file in [file for _, file in shown] + [entry["output"]["url"] for entry in data["widget"]]:
         assert (finished / "lora" / file).is_file()
 
