@@ -47,7 +47,7 @@ OPTIONAL = {name: parameters for name, parameters in OPTIONAL.items() if name no
 
 def test_the_protocols_are_read_whole():
     assert set(REQUIRED) == {"add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"}
-    assert set(OPTIONAL) == {"num_tokens", "sampling_arguments", "size_rule", "unpack_latents"}
+    assert set(OPTIONAL) == {"check_lora", "num_tokens", "sampling_arguments", "size_rule", "unpack_latents"}
     assert FamilyOptions.__annotations__.keys() == OPTIONAL_VALUES.keys()
 
 
