@@ -1,5 +1,7 @@
 """The model card beside the LoRA: what it is, how it was made, how it did, what it is not."""
 
+from typing import Any
+
 from huggingface_hub import ModelCardData
 
 from mpo.comparison.win_rates import read_evaluation
@@ -68,7 +70,7 @@ def _hub_data(recipe: Recipe, kind: str, samples: CardSamples | None) -> ModelCa
     """What the hub reads. The licence of a LoRA is that of its model, which the hub shows where that has a page."""
     base = recipe.model.path
     on_hub = base not in SHIPPED and is_hub_id(base)
-    licence: dict[str, str] = {"license": "apache-2.0"} if base in SHIPPED else {}
+    licence: dict[str, Any] = {"license": "apache-2.0"} if base in SHIPPED else {}
     if on_hub:
         licence = {
             "license": "other",

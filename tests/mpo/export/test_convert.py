@@ -47,10 +47,10 @@ def test_stock_diffusers_reads_each_form_with_the_same_effect(form, finished, tr
     output = tmp_path / ("x" if form == "diffusers" else "x.safetensors")
     assert mpo("export", finished, "--format", form, "--output", output, "--strength", "0.5", "--dtype", "float16") == 0
     pipeline = plain(finished)
-    pipeline.load_lora_weights(
-        str(output if form == "diffusers" else tmp_path),
-        **({} if form == "diffusers" else {"weight_name": "x.safetensors"}),
-    )
+    if form == "diffusers":
+        pipeline.load_lora_weights(str(output))
+    else:
+        pipeline.load_lora_weights(str(tmp_path), weight_name=output.name)
     expected = changes_of(trained)
     found = changes_of(pipeline)
     assert found.keys() == expected.keys()

@@ -1,9 +1,8 @@
 from types import SimpleNamespace
 
-import httpx
 import pytest
 from huggingface_hub import ModelCard
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import LocalTokenNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
 from mpo import MpoError
@@ -20,8 +19,7 @@ class StandInHub:
     def create_repo(self, repo: str, *, repo_type: str, private: bool, exist_ok: bool) -> SimpleNamespace:
         validate_repo_id(repo)
         if self.refusal:
-            request = httpx.Request("POST", "https://huggingface.co")
-            raise HfHubHTTPError(self.refusal, response=httpx.Response(401, request=request))
+            raise LocalTokenNotFoundError(self.refusal)
         self.repositories[repo] = {"type": repo_type, "private": private, "files": {}}
         return SimpleNamespace(repo_id=repo)
 
@@ -48,7 +46,7 @@ def test_a_runs_lora_goes_up_with_its_card_and_samples(finished):
     ("repo", "refusal", "message"),
     [
         ("a/b/c", "", "'a/b/c' is no repository's name .*; give owner/name"),
-        ("a/b", "401 Client Error", "the hub refused .401 Client Error.; log in with `hf auth login`"),
+        ("a/b", "Token is required", "the hub refused .Token is required.; log in with `hf auth login`"),
     ],
 )
 def test_what_the_hub_refuses_is_one_line(repo, refusal, message, finished):

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from diffusers import FluxPipeline
@@ -49,7 +51,7 @@ def test_flux_in_kohyas_form_is_read_by_rule_and_by_diffusers():
     found, left = load(tensors, kohya_flux_map(), outputs)
     assert not left
     assert_same_changes(found, {name: layer.delta for name, layer in lora.items()})
-    read = FluxPipeline.lora_state_dict(dict(tensors))
+    read: Any = FluxPipeline.lora_state_dict(dict(tensors))
     for name, layer in lora.items():
         a, b = (read[f"transformer.{name}.lora_{end}.weight"] for end in "AB")
         torch.testing.assert_close(b @ a, layer.delta, rtol=1e-4, atol=1e-4)

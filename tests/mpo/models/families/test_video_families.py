@@ -421,7 +421,9 @@ def test_five_steps_move_the_margin_up(trained):
 def test_the_card_shows_clips_that_browsers_play(trained):
     """The strip holds the first held-out prompt at four strengths, side by side, in time."""
     _, folder = trained
-    size = read_recipe(folder / "recipe.yaml").model.sizes[0]
+    sizes = read_recipe(folder / "recipe.yaml").model.sizes
+    assert sizes
+    size = sizes[0]
     card = (folder / "lora" / "README.md").read_text()
     shown = re.findall(r'<video src="(.*?)"', card)
     assert shown[-1] == "samples/strengths.mp4"
