@@ -45,7 +45,7 @@ def difference(found: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
 
 def rows(name: str, pipeline: Any, plain: Any, state: dict[str, Tensor], scale: float) -> None:
     """A model's rows. plain: the same pipeline without the LoRA."""
-    family, expected = family_name(type(pipeline).__name__), changes_of(pipeline)
+    family, expected = family_name(pipeline), changes_of(pipeline)
     outputs = outputs_of(plain)
     for program, module in (("comfyui", comfyui), ("kohya", kohya)):
         if family not in module.NAMINGS:

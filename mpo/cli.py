@@ -203,11 +203,9 @@ def export(
         raise MpoError("--push-to-hub uploads a run's lora/ with its card; leave out --format")
     if repair or redo:
         raise MpoError("--repair and --redo are for a run's own stage; leave them out, or --format")
-    from mpo.export.convert import default_output, export_as
+    from mpo.export.convert import export_as
 
-    path = output or default_output(sources[0], form)
-    export_as(sources, form, path, model=model, dtype=dtype, rank=rank, strength=strength)
-    typer.echo(str(path))
+    typer.echo(str(export_as(sources, form, output, model=model, dtype=dtype, rank=rank, strength=strength)))
 
 
 @app.command()

@@ -5,17 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.utils import logging
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer as PeftLayer
 from safetensors import SafetensorError
 
 from mpo import MpoError
 from mpo.export import comfyui, kohya
-from mpo.export.diffusers import has_loader, write_lora, write_peft
+from mpo.export.diffusers import has_loader, load_stock, write_lora, write_peft
 from mpo.export.layers import Lora, LoraLayer, added, from_peft, resized, strengthened, to_peft
 from mpo.export.merged import check_one_file, merge, write_one_file
-from mpo.models.families import denoiser_name, denoiser_of, family_name
+from mpo.models.families import denoiser_of, family_name
 from mpo.models.loading import load_pipeline
 from mpo.models.lora import read_lora
 from mpo.recipe import Model, read_recipe
@@ -33,23 +32,25 @@ _ONE_FILE: dict[str, Any] = {"comfyui": comfyui, "kohya": kohya}
 def export_as(
     sources: Sequence[str | Path],
     format: str,
-    output: Path,
+    output: Path | None = None,
     *,
     model: str | None = None,
     dtype: str | None = None,
     rank: int | None = None,
     strength: float = 1.0,
-) -> None:
-    """Write one or several LoRAs, which are added up, to a new file or folder.
+) -> Path:
+    """Write one or several LoRAs, which are added up, to a new file or folder; returns its path.
 
     sources: run folders, or LoRA files that diffusers reads. model: what LoRA files are for, as in a recipe's
-    model.path. dtype: of the weights; None = float32, for "merged" the model's. rank: the largest, by singular values.
-    strength: a factor. Raises MpoError for what cannot be read, or cannot be written in the format.
+    model.path. output: None = NAME-FORMAT beside the first LoRA. dtype: of the weights; None = float32, for "merged"
+    the model's. rank: the largest, by singular values. strength: a factor. Raises MpoError for what cannot be read, or
+    cannot be written in the format.
     """
     if format not in FORMATS:
         raise MpoError(f"--format={format!r} is not known; formats: {', '.join(FORMATS)}")
     if dtype not in (None, *DTYPES):
         raise MpoError(f"--dtype={dtype!r} is not known; precisions: {', '.join(DTYPES)}")
+    output = output or default_output(Path(sources[0]), format)
     if output.exists():
         raise MpoError(f"--output={str(output)!r} exists; name another")
     one_file = format in _ONE_FILE or (format == "merged" and output.suffix == ".safetensors")
@@ -60,7 +61,7 @@ def export_as(
     settings = model_of(sources, model)
     without = () if format == "merged" else ("text_encoders", "other_expert")
     pipeline = load_pipeline(settings, device="cpu", without=without)
-    family = family_name(type(pipeline).__name__)
+    family = family_name(pipeline)
     if format in _ONE_FILE:
         _ONE_FILE[format].check_family(family)
     elif one_file:
@@ -87,12 +88,11 @@ def export_as(
             write_lora(temporary, pipeline, in_precision(to_peft(lora), dtype), config_of(lora))
         else:
             write_peft(temporary, in_precision(to_peft(lora), dtype), config_of(lora))
+    return output
 
 
 def default_output(source: Path, format: str) -> Path:
-    """NAME-FORMAT beside the LoRA: in a run's folder, or in that of a LoRA file. Raises MpoError for an unknown format."""
-    if format not in FORMATS:
-        raise MpoError(f"--format={format!r} is not known; formats: {', '.join(FORMATS)}")
+    """NAME-FORMAT beside the LoRA: in a run's folder, or in that of a LoRA file."""
     suffix = ".safetensors" if format in _ONE_FILE else ""
     if is_run(source):
         return source / "exports" / f"{read_recipe(RunFolder(source).recipe).name}-{format}{suffix}"
@@ -137,17 +137,12 @@ def read_with_diffusers(file: Path, pipeline: Any) -> Lora:
         raise MpoError(
             f"diffusers has no LoRA loader for {type(pipeline).__name__}; export from the run that trained it"
         )
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    into = {"load_into_transformer_2": True} if denoiser_name(pipeline) == "transformer_2" else {}
     try:
-        pipeline.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name="source", **into)
+        load_stock(pipeline, file.parent, weight_name=file.name, adapter_name="source")
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         raise MpoError(
             f"{str(file)!r} is no LoRA that diffusers reads for this model ({' '.join(str(error).split())[:200]})"
         ) from None
-    finally:
-        logging.set_verbosity(verbosity)
     lora: dict[str, LoraLayer] = {}
     for name, module in denoiser_of(pipeline).named_modules():
         if isinstance(module, PeftLayer) and "source" in module.lora_A:

@@ -76,16 +76,21 @@ def check_loads(folder: Path, pipeline: Any, state: Mapping[str, torch.Tensor], 
     return len(state) // 2
 
 
+def load_stock(pipeline: Any, folder: Path, **options: Any) -> None:
+    """The pipeline's own `load_lora_weights`, into the denoiser that is tuned, and without its warnings."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # it warns that the text encoders, which are not trained, have no LoRA
+    into = {"load_into_transformer_2": True} if denoiser_name(pipeline) == "transformer_2" else {}
+    try:
+        pipeline.load_lora_weights(str(folder), **options, **into)
+    finally:
+        logging.set_verbosity(verbosity)
+
+
 def _load(folder: Path, pipeline: Any) -> tuple[Any, dict[str, torch.Tensor]]:
     """The denoiser with the LoRA, and its weights under peft's names."""
     if has_loader(pipeline):
-        verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()  # it warns that the text encoders, which are not trained, have no LoRA
-        into = {"load_into_transformer_2": True} if denoiser_name(pipeline) == "transformer_2" else {}
-        try:
-            pipeline.load_lora_weights(str(folder), **into)
-        finally:
-            logging.set_verbosity(verbosity)
+        load_stock(pipeline, folder)
         denoiser = denoiser_of(pipeline)
         names = list(getattr(denoiser, "peft_config", {}))
         return denoiser, get_peft_model_state_dict(denoiser, adapter_name=names[0]) if names else {}

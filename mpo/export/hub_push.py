@@ -8,6 +8,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalToken
 
 from mpo import MpoError
 from mpo.runtime.hub import is_offline
+from reward.errors import first_line
 
 
 def push(folder: Path, repo: str, *, kind: Literal["model", "dataset"], private: bool = False, api: Any = None) -> str:
@@ -27,14 +28,10 @@ def push(folder: Path, repo: str, *, kind: Literal["model", "dataset"], private:
         )
     except HFValidationError as error:
         raise MpoError(
-            f"--push-to-hub={repo!r} is no repository's name ({_first_line(error)}); give owner/name"
+            f"--push-to-hub={repo!r} is no repository's name ({first_line(error)}); give owner/name"
         ) from None
     except (LocalTokenNotFoundError, HfHubHTTPError, OfflineModeIsEnabled, ValueError) as error:
         raise MpoError(
-            f"--push-to-hub={repo!r}: the hub refused ({_first_line(error)}); log in with `hf auth login`, with a token that may write"
+            f"--push-to-hub={repo!r}: the hub refused ({first_line(error)}); log in with `hf auth login`, with a token that may write"
         ) from None
     return str(url)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -38,10 +38,8 @@ def in_original_layout(pipeline: Any) -> dict[str, Tensor]:
 def in_open_clip_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A text encoder of transformers by OpenCLIP's names: queries, keys and values in one weight, the projection transposed."""
     tables = DIFFUSERS_TO_LDM_MAPPING["openclip"]
-    whole, inner = (
-        tables["layers"],
-        [(a, b) for a, b in tables["transformer"].items() if not a.startswith("transformer.")],
-    )
+    whole = tables["layers"]
+    inner = [(a, b) for a, b in tables["transformer"].items() if not a.startswith("transformer.")]
     named: dict[str, Tensor] = {}
     fused: dict[str, list[Tensor]] = {}
     for key, value in state.items():
@@ -65,7 +63,7 @@ def unet_name(name: str, config: Any) -> str:
     """Blocks are numbered in the order of the forward; a block's first entry is its resnet, then attention, then a scaling."""
     if name in UNET:
         return UNET[name]
-    per_down, per_up = config.layers_per_block + 1, config.layers_per_block + 1
+    per_block = config.layers_per_block + 1
     if match := re.match(r"mid_block\.(resnets|attentions)\.(\d)\.(.*)", name):
         number = 2 * int(match[2]) + (match[1] == "attentions")
         return f"middle_block.{number}.{resnet(match[3]) if match[1] == 'resnets' else match[3]}"
@@ -74,13 +72,13 @@ def unet_name(name: str, config: Any) -> str:
     block, kind, layer_number, rest = int(match[2]), match[3], int(match[4]), match[5]
     if match[1] == "down":
         if kind == "downsamplers":
-            return f"input_blocks.{(block + 1) * per_down}.0.{rest.replace('conv.', 'op.')}"
-        place = f"input_blocks.{1 + block * per_down + layer_number}"
+            return f"input_blocks.{(block + 1) * per_block}.0.{rest.replace('conv.', 'op.')}"
+        place = f"input_blocks.{1 + block * per_block + layer_number}"
     elif kind == "upsamplers":
         has_attention = "Attn" in config.up_block_types[block]
-        return f"output_blocks.{(block + 1) * per_up - 1}.{1 + has_attention}.{rest}"
+        return f"output_blocks.{(block + 1) * per_block - 1}.{1 + has_attention}.{rest}"
     else:
-        place = f"output_blocks.{block * per_up + layer_number}"
+        place = f"output_blocks.{block * per_block + layer_number}"
     return f"{place}.0.{resnet(rest)}" if kind == "resnets" else f"{place}.1.{rest}"
 
 

@@ -30,7 +30,7 @@ def export(folder: str | Path) -> None:
     recipe = read_recipe(run.recipe)
     state = read_lora(result_file(run))
     pipeline = load_pipeline(recipe.model)
-    family, scale = family_name(type(pipeline).__name__), recipe.train.alpha / recipe.train.rank
+    family, scale = family_name(pipeline), recipe.train.alpha / recipe.train.rank
     config = lora_config(denoiser_of(pipeline), find_family(pipeline), recipe.train)
     name = f"{recipe.name}-comfyui.safetensors"
     try:

@@ -138,9 +138,9 @@ def family_of_class(class_name: str) -> Any:
     return family
 
 
-def family_name(pipeline_class: str) -> str:
-    """The name of the module of a pipeline's class."""
-    return FAMILIES[pipeline_class].rpartition(".")[2]
+def family_name(pipeline: Any) -> str:
+    """The name of the module of a loaded pipeline's family."""
+    return FAMILIES[type(pipeline).__name__].rpartition(".")[2]
 
 
 def denoiser_name(pipeline: Any) -> str:

@@ -36,7 +36,7 @@ CASES = [(name, None) for name in (*PICTURES, *CLIPS)] + list(MORE_TARGETS.items
 @pytest.mark.parametrize(("name", "targets"), CASES)
 def test_comfyui_finds_every_tensor_and_changes_the_weights_as_training_did(name, targets):
     pipeline, state = tuned(name, targets)
-    family = family_name(type(pipeline).__name__)
+    family = family_name(pipeline)
     tensors = comfyui.to_tensors(from_peft(state, 6 / 4), family, outputs_of(pipeline))
     expected = changes_of(pipeline)
     assert len(expected) == len(state) // 2 > 3
@@ -57,7 +57,7 @@ def test_comfyui_finds_every_tensor_and_changes_the_weights_as_training_did(name
 def test_diffusers_reads_the_same_file(name, tmp_path):
     """Where its loader knows the form: the same layers, the same changes."""
     pipeline, state = tuned(name, MORE_TARGETS.get(name) if name in PICTURES[:2] else None)
-    family = family_name(type(pipeline).__name__)
+    family = family_name(pipeline)
     save_file(comfyui.to_tensors(from_peft(state, 6 / 4), family, outputs_of(pipeline)), tmp_path / "other.safetensors")
     stock = build_any(name)
     stock.load_lora_weights(str(tmp_path), weight_name="other.safetensors")
