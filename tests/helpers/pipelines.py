@@ -1,7 +1,8 @@
 """Every family's own classes in a very small size, from config, with random weights."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import (
@@ -84,6 +85,15 @@ def build_pipeline(prediction_type: Any = "epsilon") -> StableDiffusionPipeline:
 
 
 PROMPTS = [*TRAIN_PROMPTS, *HELDOUT_PROMPTS]
+
+
+class Call(NamedTuple):
+    """One call of a network within a pipeline's loop, in the words of `Family.predict`. B prompts."""
+
+    latents: torch.Tensor  # (B, c, h, w)
+    timesteps: torch.Tensor  # in [0, 1000]
+    given: Mapping[str, Any]  # what it was conditioned on, by the family's names
+    prediction: torch.Tensor  # (B, c, h, w), as the scheduler takes it
 
 
 def clip(cls: Any, *, length: int = 24, width: int = 32) -> tuple[Any, Any]:
@@ -241,38 +251,65 @@ def qwen_image() -> Any:
     return QwenImagePipeline(**parts)
 
 
-BUILDERS: dict[str, Callable[[], Any]] = {
-    f.__name__: f
-    for f in (
-        stable_diffusion, stable_diffusion_v, stable_diffusion_xl, stable_diffusion_3, flux, sana, pixart_sigma, qwen_image
-    )
-}  # fmt: skip
+def standard_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Call:
+    """Of networks that take latents and timesteps as `predict` does; beyond four channels: PixArt's variance."""
+    timesteps = args[1] if len(args) > 1 else kwargs["timestep"]
+    given = {**kwargs, **(kwargs.get("added_cond_kwargs") or {})}
+    return Call(args[0] if args else kwargs["hidden_states"], timesteps, given, output[:, :4])
+
+
+def packed_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Call:
+    """Of networks that take packed latents, and timesteps in [0, 1]."""
+    latents = unpack_patches(pipeline, kwargs["hidden_states"])
+    return Call(latents, kwargs["timestep"] * 1000, kwargs, unpack_patches(pipeline, output))
+
+
+def unpack_patches(pipeline: Any, packed: torch.Tensor, width: int = 32, height: int = 32) -> torch.Tensor:
+    """By the pipeline's own code; height and width in pixels."""
+    scale = pipeline.vae_scale_factor
+    latents = pipeline._unpack_latents(packed, height, width, scale)
+    return latents.reshape(len(latents), 4, *latents.shape[-2:])
+
+
+def as_they_are(pipeline: Any, latents: torch.Tensor, width: int = 32, height: int = 32) -> torch.Tensor:
+    return latents
+
+
+@dataclass(frozen=True)
+class Small:
+    """A family's pipeline, and what the tests must know to watch its loop."""
+
+    build: Callable[[], Any]
+    is_flow: bool = True
+    call: Callable[..., Call] = standard_call
+    unpack: Callable[..., torch.Tensor] = as_they_are  # what output_type="latent" gives -> as `encode_media` gives it
+    latent_shape: tuple[int, ...] = (4, 16, 16)  # of 32x32 pixels
+    guidance: float = 1.0  # distilled, where it is not 1
+
+
+PACKED: Any = {"call": packed_call, "unpack": unpack_patches}
+SMALL = {
+    "stable_diffusion": Small(stable_diffusion, is_flow=False),
+    "stable_diffusion_v": Small(stable_diffusion_v, is_flow=False),
+    "stable_diffusion_xl": Small(stable_diffusion_xl, is_flow=False),
+    "stable_diffusion_3": Small(stable_diffusion_3),
+    "flux": Small(flux, guidance=3.5, **PACKED),
+    "sana": Small(sana),
+    "pixart_sigma": Small(pixart_sigma, is_flow=False),
+    "qwen_image": Small(qwen_image, **PACKED),
+}
 
 
 def build(name: str) -> Any:
     """The pipeline by its family's name, the same weights each time."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        pipeline = BUILDERS[name]()
+        pipeline = SMALL[name].build()
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-FLOWS = ("stable_diffusion_3", "flux", "sana", "qwen_image")
-
-
-PACKED = ("flux", "qwen_image")
 
 
 def sample(pipeline: Any, prompts: list[str], guidance_scale: float = 1.0, **arguments: Any) -> Any:
     own = sampling_arguments(pipeline, guidance_scale=guidance_scale, num_prompts=len(prompts), size=Size(32, 32))
     arguments = {"num_inference_steps": 3, "generator": torch.Generator().manual_seed(0), **own, **arguments}
     return pipeline(prompts, **arguments)
-
-
-def unpacked(name: str, pipeline: Any, tensor: torch.Tensor) -> torch.Tensor:
-    """What a network takes or gives -> (B, c, h, w), by the pipeline's own unpacking."""
-    if name not in PACKED:
-        return tensor[:, :4]  # beyond that: PixArt's variance
-    scale = pipeline.vae_scale_factor
-    return pipeline._unpack_latents(tensor, 16 * scale, 16 * scale, scale).reshape(len(tensor), 4, 16, 16)

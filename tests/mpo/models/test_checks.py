@@ -9,7 +9,7 @@ from mpo.models.loading import ModelNotFoundError
 from mpo.recipe import parse_recipe
 from mpo.run import run_recipe
 from mpo.runtime.hub import OfflineError
-from tests.helpers.pipelines import BUILDERS, build
+from tests.helpers.pipelines import SMALL, build
 from tests.helpers.video_pipelines import build_video
 
 
@@ -68,7 +68,7 @@ from tests.helpers.video_pipelines import build_video
     ],
 )
 def test_what_a_model_cannot_take_is_named_before_anything_is_written(name, changes, message, fields, tmp_path):
-    (build if name in BUILDERS else build_video)(name).save_pretrained(tmp_path / "model")
+    (build if name in SMALL else build_video)(name).save_pretrained(tmp_path / "model")
     fields["model"]["path"] = str(tmp_path / "model")
     for section, values in changes.items():
         fields[section] |= values

@@ -25,7 +25,7 @@ from mpo.recipe import load_recipe, parse_recipe
 from mpo.sizes import Size
 from reward.errors import JudgeError
 from tests.helpers.one_file import save_as_one_file
-from tests.helpers.pipelines import BUILDERS, build
+from tests.helpers.pipelines import SMALL, build
 
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
 
@@ -86,7 +86,7 @@ def test_one_file_and_its_folder_cost_the_same(tmp_path, fields):
     assert sum(hours > 0 for _, _, hours in found) == 4  # generate, encode, train and evaluate
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", SMALL)
 def test_every_family_is_counted_from_its_small_files(name, tmp_path, fields):
     """Parameters against those of the loaded networks; the LoRA is the recipe's own."""
     pipeline = build(name)

@@ -14,7 +14,7 @@ from mpo.run_folder.media import read_pixels
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
 from mpo.sizes import Size
-from tests.helpers.pipelines import BUILDERS, PACKED, build, build_pipeline
+from tests.helpers.pipelines import SMALL, build, build_pipeline
 from tests.helpers.recipes import TRAIN_PROMPTS
 
 
@@ -60,7 +60,7 @@ def test_sizes_are_taken_in_turn(fields):
     assert [size_of(recipe, prompt_id) for prompt_id in range(3)] == [Size(32, 32), Size(48, 32), Size(32, 32)]
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", SMALL)
 @torch.no_grad()
 def test_kept_latents_are_those_that_the_pipeline_decodes(name, tmp_path):
     """In the form that encoding gives: unpacked, on the scale of the network, for each family."""
@@ -78,11 +78,7 @@ def test_kept_latents_are_those_that_the_pipeline_decodes(name, tmp_path):
     kept = torch.stack([read_latents(tmp_path / f"{k}.safetensors") for k in range(2)])
     encoded = find_family(pipeline).encode_media(pipeline, torch.zeros(2, 3, sizes.height, sizes.width))
     assert kept.shape == encoded.shape
-    if name in PACKED:
-        scale = pipeline.vae_scale_factor
-        expected = pipeline._unpack_latents(given.images, sizes.height, sizes.width, scale).reshape(kept.shape)
-    else:
-        expected = given.images
+    expected = SMALL[name].unpack(pipeline, given.images, sizes.width, sizes.height)
     torch.testing.assert_close(kept, expected, rtol=0, atol=0)
 
 

@@ -21,14 +21,14 @@ from mpo.recipe import parse_recipe, read_recipe
 from mpo.run import run_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
-from tests.helpers.pipelines import BUILDERS, FLOWS, PACKED, build, sample, unpacked
+from tests.helpers.pipelines import SMALL, Call, build, sample
 from tests.helpers.recipes import (
     TRAIN_PROMPTS,
     small_fields,
 )
 from tests.helpers.video_pipelines import VIDEO_BUILDERS, build_video
 
-NAMES = list(BUILDERS)
+NAMES = list(SMALL)
 
 
 def test_every_family_is_examined():
@@ -37,9 +37,9 @@ def test_every_family_is_examined():
     assert {type(pipeline).__name__ for pipeline in built} == set(FAMILIES)
 
 
-@pytest.mark.parametrize("name", [*BUILDERS, *VIDEO_BUILDERS])
+@pytest.mark.parametrize("name", [*SMALL, *VIDEO_BUILDERS])
 def test_every_family_names_modules_that_its_network_has(name):
-    pipeline = build(name) if name in BUILDERS else build_video(name)
+    pipeline = build(name) if name in SMALL else build_video(name)
     denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
     targets = find_family(pipeline).lora_targets(denoiser)
     modules = {module for module, _ in denoiser.named_modules()}
@@ -52,26 +52,23 @@ def test_conditions_and_predictions_equal_the_pipelines_own_loop(name):
     """Prompts of different lengths; Flux at a distilled guidance."""
     pipeline = build(name)
     family = find_family(pipeline)
-    seen: list[tuple[Any, dict, Any]] = []
+    small, seen = SMALL[name], list[Call]()
     hook = denoiser_of(pipeline).register_forward_hook(
-        lambda m, args, kwargs, out: seen.append((args, kwargs, out[0])), with_kwargs=True
+        lambda m, args, kwargs, out: seen.append(small.call(pipeline, args, kwargs, out[0])), with_kwargs=True
     )
-    guidance = 3.5 if name == "flux" else 1.0
     prompts = [TRAIN_PROMPTS[0], TRAIN_PROMPTS[1] + " and a green heart", "a circle"]
-    sample(pipeline, prompts, guidance)
+    sample(pipeline, prompts, small.guidance)
     hook.remove()
     conditioning = family.encode_prompts(pipeline, prompts)
+    guidance = torch.full((3,), small.guidance)
     assert len(seen) == 3
-    for args, kwargs, prediction in seen:
-        latents = unpacked(name, pipeline, args[0] if args else kwargs["hidden_states"])
-        given = {**kwargs, **(kwargs.get("added_cond_kwargs") or {})}
+    for call in seen:
         for key, value in conditioning.items():
-            torch.testing.assert_close(value, given[key], rtol=0, atol=0, msg=key)
-        raw = args[1] if len(args) > 1 else kwargs["timestep"]
-        timesteps = (raw * 1000 if name in PACKED else raw).reshape(-1).expand(len(prompts))
-        ours = family.predict(pipeline, latents, timesteps, {**conditioning, "guidance": torch.full((3,), guidance)})
-        assert ours.shape == latents.shape
-        torch.testing.assert_close(ours, unpacked(name, pipeline, prediction), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(value, call.given[key], rtol=0, atol=0, msg=key)
+        timesteps = call.timesteps.reshape(-1).expand(len(prompts))
+        ours = family.predict(pipeline, call.latents, timesteps, {**conditioning, "guidance": guidance})
+        assert ours.shape == call.latents.shape == (3, *small.latent_shape)
+        torch.testing.assert_close(ours, call.prediction, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -79,7 +76,7 @@ def test_conditions_and_predictions_equal_the_pipelines_own_loop(name):
 def test_encoding_is_the_inverse_of_the_pipelines_decoding(name, monkeypatch):
     """What the pipeline hands to the decoder, handed back by the encoder, comes out as the pipeline's latents."""
     pipeline = build(name)
-    latents = unpacked(name, pipeline, sample(pipeline, TRAIN_PROMPTS[:2], output_type="latent").images)
+    latents = SMALL[name].unpack(pipeline, sample(pipeline, TRAIN_PROMPTS[:2], output_type="latent").images)
     decoded = []
     decode = pipeline.vae.decode
     monkeypatch.setattr(pipeline.vae, "decode", lambda z, *a, **k: decoded.append(z) or decode(z, *a, **k))
@@ -106,7 +103,7 @@ def test_encoding_runs_on_the_real_autoencoder(name):
     pipeline = build(name)
     pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     encoded = find_family(pipeline).encode_media(pipeline, pixels)
-    assert encoded.shape == (2, 4, 16, 16)
+    assert encoded.shape == (2, *SMALL[name].latent_shape)
     assert encoded.isfinite().all()
     torch.testing.assert_close(find_family(pipeline).encode_media(pipeline, pixels), encoded, rtol=0, atol=0)
 
@@ -132,11 +129,12 @@ def test_a_perfect_prediction_leads_back_to_the_latents(name):
     """The target, taken for a prediction, is turned by the scheduler to the latents; noise is the scheduler's own."""
     pipeline = build(name)
     family = find_family(pipeline)
-    latents, noise = torch.randn(2, 2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    assert is_flow(pipeline.scheduler) == (name in FLOWS)
-    timesteps = torch.tensor([130.0, 720.0]) if name in FLOWS else torch.tensor([10, 700])
+    small = SMALL[name]
+    latents, noise = torch.randn(2, 2, *small.latent_shape, generator=torch.Generator().manual_seed(0))
+    assert is_flow(pipeline.scheduler) == small.is_flow
+    timesteps = torch.tensor([130.0, 720.0]) if small.is_flow else torch.tensor([10, 700])
     noisy, target = family.add_noise(pipeline, latents, noise, timesteps)
-    if name in FLOWS:
+    if small.is_flow:
         s = (timesteps / 1000).view(-1, 1, 1, 1)
         torch.testing.assert_close(noisy - s * target, latents, rtol=1e-4, atol=1e-5)
         scheduler = pipeline.scheduler
@@ -217,7 +215,7 @@ def test_the_stock_pipeline_takes_the_lora_at_its_strength(trained):
     stock.set_progress_bar_config(disable=True)
     family = find_family(own)
     conditioning = family.encode_prompts(own, TRAIN_PROMPTS[:1]) | {"guidance": torch.ones(1)}
-    inputs = (torch.ones(1, 4, 16, 16), torch.tensor([500]), conditioning)
+    inputs = (torch.ones(1, *SMALL[name].latent_shape), torch.tensor([500]), conditioning)
     base = family.predict(stock, *inputs)
     if name == "pixart_sigma":  # diffusers has no LoRA loader for it
         stock.transformer = PeftModel.from_pretrained(stock.transformer, str(run.lora))
