@@ -34,7 +34,7 @@ def check_model(recipe: Recipe) -> None:
     parts = ("scheduler", denoiser_in(index, model))
     scheduler_class, denoiser_class = (getattr(diffusers, index[part][1]) for part in parts)
     scheduler = scheduler_class.from_config(configs["scheduler"])
-    check_scheduler(scheduler, recipe.train, counts_tokens=hasattr(family, "num_tokens"))
+    check_scheduler(scheduler, recipe.train, knows_mu=hasattr(family, "shift_mu"))
     trained_range(recipe.train, scheduler, model.expert, index.get("boundary_ratio"))
     distilled_guidance(recipe, configs["denoiser"])
     with torch.device("meta"):  # its layers, without memory for their weights

@@ -28,14 +28,14 @@ def is_flow(scheduler: Any) -> bool:
     )
 
 
-def check_scheduler(scheduler: Any, settings: Train, *, counts_tokens: bool) -> None:
+def check_scheduler(scheduler: Any, settings: Train, *, knows_mu: bool) -> None:
     """Raises MpoError for a scheduler whose noise cannot be trained on, and for settings that it does not use.
 
-    counts_tokens: whether the family says how many tokens latents become, which a shift by resolution depends on.
+    knows_mu: whether the family says how far a scheduler shifts that shifts by resolution.
     """
     name, config = type(scheduler).__name__, scheduler.config
     if is_flow(scheduler):
-        _check_flow(name, config, settings, counts_tokens)
+        _check_flow(name, config, settings, knows_mu)
         return
     # EDM has only a schedule of sigmas: it scales the network's input, and predicts something else.
     if "sigma_data" in config or not hasattr(scheduler, "alphas_cumprod"):
@@ -50,12 +50,12 @@ def check_scheduler(scheduler: Any, settings: Train, *, counts_tokens: bool) -> 
         raise MpoError(f"train.timestep_shift={settings.timestep_shift} is used by flow models alone; remove it")
 
 
-def _check_flow(name: str, config: Any, settings: Train, counts_tokens: bool) -> None:
+def _check_flow(name: str, config: Any, settings: Train, knows_mu: bool) -> None:
     if ("shift" not in config and "flow_shift" not in config) or "stages" in config or config.get("invert_sigmas"):
         raise MpoError(
             f"the model's scheduler {name} has flow sigmas of its own kind, which cannot be trained; use a model with FlowMatchEulerDiscreteScheduler"
         )
-    if config.get("use_dynamic_shifting") and settings.timestep_shift is None and not counts_tokens:
+    if config.get("use_dynamic_shifting") and settings.timestep_shift is None and not knows_mu:
         raise MpoError(
             f"the model's scheduler {name} shifts timesteps by resolution (use_dynamic_shifting), which this model's pipeline does not; set train.timestep_shift"
         )
@@ -65,10 +65,10 @@ def num_train_timesteps(scheduler: Any) -> int:
     return scheduler.config.num_train_timesteps
 
 
-def timestep_shift(settings: Train, scheduler: Any, num_tokens: int | None) -> float:
+def timestep_shift(settings: Train, scheduler: Any, mu: float | None) -> float:
     """The factor a that moves a flow's share s to a s / (1 + (a - 1) s): the recipe's, else what the scheduler samples with.
 
-    num_tokens: tokens that the latents become in the network; schedulers that shift by resolution need it.
+    mu: of the latents' shape, as `families.shift_mu` gives it; schedulers that shift by resolution need it.
     This ignores what depends on the number of sampling steps: `shift_terminal`, Karras and other spacings.
     """
     if settings.timestep_shift is not None:
@@ -76,16 +76,7 @@ def timestep_shift(settings: Train, scheduler: Any, num_tokens: int | None) -> f
     config = scheduler.config
     if not config.get("use_dynamic_shifting"):
         return float(config["shift"] if "shift" in config else config["flow_shift"])
-    assert num_tokens is not None  # refused by check_scheduler
-    from diffusers.pipelines.flux.pipeline_flux import calculate_shift  # late: it imports text encoders
-
-    mu = calculate_shift(
-        num_tokens,
-        config.get("base_image_seq_len", 256),
-        config.get("max_image_seq_len", 4096),
-        config.get("base_shift", 0.5),
-        config.get("max_shift", 1.15),
-    )
+    assert mu is not None  # refused by check_scheduler
     return mu if config.get("time_shift_type") == "linear" else math.exp(mu)
 
 
@@ -111,13 +102,11 @@ def trained_range(
     return max(low, first), min(high, last)
 
 
-def draw_timestep(
-    settings: Train, scheduler: Any, generator: torch.Generator, num_tokens: int | None = None
-) -> int | float:
+def draw_timestep(settings: Train, scheduler: Any, generator: torch.Generator, mu: float | None = None) -> int | float:
     """A whole timestep in [0, T), or for a flow a real one in [0, T].
 
     `timestep_range` gives the shares of the schedule that are trained. A flow's share is then shifted
-    (arXiv 2403.03206, eq. 23); num_tokens is as in `timestep_shift`.
+    (arXiv 2403.03206, eq. 23); mu is as in `timestep_shift`.
     """
     total = num_train_timesteps(scheduler)
     logit = torch.zeros(())
@@ -131,7 +120,7 @@ def draw_timestep(
             else torch.rand((), generator=generator)
         )
         s = low + (high - low) * float(share)
-        a = timestep_shift(settings, scheduler, num_tokens)
+        a = timestep_shift(settings, scheduler, mu)
         return total * a * s / (1 + (a - 1) * s)
     first, last = (round(share * total) for share in settings.timestep_range)
     last = max(last, first + 1)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mpo import MpoError
 from mpo.data.encoded import EncodedPairs
-from mpo.models.families import Conditioning, Family, count_tokens
+from mpo.models.families import Conditioning, Family, shift_mu
 from mpo.models.noise import draw_timestep
 from mpo.recipe import Train
 from mpo.runtime.seeds import derive_seed
@@ -52,14 +52,14 @@ def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
 
 
 def draw_noise(
-    settings: Train, draw: Draw, shape: Sequence[int], scheduler: Any, num_tokens: int | None = None
+    settings: Train, draw: Draw, shape: Sequence[int], scheduler: Any, mu: float | None = None
 ) -> tuple[Float[Tensor, "..."], int | float]:
     """The noise and timestep that both pictures of a pair share, from (seed, pair, repetition) alone.
 
-    num_tokens: that latents of this shape become in the network; needed if the scheduler shifts timesteps by resolution.
+    mu: of this shape, as `families.shift_mu` gives it; needed if the scheduler shifts timesteps by resolution.
     """
     generator = torch.Generator().manual_seed(derive_seed("noise", settings.seed, draw.pair, draw.repetition))
-    timestep = draw_timestep(settings, scheduler, generator, num_tokens)
+    timestep = draw_timestep(settings, scheduler, generator, mu)
     return torch.randn(tuple(shape), generator=generator), timestep
 
 
@@ -114,8 +114,8 @@ class Batches:
             conditioning["guidance"] = torch.full((len(ids),), self.guidance_scale, device=self.device)
         scheduler = self.pipeline.scheduler
         shape = latents.shape[1:]
-        num_tokens = count_tokens(self.family, shape)
-        drawn = [draw_noise(self.settings, draw, shape, scheduler, num_tokens) for draw in draws]
+        mu = shift_mu(self.family, scheduler, shape)
+        drawn = [draw_noise(self.settings, draw, shape, scheduler, mu) for draw in draws]
         noise = torch.stack([noise for noise, _ in drawn] * 2).to(self.device)
         timesteps = torch.tensor([timestep for _, timestep in drawn] * 2, device=self.device)
         # In float32: bfloat16 rounds a schedule's first alphas to 1, so that no noise at all would be added.

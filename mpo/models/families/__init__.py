@@ -68,10 +68,10 @@ class FamilyOptions(Protocol):
         """Which sizes the model makes; without it pictures whose sides are multiples of 8 pixels."""
         ...
 
-    def num_tokens(self, latent_shape: Sequence[int]) -> int:
-        """How many tokens one item's latents of a shape become in the network.
+    def shift_mu(self, scheduler_config: Mapping[str, Any], latent_shape: Sequence[int]) -> float:
+        """The `mu` that the pipeline hands to a scheduler that shifts timesteps by resolution, for latents of a shape.
 
-        Schedulers that shift timesteps by resolution need it. Without it, they are refused unless the recipe gives a shift.
+        Without it, such schedulers are refused unless the recipe gives a shift.
         """
         ...
 
@@ -113,10 +113,23 @@ def size_rule_of(family: Any, configs: Configs) -> SizeRule:
     return own(configs) if own else SizeRule("image", 8)
 
 
-def count_tokens(family: Any, latent_shape: Sequence[int]) -> int | None:
-    """Tokens that one item's latents of a shape become; None = the family does not say."""
-    own = getattr(family, "num_tokens", None)
-    return own(latent_shape) if own else None
+def shift_mu(family: Any, scheduler: Any, latent_shape: Sequence[int]) -> float | None:
+    """The `mu` of latents of a shape; None = the scheduler shifts all alike, or the family does not say."""
+    own = getattr(family, "shift_mu", None)
+    return own(scheduler.config, latent_shape) if own and scheduler.config.get("use_dynamic_shifting") else None
+
+
+def mu_of_tokens(scheduler_config: Mapping[str, Any], num_tokens: int) -> float:
+    """FLUX.1's formula, which most pipelines share: a straight line through two numbers of tokens."""
+    from diffusers.pipelines.flux.pipeline_flux import calculate_shift  # late: it imports text encoders
+
+    return calculate_shift(
+        num_tokens,
+        scheduler_config.get("base_image_seq_len", 256),
+        scheduler_config.get("max_image_seq_len", 4096),
+        scheduler_config.get("base_shift", 0.5),
+        scheduler_config.get("max_shift", 1.15),
+    )
 
 
 def find_family(pipeline: Any) -> Family:

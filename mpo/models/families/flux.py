@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mpo.models.families import Conditioning
 from mpo.models.families.stable_diffusion import encode_media
-from mpo.models.families.stable_diffusion_3 import lora_targets, num_tokens, size_rule
+from mpo.models.families.stable_diffusion_3 import lora_targets, shift_mu, size_rule
 from mpo.models.noise import flow_noise as add_noise
 from mpo.sizes import Size
 
@@ -21,8 +21,8 @@ __all__ = [
     "encode_media",
     "encode_prompts",
     "lora_targets",
-    "num_tokens",
     "predict",
+    "shift_mu",
     "size_rule",
     "unpack_latents",
 ]

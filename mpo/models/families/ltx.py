@@ -4,14 +4,14 @@ Families exchange latents (B, c, f, h, w); each of them is a token of the networ
 before they decode, which training does not see.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diffusers import LTXPipeline
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from mpo.models.families import Conditioning, Configs
+from mpo.models.families import Conditioning, Configs, mu_of_tokens
 from mpo.models.families.stable_diffusion import lora_targets
 from mpo.models.noise import flow_noise as add_noise
 from mpo.sizes import Size, SizeRule
@@ -21,9 +21,9 @@ __all__ = [
     "encode_media",
     "encode_prompts",
     "lora_targets",
-    "num_tokens",
     "predict",
     "sampling_arguments",
+    "shift_mu",
     "size_rule",
     "unpack_latents",
 ]
@@ -37,10 +37,10 @@ def size_rule(configs: Configs) -> SizeRule:
     return SizeRule("video", scale * configs["denoiser"]["patch_size"], step, 1, fps=25.0)
 
 
-def num_tokens(latent_shape: Sequence[int]) -> int:
-    """One for each place of each latent frame."""
+def shift_mu(scheduler_config: Mapping[str, Any], latent_shape: Sequence[int]) -> float:
+    """A token for each place of each latent frame."""
     _, frames, height, width = latent_shape
-    return frames * height * width
+    return mu_of_tokens(scheduler_config, frames * height * width)
 
 
 def encode_prompts(pipeline: LTXPipeline, prompts: Sequence[str]) -> Conditioning:

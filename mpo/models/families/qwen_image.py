@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mpo.models.families import Conditioning, call_default
 from mpo.models.families.flux import pack, unpack
-from mpo.models.families.stable_diffusion_3 import lora_targets, num_tokens, size_rule
+from mpo.models.families.stable_diffusion_3 import lora_targets, shift_mu, size_rule
 from mpo.models.noise import flow_noise as add_noise
 from mpo.sizes import Size
 
@@ -23,9 +23,9 @@ __all__ = [
     "encode_media",
     "encode_prompts",
     "lora_targets",
-    "num_tokens",
     "predict",
     "sampling_arguments",
+    "shift_mu",
     "size_rule",
     "unpack_latents",
 ]

@@ -1,18 +1,18 @@
 """Stable Diffusion 3 and 3.5: `StableDiffusion3Pipeline`. A flow; three text encoders; T5 may be missing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diffusers import StableDiffusion3Pipeline
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from mpo.models.families import Conditioning, Configs
+from mpo.models.families import Conditioning, Configs, mu_of_tokens
 from mpo.models.families.stable_diffusion import encode_media
 from mpo.models.noise import flow_noise as add_noise
 from mpo.sizes import SizeRule
 
-__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "num_tokens", "predict", "size_rule"]
+__all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict", "shift_mu", "size_rule"]
 
 
 def size_rule(configs: Configs) -> SizeRule:
@@ -20,10 +20,10 @@ def size_rule(configs: Configs) -> SizeRule:
     return SizeRule("image", 16)
 
 
-def num_tokens(latent_shape: Sequence[int]) -> int:
-    """Patches of 2x2."""
+def shift_mu(scheduler_config: Mapping[str, Any], latent_shape: Sequence[int]) -> float:
+    """A token for each patch of 2x2."""
     _, height, width = latent_shape
-    return (height // 2) * (width // 2)
+    return mu_of_tokens(scheduler_config, (height // 2) * (width // 2))
 
 
 def encode_prompts(pipeline: StableDiffusion3Pipeline, prompts: Sequence[str]) -> Conditioning:

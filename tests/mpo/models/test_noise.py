@@ -26,6 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpo import MpoError
+from mpo.models.families import mu_of_tokens
 from mpo.models.noise import (
     check_scheduler,
     diffusion_noise,
@@ -96,10 +97,10 @@ def test_each_scheduler_of_diffusers_is_trained_on_or_refused_in_one_line():
     assert admitted <= schedulers.keys()
     for name, scheduler in schedulers.items():
         if name in admitted:
-            check_scheduler(scheduler, settings_of(), counts_tokens=True)
+            check_scheduler(scheduler, settings_of(), knows_mu=True)
             continue
         with pytest.raises(MpoError, match=f"^the model's scheduler {name} .*; use a model with") as error:
-            check_scheduler(scheduler, settings_of(), counts_tokens=True)
+            check_scheduler(scheduler, settings_of(), knows_mu=True)
         assert "\n" not in str(error.value)
 
 
@@ -177,14 +178,16 @@ def test_weights_are_within_0_and_1_or_gamma(snr, gamma, kind):
 SHARES = np.linspace(0.05, 1.0, 20)[::-1]
 
 
-def shifted(scheduler: Any, num_tokens: int | None = None, shares: np.ndarray = SHARES) -> list[float]:
-    a = timestep_shift(settings_of(), scheduler, num_tokens)
+def shifted(scheduler: Any, mu: float | None = None, shares: np.ndarray = SHARES) -> list[float]:
+    a = timestep_shift(settings_of(), scheduler, mu)
     return [a * s / (1 + (a - 1) * s) for s in shares]
 
 
-def mu_of(scheduler: Any, num_tokens: int) -> float:
-    c = scheduler.config
-    return calculate_shift(num_tokens, c.base_image_seq_len, c.max_image_seq_len, c.base_shift, c.max_shift)
+@pytest.mark.parametrize("num_tokens", [256, 1024, 4096])
+def test_mu_is_qwens_own_too(num_tokens):
+    config = FlowMatchEulerDiscreteScheduler(base_shift=0.4, max_shift=1.3).config
+    own = calculate_shift(num_tokens, config.base_image_seq_len, config.max_image_seq_len, 0.4, 1.3)
+    assert mu_of_tokens(config, num_tokens) == own
 
 
 @pytest.mark.parametrize("cls", [FlowMatchEulerDiscreteScheduler, FlowMatchLCMScheduler])
@@ -193,9 +196,10 @@ def mu_of(scheduler: Any, num_tokens: int) -> float:
 def test_shares_are_shifted_as_set_timesteps_shifts_sigmas(cls, kind, num_tokens):
     fields = {"shift": 3.0} if kind is None else {"use_dynamic_shifting": True, "time_shift_type": kind}
     scheduler = cls(**fields, base_shift=0.4, max_shift=1.3)
-    arguments = {} if kind is None else {"mu": mu_of(scheduler, num_tokens)}
+    mu = mu_of_tokens(scheduler.config, num_tokens)
+    arguments = {} if kind is None else {"mu": mu}
     scheduler.set_timesteps(num_inference_steps=len(SHARES), sigmas=list(SHARES), **arguments)
-    assert scheduler.sigmas[:-1].tolist() == pytest.approx(shifted(scheduler, num_tokens), rel=1e-5)
+    assert scheduler.sigmas[:-1].tolist() == pytest.approx(shifted(scheduler, mu), rel=1e-5)
 
 
 def test_schedulers_that_take_no_sigmas_shift_alike():
@@ -217,19 +221,19 @@ def test_timesteps_are_drawn_at_the_shift_of_the_resolution():
     """The median of uniform shares, 1/2, goes to a / (1 + a): a = exp(0.5) at 256 tokens, exp(1.15) at 4,096."""
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
 
-    def median(num_tokens: int | None, **changes: Any) -> float:
+    def median(mu: float | None, **changes: Any) -> float:
         generator = torch.Generator().manual_seed(0)
         settings = settings_of(**changes)
-        return float(np.median([draw_timestep(settings, scheduler, generator, num_tokens) for _ in range(1001)]))
+        return float(np.median([draw_timestep(settings, scheduler, generator, mu) for _ in range(1001)]))
 
     for num_tokens, a in ((256, math.exp(0.5)), (4096, math.exp(1.15))):
-        assert median(num_tokens) == pytest.approx(1000 * a / (1 + a), abs=25)
+        assert median(mu_of_tokens(scheduler.config, num_tokens)) == pytest.approx(1000 * a / (1 + a), abs=25)
     assert median(None, timestep_shift=1.0) == pytest.approx(500, abs=30)  # a number overrides
-    assert median(4096, timestep_shift=9.0) == pytest.approx(900, abs=10)
+    assert median(1.15, timestep_shift=9.0) == pytest.approx(900, abs=10)
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "changes", "counts_tokens", "message"),
+    ("scheduler", "changes", "knows_mu", "message"),
     [
         (DDPMScheduler(), {"timestep_shift": 1.0}, True, r"timestep_shift=1\.0 is used by flow models alone; remove it"),
         (
@@ -241,15 +245,15 @@ def test_timesteps_are_drawn_at_the_shift_of_the_resolution():
     ],
     ids=["shift", "resolution", "inverted", "sample"],
 )  # fmt: skip
-def test_what_cannot_be_trained_is_one_line(scheduler, changes, counts_tokens, message):
+def test_what_cannot_be_trained_is_one_line(scheduler, changes, knows_mu, message):
     with pytest.raises(MpoError, match=message) as error:
-        check_scheduler(scheduler, settings_of(**changes), counts_tokens=counts_tokens)
+        check_scheduler(scheduler, settings_of(**changes), knows_mu=knows_mu)
     assert "\n" not in str(error.value)
 
 
-def test_a_given_shift_stands_in_for_the_tokens_that_a_family_does_not_count():
+def test_a_given_shift_stands_in_for_one_that_a_family_does_not_say():
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
-    check_scheduler(scheduler, settings_of(timestep_shift=2.0), counts_tokens=False)
+    check_scheduler(scheduler, settings_of(timestep_shift=2.0), knows_mu=False)
     assert timestep_shift(settings_of(timestep_shift=2.0), scheduler, None) == 2.0
 
 

@@ -13,19 +13,16 @@ from peft import PeftModel
 from PIL import Image
 
 from mpo import MpoError
-from mpo.models.families import FAMILIES, denoiser_of, encode_latents, find_family
+from mpo.models.families import FAMILIES, denoiser_of, encode_latents, find_family, shift_mu
 from mpo.models.loading import load_pipeline
 from mpo.models.lora import add_lora, load_lora
-from mpo.models.noise import is_flow
+from mpo.models.noise import is_flow, timestep_shift
 from mpo.recipe import parse_recipe, read_recipe
 from mpo.run import run_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
 from tests.helpers.pipelines import SMALL, Call, build, sample
-from tests.helpers.recipes import (
-    TRAIN_PROMPTS,
-    small_fields,
-)
+from tests.helpers.recipes import TRAIN_PROMPTS, settings_of, small_fields
 from tests.helpers.video_pipelines import VIDEO_BUILDERS, build_video
 
 NAMES = list(SMALL)
@@ -166,6 +163,20 @@ def test_a_perfect_prediction_leads_back_to_the_latents(name):
             target[k : k + 1], int(timesteps[k]), noisy[k : k + 1], generator=torch.Generator().manual_seed(0)
         )
         torch.testing.assert_close(step.pred_original_sample, latents[k : k + 1], rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_timesteps_are_drawn_at_the_shift_that_the_pipeline_samples_with(name):
+    """Of schedulers that shift by resolution; three steps, of which the second is at 2/3 before it is shifted."""
+    pipeline = build(name)
+    if not pipeline.scheduler.config.get("use_dynamic_shifting"):
+        return
+    sample(pipeline, TRAIN_PROMPTS[:1])
+    mu = shift_mu(find_family(pipeline), pipeline.scheduler, SMALL[name].latent_shape)
+    a = timestep_shift(settings_of(), pipeline.scheduler, mu)
+    assert a != 1
+    assert float(pipeline.scheduler.sigmas[1]) == pytest.approx(a * 2 / (a * 2 + 1), rel=1e-3)
 
 
 def test_unknown_families_are_named():

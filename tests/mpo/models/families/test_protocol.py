@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mpo.models.families import FAMILIES, Family, FamilyOptions, count_tokens, size_rule_of
+from mpo.models.families import FAMILIES, Family, FamilyOptions, size_rule_of
 from mpo.sizes import SizeRule
 
 MODULES = sorted(set(FAMILIES.values()))
@@ -47,7 +47,7 @@ OPTIONAL = {name: parameters for name, parameters in OPTIONAL.items() if name no
 
 def test_the_protocols_are_read_whole():
     assert set(REQUIRED) == {"add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"}
-    assert set(OPTIONAL) == {"check_lora", "num_tokens", "sampling_arguments", "size_rule", "unpack_latents"}
+    assert set(OPTIONAL) == {"check_lora", "sampling_arguments", "shift_mu", "size_rule", "unpack_latents"}
     assert FamilyOptions.__annotations__.keys() == OPTIONAL_VALUES.keys()
 
 
@@ -62,15 +62,6 @@ def test_a_family_has_what_the_protocol_says_and_no_more(name):
         assert isinstance(getattr(module, member, kind()), kind), member
     extra = public(module) - REQUIRED.keys() - OPTIONAL.keys() - OPTIONAL_VALUES.keys()
     assert extra == SHARED.get(name, set())
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_latents_become_tokens_where_a_family_says(name):
-    """Pictures in patches of 2x2; LTX-Video's latents each."""
-    module = importlib.import_module(name)
-    counted = count_tokens(module, (16, 5, 128, 96) if name.endswith(".ltx") else (16, 128, 96))
-    expected = 5 * 128 * 96 if name.endswith(".ltx") else 64 * 48
-    assert counted == (expected if hasattr(module, "num_tokens") else None)
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -14,7 +14,7 @@ from diffusers import DiffusionPipeline
 
 from mpo import MpoError
 from mpo.models.checks import check_model
-from mpo.models.families import denoiser_of, find_family
+from mpo.models.families import denoiser_of, find_family, mu_of_tokens, shift_mu
 from mpo.models.loading import load_pipeline
 from mpo.models.lora import add_lora, load_lora
 from mpo.models.noise import draw_timestep, is_flow, timestep_shift, trained_range
@@ -198,9 +198,9 @@ def test_ltx_trains_at_the_shift_that_it_samples_with(size):
     pipeline = build_video("ltx")
     pipeline.scheduler.register_to_config(shift_terminal=None)  # depends on the number of steps
     latents = as_exchanged(pipeline, sample_clips(pipeline, PROMPTS, size, output_type="latent"), size)
-    num_tokens = find_family(pipeline).num_tokens(latents.shape[1:])
-    assert num_tokens == 3 * 2 * {9: 2, 17: 3}[size.frames or 0]
-    a = timestep_shift(settings_of(), pipeline.scheduler, num_tokens)
+    mu = shift_mu(find_family(pipeline), pipeline.scheduler, latents.shape[1:])
+    assert mu == mu_of_tokens(pipeline.scheduler.config, 3 * 2 * {9: 2, 17: 3}[size.frames or 0])
+    a = timestep_shift(settings_of(), pipeline.scheduler, mu)
     shares = torch.tensor([1.0, 0.5])
     torch.testing.assert_close(pipeline.scheduler.sigmas[:2], a * shares / (1 + (a - 1) * shares))
 
