@@ -41,7 +41,8 @@ RANK = 16
 # template has 95.
 TOKENS = {
     "StableDiffusion3Pipeline": (256, 256), "FluxPipeline": (512, 512), "SanaPipeline": (300, 300),
-    "PixArtSigmaPipeline": (300, 300), "QwenImagePipeline": (98, 64), "CogVideoXPipeline": (226, 226),
+    "PixArtSigmaPipeline": (300, 300), "QwenImagePipeline": (98, 64), "QwenImage21Pipeline": (78, 64),
+    "CogVideoXPipeline": (226, 226),
     "WanPipeline": (512, 512), "LTXPipeline": (128, 128), "HunyuanVideoPipeline": (351, 256),
 }  # fmt: skip
 DEFAULT_SIZE = 1024  # for pipelines whose network has no sample_size, and whose call no default: FLUX.1 and Qwen-Image
@@ -383,6 +384,8 @@ def conditioning_shapes(parts: Parts) -> dict[str, tuple[int, ...]]:
             }
         case "QwenImagePipeline":
             return {"encoder_hidden_states": (kept, network.joint_attention_dim)}
+        case "QwenImage21Pipeline":
+            return {"encoder_hidden_states": (kept, network.context_in_dim)}
         case _:
             names = ("caption_channels", "text_embed_dim", "text_dim")
             width = next(getattr(network, name) for name in names if hasattr(network, name))

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from PIL.Image import Image
 from torch import Tensor
 
 from mpo.models.checks import size_rule
@@ -183,6 +184,13 @@ class _LastLatents:
 
 
 def pixels_of(output: Any) -> list[UInt8[np.ndarray, "*F H W 3"]]:
-    """What a pipeline's call returns -> B pictures (H, W, 3) or clips (F, H, W, 3). It gives Pillow's images, or lists of them."""
+    """What a pipeline's call returns -> B pictures (H, W, 3) or clips (F, H, W, 3). It gives Pillow's images, or lists of them.
+
+    Opacity, which Qwen-Image 2.1 gives too, is dropped.
+    """
     made = output.images if hasattr(output, "images") else output.frames
-    return [np.stack([np.asarray(f) for f in one]) if isinstance(one, list) else np.asarray(one) for one in made]
+    return [np.stack([_rgb(f) for f in one]) if isinstance(one, list) else _rgb(one) for one in made]
+
+
+def _rgb(image: Image) -> UInt8[np.ndarray, "H W 3"]:
+    return np.asarray(image.convert("RGB"))

@@ -9,6 +9,7 @@ from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
     AutoencoderKLQwenImage,
+    AutoencoderKLQwenImage21,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
@@ -17,6 +18,8 @@ from diffusers import (
     FluxTransformer2DModel,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
+    QwenImage21Pipeline,
+    QwenImage21Transformer2DModel,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
     SanaPipeline,
@@ -41,7 +44,7 @@ from mpo.embedded.train_base import build_tokenizer
 from mpo.models.families import sampling_arguments
 from mpo.sizes import Size
 from tests.helpers.recipes import HELDOUT_PROMPTS, TRAIN_PROMPTS
-from tests.reward.judges.small_vlms import qwen2_5_vl
+from tests.reward.judges.small_vlms import qwen2_5_vl, qwen3_vl
 from tests.reward.judges.small_vlms import tokenizer as byte_tokenizer
 
 
@@ -251,6 +254,23 @@ def qwen_image() -> Any:
     return QwenImagePipeline(**parts)
 
 
+def qwen_image_21() -> Any:
+    encoder, processor = qwen3_vl("eager")
+    transformer = QwenImage21Transformer2DModel(
+        in_channels=4, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2, context_in_dim=64,
+        axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    vae = AutoencoderKLQwenImage21(
+        base_dim=16, decoder_base_dim=16, z_dim=4, dim_mult=[1, 1, 1, 1, 1], num_res_blocks=1,
+        latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[1.5, 0.8, 1.1, 2.0],
+    )  # fmt: skip
+    parts: Any = {
+        "processor": processor, "text_encoder": encoder.eval(), "vae": vae.eval(), "transformer": transformer,
+        "scheduler": FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=True),
+    }  # fmt: skip
+    return QwenImage21Pipeline(**parts)
+
+
 def standard_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Call:
     """Of networks that take latents and timesteps as `predict` does; beyond four channels: PixArt's variance."""
     timesteps = args[1] if len(args) > 1 else kwargs["timestep"]
@@ -260,8 +280,10 @@ def standard_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: An
 
 def packed_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Call:
     """Of networks that take packed latents, and timesteps in [0, 1]."""
-    latents = unpack_patches(pipeline, kwargs["hidden_states"])
-    return Call(latents, kwargs["timestep"] * 1000, kwargs, unpack_patches(pipeline, output))
+    packed = kwargs["hidden_states"]
+    predicted = output[:, -packed.shape[1] :]  # before it: words, where they are in one sequence with the picture
+    latents, prediction = unpack_patches(pipeline, packed), unpack_patches(pipeline, predicted)
+    return Call(latents, kwargs["timestep"] * 1000, kwargs, prediction)
 
 
 def unpack_patches(pipeline: Any, packed: torch.Tensor, width: int = 32, height: int = 32) -> torch.Tensor:
@@ -297,6 +319,7 @@ SMALL = {
     "sana": Small(sana),
     "pixart_sigma": Small(pixart_sigma, is_flow=False),
     "qwen_image": Small(qwen_image, **PACKED),
+    "qwen_image_21": Small(qwen_image_21, latent_shape=(4, 2, 2), **PACKED),
 }
 
 

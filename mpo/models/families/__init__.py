@@ -99,6 +99,7 @@ FAMILIES = {
     "SanaPipeline": "mpo.models.families.sana",
     "PixArtSigmaPipeline": "mpo.models.families.pixart_sigma",
     "QwenImagePipeline": "mpo.models.families.qwen_image",
+    "QwenImage21Pipeline": "mpo.models.families.qwen_image_21",
     "CogVideoXPipeline": "mpo.models.families.cogvideox",
     "AnimateDiffPipeline": "mpo.models.families.animatediff",
     "WanPipeline": "mpo.models.families.wan",

@@ -66,7 +66,7 @@ def test_kept_latents_are_those_that_the_pipeline_decodes(name, tmp_path):
     """In the form that encoding gives: unpacked, on the scale of the network, for each family."""
     pipeline = build(name)
     settings = Generate(num_candidates=2, num_inference_steps=3, guidance_scale=1.0, batch_size=2)
-    sizes = Size(48, 32) if name not in ("sana", "pixart_sigma") else Size(32, 32)
+    sizes = Size(64, 32)
     samples = [
         Sample(prompt, k, tmp_path / f"{k}.png", sizes, None, {"k": k}, tmp_path / f"{k}.safetensors")
         for k, prompt in enumerate(TRAIN_PROMPTS[:2])

@@ -1,0 +1,79 @@
+"""Qwen-Image 2.1: `QwenImage21Pipeline`. A flow; words and picture are one sequence; latents are not in patches.
+
+Its autoencoder has a fourth channel, opacity: pictures are encoded as opaque.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers import QwenImage21Pipeline
+from jaxtyping import Float, Real
+from torch import Tensor
+
+from mpo.models.families import Conditioning, Configs, mu_of_tokens
+from mpo.models.families.qwen_image import encode_clips, sampling_arguments
+from mpo.models.families.stable_diffusion import lora_targets
+from mpo.models.noise import flow_noise as add_noise
+from mpo.sizes import Size, SizeRule
+
+__all__ = [
+    "add_noise",
+    "encode_media",
+    "encode_prompts",
+    "lora_targets",
+    "predict",
+    "sampling_arguments",
+    "shift_mu",
+    "size_rule",
+    "unpack_latents",
+]
+
+
+def size_rule(configs: Configs) -> SizeRule:
+    """The network reads the words' places in groups of 2x2 latents, each of 16 pixels."""
+    return SizeRule("image", 32)
+
+
+def shift_mu(scheduler_config: Mapping[str, Any], latent_shape: Sequence[int]) -> float:
+    """A token for each place of the latents."""
+    _, height, width = latent_shape
+    return mu_of_tokens(scheduler_config, height * width)
+
+
+def encode_prompts(pipeline: QwenImage21Pipeline, prompts: Sequence[str]) -> Conditioning:
+    embeddings, mask, _ = pipeline.encode_prompt(list(prompts), device=pipeline.device)
+    if mask is None:  # the pipeline's sign that all prompts are equally long
+        mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=embeddings.device)
+    return {"encoder_hidden_states": embeddings, "encoder_hidden_states_mask": mask}
+
+
+def encode_media(pipeline: QwenImage21Pipeline, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, " B *chw"]:
+    opaque = torch.cat([pixels, torch.ones_like(pixels[:, :1])], dim=1)
+    return encode_clips(pipeline, opaque.unsqueeze(1)).squeeze(2)
+
+
+def predict(
+    pipeline: QwenImage21Pipeline,
+    noisy: Float[Tensor, " B *chw"],
+    timesteps: Real[Tensor, " B"],
+    conditioning: Conditioning,
+) -> Float[Tensor, " B *chw"]:
+    batch, _, height, width = noisy.shape
+    mask = conditioning["encoder_hidden_states_mask"]
+    slots = mask.new_zeros(batch, mask.shape[1] + height * width // 4, dtype=torch.bool)
+    slots[:, mask.shape[1] :] = True  # where the picture goes, after the words
+    predicted = pipeline.transformer(
+        hidden_states=noisy.flatten(2).mT,
+        timestep=timesteps.to(noisy.dtype) / 1000,
+        encoder_hidden_states=conditioning["encoder_hidden_states"],
+        encoder_hidden_states_mask=None if mask.all() else mask,
+        img_shapes=[[(1, height, width)]] * batch,
+        img_mask=slots,
+    ).sample
+    return predicted[:, -height * width :].mT.unflatten(2, (height, width))
+
+
+def unpack_latents(pipeline: Any, packed: Float[Tensor, "B n d"], size: Size) -> Float[Tensor, " B *chw"]:
+    scale = pipeline.vae_scale_factor
+    return packed.mT.unflatten(2, (size.height // scale, size.width // scale))
