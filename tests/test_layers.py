@@ -44,7 +44,10 @@ TESTED_ELSEWHERE = {
     "mpo/export/original_layout.py": "tests/mpo/export/test_merged.py: read by diffusers' own reader of that layout",
     "mpo/stages/report.py": "tests/mpo/pages/test_report.py: the stage only writes that page",
     **dict.fromkeys(
-        [f"mpo/models/families/{name}.py" for name in ("flux", "sana", "stable_diffusion", "stable_diffusion_3")],
+        [
+            f"mpo/models/families/{name}.py"
+            for name in ("flux", "qwen_image_21", "sana", "stable_diffusion", "stable_diffusion_3")
+        ],
         "tests/mpo/models/families/test_families.py walks over every family",
     ),
     **dict.fromkeys(

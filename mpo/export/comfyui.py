@@ -26,6 +26,9 @@ NAMINGS = {
     "flux": _AS_DIFFUSERS,
     "pixart_sigma": _AS_DIFFUSERS,
     "qwen_image": _AS_DIFFUSERS,
+    "qwen_image_21": Naming(  # the feed-forward is one weight in some of its files
+        "diffusion_model.", known=r"transformer_blocks\.\d+\.attn\.to_([qkv]|out\.0)"
+    ),
     "ltx": replace(
         _AS_DIFFUSERS,
         prefix="diffusion_model.",

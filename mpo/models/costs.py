@@ -83,10 +83,25 @@ class Parts:
         names = inspect.signature(cls.__init__).parameters
         given: dict[str, Any] = {name: None for name, p in names.items() if p.default is p.empty and name != "self"}
         given |= {"unet" if "unet" in names else "transformer": self.denoiser, "vae": self.vae}
+        given |= {"processor": NoProcessor()} if "processor" in names else {}
         encoders = [name for name in names if name.startswith("text_encoder")]
         given |= dict(zip(encoders, self.text_encoders, strict=False))
         settings = {**self.options, "requires_safety_checker": False}
         return cls(**given | {name: value for name, value in settings.items() if name in names})
+
+
+class NoProcessor:
+    """Stands in for the one that Qwen-Image 2.1 asks, as it is built, which tokens its template has."""
+
+    @property
+    def tokenizer(self) -> "NoProcessor":
+        return self
+
+    def encode(self, text: str) -> list[int]:
+        return [0]
+
+    def apply_chat_template(self, *messages: Any, **options: Any) -> list[list[int]]:
+        return [[]]
 
 
 def build_parts(model: Model) -> Parts:
@@ -328,7 +343,8 @@ def encoded(parts: Parts, pipeline: Any, size: Size) -> Tensor:
 def latent_axes(vae: Any, latents: Tensor) -> Tensor:
     """Latents of one picture or clip as the families have them -> as the autoencoder takes them."""
     channels = getattr(vae.config, "latent_channels", None) or vae.config.z_dim
-    if not any(isinstance(layer, torch.nn.Conv3d) for layer in vae.modules()):  # of pictures: frames are a batch
+    of_clips = any(isinstance(layer, torch.nn.Conv3d) for layer in vae.modules()) or "temperal_downsample" in vae.config
+    if not of_clips:  # frames are a batch
         return latents if latents.ndim == 4 else latents[0].movedim(1, 0)
     if latents.ndim == 4:  # a picture by an autoencoder of clips
         return latents.unsqueeze(2)
@@ -509,12 +525,18 @@ def kernels_of_a_gpu() -> Iterator[None]:
     def rms_norm(x: Tensor, shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
         return FusedRMSNorm.apply(x, weight)  # type: ignore[return-value]
 
+    def where(condition: Tensor, *values: Any) -> Tensor:  # a condition whose values the network asked for, so not meta
+        on_meta = any(isinstance(value, Tensor) and value.is_meta for value in values)
+        return original(condition.to("meta") if on_meta else condition, *values)
+
+    original = torch.where
     functional = torch.nn.functional
     with ExitStack() as stack:
         for owner, name, function in (
             (functional, "scaled_dot_product_attention", attention),
             (functional, "rms_norm", rms_norm),
             (torch, "rms_norm", rms_norm),
+            (torch, "where", where),
         ):
             stack.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, function)

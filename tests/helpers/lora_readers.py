@@ -17,7 +17,9 @@ from mpo.recipe import load_recipe
 from tests.helpers.pipelines import build
 from tests.helpers.video_pipelines import build_video
 
-PICTURES = ("stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux", "pixart_sigma", "qwen_image")
+PICTURES = (
+    "stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux", "pixart_sigma", "qwen_image", "qwen_image_21"
+)  # fmt: skip
 CLIPS = ("cogvideox_2b", "cogvideox_5b", "wan", "wan_5b", "wan_a14b", "ltx", "hunyuan_video")
 QKV = ("to_q", "to_k", "to_v")
 ADDED = ("add_q_proj", "add_k_proj", "add_v_proj")
@@ -29,6 +31,7 @@ WAN |= {f"cross_attn.{x}": (f"attn2.{y}",) for x, y in zip("qkvo", (*QKV, "to_ou
 WAN |= {"ffn.0": ("ffn.net.0.proj",), "ffn.2": ("ffn.net.2",)}
 COGVIDEOX = {x: (f"attn1.to_{x}",) for x in "qkv"}
 COGVIDEOX |= {"attn_out": ("attn1.to_out.0",), "ff_proj": ("ff.net.0.proj",), "ff_out": ("ff.net.2",)}
+OWN_ATTENTION = {f"attn.{x}": (f"attn.{x}",) for x in (*QKV, "to_out.0")}
 LTX = {
     name: (name,)
     for name in (*(f"attn{n}.{x}" for n in (1, 2) for x in (*QKV, "to_out.0")), "ff.net.0.proj", "ff.net.2")
@@ -73,6 +76,8 @@ def comfyui_map(family: str, denoiser: Any) -> dict[str, tuple[str, ...]]:
             return {f"lora_unet_{name.replace('.', '_')}": (name,) for name in names}
         case "stable_diffusion_3" | "flux" | "pixart_sigma" | "qwen_image":
             return {f"transformer.{name}": (name,) for name in names}
+        case "qwen_image_21":
+            table = blocks("transformer_blocks", "transformer_blocks", OWN_ATTENTION)
         case "wan":
             table = blocks("blocks", "blocks", WAN)
         case "cogvideox":

@@ -52,7 +52,17 @@ def test_comfyui_finds_every_tensor_and_changes_the_weights_as_training_did(name
 
 
 @pytest.mark.parametrize(
-    "name", ["stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux", "qwen_image", "wan", "ltx"]
+    "name",
+    [
+        "stable_diffusion",
+        "stable_diffusion_xl",
+        "stable_diffusion_3",
+        "flux",
+        "qwen_image",
+        "qwen_image_21",
+        "wan",
+        "ltx",
+    ],
 )
 def test_diffusers_reads_the_same_file(name, tmp_path):
     """Where its loader knows the form: the same layers, the same changes."""

@@ -78,6 +78,6 @@ def test_a_family_says_which_sizes_its_models_make(name):
         "wan": SizeRule("video", 16, 4, 1, fps=16.0), "ltx": SizeRule("video", 32, 8, 1, fps=25.0),
         "hunyuan_video": SizeRule("video", 16, 4, 1, fps=24.0),
     }  # fmt: skip
-    multiples = {"sana": 32, "stable_diffusion": 8, "stable_diffusion_xl": 8}
+    multiples = {"sana": 32, "qwen_image_21": 32, "stable_diffusion": 8, "stable_diffusion_xl": 8}
     family = name.rpartition(".")[2]
     assert rule == video.get(family, SizeRule("image", multiples.get(family, 16)))
