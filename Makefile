@@ -4,7 +4,7 @@ VENV := .venv
 QUICKSTART_OUTPUT ?= runs/quickstart
 
 .DELETE_ON_ERROR:
-.PHONY: quickstart test test-slow test-vllm lint types unit hooks clean
+.PHONY: quickstart test test-slow test-vllm test-comfyui lint types unit hooks clean
 
 quickstart: $(VENV)/.installed
 	$(VENV)/bin/mpo run quickstart --output $(QUICKSTART_OUTPUT)
@@ -54,6 +54,21 @@ VLLM_VERSION := 0.32.0
 	site=$$(.venv-vllm/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))") && \
 	mkdir -p $$site/vllm-$(VLLM_VERSION)+cpu.dist-info && \
 	printf 'Metadata-Version: 2.1\nName: vllm\nVersion: $(VLLM_VERSION)+cpu\n' > $$site/vllm-$(VLLM_VERSION)+cpu.dist-info/METADATA
+
+# The files for ComfyUI through the loader of a ComfyUI that you have, in an environment of its own:
+# make test-comfyui COMFYUI=/path/to/ComfyUI
+COMFYUI ?= ComfyUI
+test-comfyui: export HF_HUB_OFFLINE = 1
+test-comfyui: export COMFYUI := $(abspath $(COMFYUI))
+test-comfyui: .venv-comfyui/.installed
+	.venv-comfyui/bin/pytest -m comfyui tests/mpo/export/test_comfyui_program.py
+
+# Without its own packages: pages, templates and documents.
+.venv-comfyui/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-comfyui
+	grep -v '^comfyui[-_]' $(COMFYUI)/requirements.txt > .venv-comfyui/requirements.txt
+	.venv-comfyui/bin/pip install --editable '.[test]' --requirement .venv-comfyui/requirements.txt
+	touch $@
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

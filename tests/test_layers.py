@@ -69,6 +69,7 @@ TESTS_OF_NO_MODULE = {
     "tests/mpo/models/families/test_video_families.py": "every family of clips",
     "tests/mpo/embedded/test_clip_model.py": "the weights in mpo/embedded/clip_model",
     "tests/reward/judges/test_vllm.py": "the server judge against a real vLLM",
+    "tests/mpo/export/test_comfyui_program.py": "the files for ComfyUI through a real ComfyUI",
 }
 OPTIONAL = {"openai"}  # what an extra installs, imported by the module that needs it
 BY_NAME = {"bitsandbytes", "deepspeed"}  # asked for by name, and named where they are missing

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import DatasetCardData
+
 from mpo import MpoError
 from mpo.recipe import Recipe, candidate_stage, dump_recipe, read_recipe
 from mpo.run_folder.files import replacing
@@ -97,6 +99,13 @@ def _write(folder: Path, rows: Iterator[dict[str, Any]], features: Any, count: i
         advance(len(block))
 
 
+def size_category(num_rows: int) -> str:
+    """As the hub sorts data sets: n<1K, 1K<n<10K, and so on."""
+    steps = ["1K", "10K", "100K", "1M", "10M", "100M", "1B"]
+    k = sum(num_rows >= 10**n for n in range(3, 3 + len(steps)))
+    return f"n<{steps[0]}" if k == 0 else f"n>{steps[-1]}" if k == len(steps) else f"{steps[k - 1]}<n<{steps[k]}"
+
+
 def _card(
     run: RunFolder, recipe: Recipe, kind: Kind, checklist: Checklist | None, num_candidates: int, num_pairs: int
 ) -> str:
@@ -115,16 +124,18 @@ def _card(
 `total` and the dimensions {dimensions}. `answers` are +1 yes, -1 no, 0 does not apply, or a probability, in the order of
 the questions below. Pairs are those of strategy `{selection["strategy"]}` at margin {selection["margin"]}."""
     questions = "\n".join(f"{k + 1}. `{q.id}`: {q.text}" for k, q in enumerate(checklist)) if checklist else "None."
+    data = DatasetCardData(
+        pretty_name=recipe.name,
+        tags=["preference", f"text-to-{kind}", "multi-dimensional-preference-optimisation"],
+        task_categories=[f"text-to-{kind}"],
+        size_categories=[size_category(num_candidates)],
+        configs=[
+            {"config_name": "pairs", "data_files": "pairs/*.parquet", "default": True},
+            {"config_name": "candidates", "data_files": "candidates/*.parquet"},
+        ],
+    )
     return f"""---
-pretty_name: {recipe.name}
-tags: [preference, text-to-{kind}, multi-dimensional-preference-optimisation]
-task_categories: [text-to-{kind}]
-configs:
-- config_name: pairs
-  data_files: pairs/*.parquet
-  default: true
-- config_name: candidates
-  data_files: candidates/*.parquet
+{data.to_yaml()}
 ---
 # {recipe.name}
 

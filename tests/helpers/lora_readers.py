@@ -128,9 +128,9 @@ def build_any(name: str) -> Any:
     return (build if name in PICTURES else build_video)(name)
 
 
-def tuned(name: str, targets: tuple[str, ...] | None = None) -> tuple[Any, dict[str, Tensor]]:
-    """A small pipeline with a LoRA whose alpha (6) is not its rank (4), and that LoRA's weights."""
-    pipeline = build_any(name)
+def tuned(name: str, targets: tuple[str, ...] | None = None, pipeline: Any = None) -> tuple[Any, dict[str, Tensor]]:
+    """A small pipeline, or the one that is given, with a LoRA whose alpha (6) is not its rank (4), and that LoRA's weights."""
+    pipeline = pipeline or build_any(name)
     settings = load_recipe("quickstart").train.model_copy(update={"rank": 4, "alpha": 6.0, "lora_targets": targets})
     denoiser = add_lora(pipeline, settings)
     generator = torch.Generator().manual_seed(0)

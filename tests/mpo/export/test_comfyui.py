@@ -1,5 +1,7 @@
 """What is written is read by rules that stand in `tests/helpers/lora_readers.py`, and where diffusers reads it, by diffusers."""
 
+from typing import Any
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,6 +22,9 @@ from tests.helpers.lora_readers import (
     load,
     tuned,
 )
+from tests.helpers.pipelines import sample
+from tests.helpers.recipes import TRAIN_PROMPTS
+from tests.helpers.video_pipelines import VIDEO_BUILDERS, sample_clips
 
 MORE_TARGETS = {
     "stable_diffusion": load_recipe("quickstart").train.lora_targets,
@@ -64,14 +69,26 @@ def test_comfyui_finds_every_tensor_and_changes_the_weights_as_training_did(name
         "ltx",
     ],
 )
+@torch.no_grad()
 def test_diffusers_reads_the_same_file(name, tmp_path):
-    """Where its loader knows the form: the same layers, the same changes."""
+    """Where its loader knows the form: the same layers, the same changes, the same picture or clip."""
     pipeline, state = tuned(name, MORE_TARGETS.get(name) if name in PICTURES[:2] else None)
     family = family_name(pipeline)
     save_file(comfyui.to_tensors(from_peft(state, 6 / 4), family, outputs_of(pipeline)), tmp_path / "other.safetensors")
     stock = build_any(name)
     stock.load_lora_weights(str(tmp_path), weight_name="other.safetensors")
     assert_same_changes(changes_of(stock), changes_of(pipeline))
+    tuned_sample, stock_sample, base_sample = (sample_of(name, p) for p in (pipeline, stock, build_any(name)))
+    effect = (tuned_sample - base_sample).abs().max()
+    assert effect > 1e-3
+    assert (tuned_sample - stock_sample).abs().max() < 1e-3 * effect
+
+
+def sample_of(name: str, pipeline: Any) -> torch.Tensor:
+    """A picture or clip, before it is decoded and rounded."""
+    if name in PICTURES:
+        return sample(pipeline, TRAIN_PROMPTS[:1], output_type="latent").images
+    return sample_clips(pipeline, TRAIN_PROMPTS[:1], VIDEO_BUILDERS[name].sizes[0], output_type="latent")
 
 
 @pytest.mark.parametrize(("family", "words"), [("sana", "core has no Sana"), ("animatediff", "no motion modules")])

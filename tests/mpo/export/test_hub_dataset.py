@@ -2,14 +2,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
+from huggingface_hub import DatasetCard
 from PIL import Image
 from typer.testing import CliRunner
 
 from mpo import MpoError
 from mpo.cli import app
 from mpo.data.preferences import read_preferences
-from mpo.export.hub_dataset import publish
+from mpo.export.hub_dataset import publish, size_category
 from mpo.recipe import Preferences
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
@@ -25,8 +25,11 @@ def test_a_run_is_published_and_read_back_as_preferences(finished, tmp_path):
     pairs = read_table(run.pairs, made_by="select").to_pylist()
     candidates = read_table(run.candidates_table, made_by="generate").to_pylist()
     scores = read_table(run.scores, made_by="score").to_pylist()
-    front = yaml.safe_load((output / "README.md").read_text("utf-8").split("---")[1])
-    assert [c["config_name"] for c in front["configs"]] == ["pairs", "candidates"]
+    card = DatasetCard((output / "README.md").read_text("utf-8"))  # huggingface_hub's own reader
+    data = card.data.to_dict()
+    assert [c["config_name"] for c in data["configs"]] == ["pairs", "candidates"]
+    assert data["task_categories"] == ["text-to-image"]
+    assert data["size_categories"] == ["n<1K"]
     cache = str(tmp_path / "cache")
     loaded: Any = datasets.load_dataset(str(output), "candidates", split="train", cache_dir=cache)
     assert loaded["total"] == [row["total"] for row in scores]
@@ -44,3 +47,10 @@ def test_a_run_is_published_and_read_back_as_preferences(finished, tmp_path):
         np.testing.assert_array_equal(np.asarray(read_image(preference.chosen)), kept)
     with pytest.raises(MpoError, match="exists; give a new folder"):
         publish(finished, output)
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "category"), [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (999_999, "100K<n<1M"), (10**9, "n>1B")]
+)
+def test_size_categories_are_the_hubs(num_rows, category):
+    assert size_category(num_rows) == category
