@@ -159,14 +159,15 @@ def stable_diffusion_xl() -> Any:
     return StableDiffusionXLPipeline(**parts, add_watermarker=False)
 
 
-def stable_diffusion_3() -> Any:
+def stable_diffusion_3(dual_attention_layers: tuple[int, ...] = (0,)) -> Any:
+    """Version 3.5 medium, in whose first blocks the picture attends twice."""
     first, tokenizer = clip(CLIPTextModelWithProjection)
     second, tokenizer_2 = clip(CLIPTextModelWithProjection)
     third, tokenizer_3 = t5(64)
     transformer = SD3Transformer2DModel(
         sample_size=16, patch_size=2, in_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=4,
         joint_attention_dim=64, caption_projection_dim=32, pooled_projection_dim=64, out_channels=4, pos_embed_max_size=16,
-        dual_attention_layers=(0,), qk_norm="rms_norm",
+        dual_attention_layers=dual_attention_layers, qk_norm="rms_norm",
     )  # fmt: skip
     parts: Any = {
         "transformer": transformer, "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
@@ -175,6 +176,10 @@ def stable_diffusion_3() -> Any:
         "text_encoder_3": third, "tokenizer_3": tokenizer_3,
     }  # fmt: skip
     return StableDiffusion3Pipeline(**parts)
+
+
+def stable_diffusion_35_large() -> Any:
+    return stable_diffusion_3(())
 
 
 def flux() -> Any:
@@ -315,6 +320,7 @@ SMALL = {
     "stable_diffusion_v": Small(stable_diffusion_v, is_flow=False),
     "stable_diffusion_xl": Small(stable_diffusion_xl, is_flow=False),
     "stable_diffusion_3": Small(stable_diffusion_3),
+    "stable_diffusion_35_large": Small(stable_diffusion_35_large),
     "flux": Small(flux, guidance=3.5, **PACKED),
     "sana": Small(sana),
     "pixart_sigma": Small(pixart_sigma, is_flow=False),
