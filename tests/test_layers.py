@@ -66,6 +66,7 @@ TESTS_OF_NO_MODULE = {
     "tests/mpo/models/families/test_protocol.py": "every family",
     "tests/mpo/embedded/test_model.py": "the weights in mpo/embedded/model",
     "tests/mpo/models/families/test_families.py": "every family of pictures",
+    "tests/mpo/models/families/test_new_family_guide.py": "docs/new-family.md",
     "tests/mpo/models/families/test_video_families.py": "every family of clips",
     "tests/mpo/embedded/test_clip_model.py": "the weights in mpo/embedded/clip_model",
     "tests/reward/judges/test_vllm.py": "the server judge against a real vLLM",

@@ -191,9 +191,12 @@ def test_unknown_families_are_named():
 
 @pytest.fixture(scope="module", params=NAMES)
 def trained(request, tmp_path_factory) -> tuple[str, Path]:
-    """The small recipe's whole run on each family, five steps on the same pairs at the same noises."""
-    folder = tmp_path_factory.mktemp(request.param)
-    build(request.param).save_pretrained(folder / "model")
+    return request.param, five_steps(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def five_steps(name: str, folder: Path) -> Path:
+    """The small recipe's whole run on a family, five steps on the same pairs at the same noises; returns its folder."""
+    build(name).save_pretrained(folder / "model")
     fields = small_fields(folder / "model", folder)
     fields["model"]["sizes"] = [[32, 32]]
     fields["train"] |= {
@@ -204,8 +207,8 @@ def trained(request, tmp_path_factory) -> tuple[str, Path]:
         "num_draws": 1,
     }
     fields["select"]["num_pairs"] = fields["train"]["batch_size"]
-    run_recipe(parse_recipe(fields, source=request.param), folder / "run")
-    return request.param, folder / "run"
+    run_recipe(parse_recipe(fields, source=name), folder / "run")
+    return folder / "run"
 
 
 def test_five_steps_move_the_margin_up(trained):
