@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-JudgeName = Annotated[str, typer.Option("--judge", help="measured, vlm, cogvlm2 or server.")]
+JudgeName = Annotated[str, typer.Option("--judge", help="measured, vlm, cogvlm2, server, or your own as module:Class.")]
 Options = Annotated[
     list[str] | None,
     typer.Option(

@@ -8,6 +8,7 @@ import numpy as np
 from reward.checklist import Checklist, Kind, Question
 from reward.errors import JudgeError
 from reward.judges.options import CogVLM2Options, VlmOptions, check_options
+from reward.judges.own import is_own, own_judge
 from reward.media import Media, Sampling
 
 
@@ -66,10 +67,11 @@ class AnswersAnything:
 
 
 def load_judge(name: str, **options: Any) -> Judge:
-    """A judge by name: `measured`, `vlm`, `cogvlm2` or `server`; options are those of its class.
+    """A judge by name: `measured`, `vlm`, `cogvlm2`, `server`, or one of your own; options are those of its class.
 
     >>> load_judge("vlm", model="Qwen/Qwen2.5-VL-3B-Instruct", dtype="bfloat16", device_map="auto")
     >>> load_judge("server", base_urls=["http://localhost:8000/v1"], model="Qwen/Qwen2.5-VL-7B-Instruct")
+    >>> load_judge("my_module:MyJudge", threshold=0.5)
 
     Raises JudgeError for an unknown judge, a wrong option (see `reward.judges.options`), and if the judge cannot be
     loaded or reached.
@@ -79,6 +81,8 @@ def load_judge(name: str, **options: Any) -> Judge:
 
 def find_judge(name: str, options: Mapping[str, Any]) -> Callable[..., Judge]:
     """The class of a judge, its options checked. Loads no weights. Raises JudgeError as `check_options` does."""
+    if is_own(name):
+        return own_judge(name, options)
     check_options(name, options)
     match name:  # each case imports only what it needs
         case "measured":
@@ -119,6 +123,10 @@ def check_kind(name: str, options: Mapping[str, Any], checklist: Checklist) -> N
     it takes clips; if they cannot be read, as without the hub, nothing is raised, and loading it tells.
     """
     judge_class: Any = find_judge(name, options)
+    if is_own(name):
+        if isinstance(judge_class.kinds, (tuple, list)):  # not a property, which tells once it is loaded
+            require_kind(judge_class.kinds, checklist, judge=f"judge {name!r}")
+        return
     checked = check_options(name, options)
     match checked:
         case VlmOptions():

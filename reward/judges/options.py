@@ -146,7 +146,9 @@ def check_options(name: str, options: Mapping[str, Any]) -> Options:
     Raises JudgeError with one line for an unknown judge, an unknown or missing option, and an invalid value.
     """
     if name not in OPTIONS:
-        raise JudgeError(f"judge={name!r} is unknown; judges: {', '.join(JUDGES)}{did_you_mean(name, JUDGES)}")
+        raise JudgeError(
+            f"judge={name!r} is unknown; judges: {', '.join(JUDGES)}, or your own as module:Class{did_you_mean(name, JUDGES)}"
+        )
     try:
         return OPTIONS[name].model_validate(dict(options))
     except ValidationError as error:

@@ -1,0 +1,102 @@
+"""A judge of a user's own, by the code of docs/reward.md: on the command line, in a recipe and as an entry point."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from mpo.recipe import parse_recipe
+from mpo.run import run_recipe
+from reward import JudgeError, load_checklist, load_judge
+from reward.cli import app
+from reward.judges import check_kind
+from tests.helpers.recipes import small_fields
+
+DOCS = Path(__file__).parents[3] / "docs" / "reward.md"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working directory with the document's two files and two pictures."""
+    section = DOCS.read_text("utf-8").split("## A judge of your own\n")[1].split("\n## ")[0]
+    for language, name in (("python", "warmth.py"), ("yaml", "warmth.yaml")):
+        [code] = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+        (tmp_path / name).write_text(code, "utf-8")
+    Image.new("RGB", (8, 8), (200, 80, 40)).save(tmp_path / "warm.png")
+    Image.new("RGB", (8, 8), (40, 80, 200)).save(tmp_path / "cold.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    for name in ("warmth", "broken", "needy", "judges_of_others"):
+        sys.modules.pop(name, None)
+
+
+def test_it_takes_thirty_lines(here):
+    assert len((here / "warmth.py").read_text("utf-8").splitlines()) <= 30
+
+
+def test_the_command_line_scores_with_it(here):
+    command = [
+        "score",
+        "warm.png",
+        "cold.png",
+        "--judge",
+        "warmth:Warmth",
+        "--checklist",
+        "warmth.yaml",
+        "--json",
+        "-q",
+    ]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert [row["total"] for row in found["scores"]] == [1.0, 0.0]
+    assert found["judge"] == "warmth-1-20"
+    done = CliRunner().invoke(app, [*command, "-o", "threshold=170"])
+    assert [row["total"] for row in json.loads(done.stdout)["scores"]] == [0.0, 0.0]
+
+
+def test_a_recipe_runs_with_it(here, model_folder):
+    fields = small_fields(model_folder, here)
+    fields["judge"] = {"name": "warmth:Warmth", "checklist": "warmth.yaml", "options": {"threshold": 5}}
+    fields["select"] = {"strategy": "total", "margin": 0.0}
+    run_recipe(parse_recipe(fields, source="small"), here / "run")
+    report = (here / "run" / "evaluation" / "report.html").read_text("utf-8")
+    assert "colour" in report
+
+
+def test_a_package_offers_one_by_an_entry_point(here):
+    (here / "warmth-1.0.dist-info").mkdir()
+    (here / "warmth-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: warmth\nVersion: 1.0\n")
+    (here / "warmth-1.0.dist-info" / "entry_points.txt").write_text("[reward.judges]\nwarm = warmth:Warmth\n")
+    sys.path.insert(0, str(here))
+    assert load_judge("warm", threshold=3).fingerprint == "warmth-1-3"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("nowhere:Judge", {}, "no module 'nowhere' here or installed; write module:Class"),
+        ("warmth:Cold", {}, "module 'warmth' has no 'Cold'"),
+        ("warmth:np", {}, "has no 'can_answer'; a judge has the members of reward.Judge"),
+        ("warmth:Warmth", {"limit": 3}, r"unexpected keyword argument 'limit'; its options are \(threshold"),
+        ("broken:Judge", {}, r"broken cannot be imported \(ZeroDivisionError: division by zero\)"),
+        ("needy:Judge", {}, "needy needs the module 'a_library_of_theirs'; install it"),
+        ("warmht", {}, "is unknown; judges: .*or your own as module:Class"),
+    ],
+)
+def test_mistakes_are_one_line(here, name, options, words):
+    (here / "broken.py").write_text("1 / 0\n")
+    (here / "needy.py").write_text("import a_library_of_theirs\n")
+    with pytest.raises(JudgeError, match=words) as error:
+        load_judge(name, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_a_checklist_of_the_other_medium_is_refused_before_the_judge_is_built(here):
+    with pytest.raises(JudgeError, match="about videos; judge 'warmth:Warmth' takes images only"):
+        check_kind("warmth:Warmth", {}, load_checklist("video"))
