@@ -347,6 +347,42 @@ def _before_and_after(before: Sequence[Any], after: Sequence[Any]) -> None:
     _table(["question", "yes", "no", "balanced accuracy before", "after"], rows)
 
 
+@app.command()
+def serve(
+    host: Annotated[
+        str, typer.Option(help="The address to listen at. 0.0.0.0: everybody who can reach it.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8200,
+    root: Annotated[
+        Path | None, typer.Option(help="Items may be named by a path under this folder. Default: data alone.")
+    ] = None,
+    max_body_mb: Annotated[float, typer.Option(help="Of one request.")] = 64.0,
+    max_items: Annotated[int, typer.Option(help="Of one request.")] = 256,
+    timeout_s: Annotated[float, typer.Option(help="For the answer to one request.")] = 600.0,
+    no_alignment: NoAlignment = False,
+    judge: JudgeName = "measured",
+    option: Options = None,
+    checklist: ChecklistName = "image",
+    questions: Questions = "answerable",
+    cache: Cache = None,
+) -> None:
+    """Serve the reward over HTTP, for trainers in another environment: POST /score, GET /health, GET /metrics."""
+    try:
+        from reward import service
+    except ModuleNotFoundError as error:
+        if error.name not in ("prometheus_client", "starlette", "uvicorn"):
+            raise
+        raise RewardError(f"reward serve needs {error.name}; pip install 'mpo[serve]'") from None
+
+    if root is not None and not root.is_dir():
+        raise RewardError(f"--root={str(root)!r} is no folder; give one")
+    reward = load_reward(judge, option or [], checklist, questions, cache)
+    limits = service.Limits(max_body_mb=max_body_mb, max_items=max_items, timeout_s=timeout_s)
+    service.serve(
+        reward.without_alignment() if no_alignment else reward, host=host, port=port, root=root, limits=limits, say=_say
+    )
+
+
 @app.command("serve-check")
 def serve_check(
     url: Annotated[str, typer.Argument(help="Such as http://localhost:8000/v1.")],
