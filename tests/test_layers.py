@@ -72,7 +72,12 @@ TESTS_OF_NO_MODULE = {
     "tests/reward/judges/test_vllm.py": "the server judge against a real vLLM",
     "tests/mpo/export/test_comfyui_program.py": "the files for ComfyUI through a real ComfyUI",
 }
-OPTIONAL = {"openai"}  # what an extra installs, imported by the module that needs it
+OPTIONAL = {
+    "openai",
+    "prometheus_client",
+    "starlette",
+    "uvicorn",
+}  # what extras install, imported by the module that needs it
 BY_NAME = {"bitsandbytes", "deepspeed"}  # asked for by name, and named where they are missing
 
 
