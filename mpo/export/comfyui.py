@@ -29,6 +29,7 @@ NAMINGS = {
     "qwen_image_21": Naming(  # the feed-forward is one weight in some of its files
         "diffusion_model.", known=r"transformer_blocks\.\d+\.attn\.to_([qkv]|out\.0)"
     ),
+    "z_image": _AS_DIFFUSERS,
     "ltx": replace(
         _AS_DIFFUSERS,
         prefix="diffusion_model.",

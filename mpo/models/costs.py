@@ -38,12 +38,13 @@ from mpo.sizes import Size, SizeRule, parse_size, size_fields
 RANK = 16
 # Tokens of a prompt by pipeline: (for T5, Gemma, Qwen or Llama, cut at the pipeline's default; kept as conditions).
 # Qwen-Image does not pad prompts: 64 tokens here, and its template adds 34 that are dropped afterwards. HunyuanVideo's
-# template has 95.
+# template has 95. Z-Image pads them for the language model alone.
 TOKENS = {
     "StableDiffusion3Pipeline": (256, 256), "FluxPipeline": (512, 512), "SanaPipeline": (300, 300),
     "PixArtSigmaPipeline": (300, 300), "QwenImagePipeline": (98, 64), "QwenImage21Pipeline": (78, 64),
     "CogVideoXPipeline": (226, 226),
     "WanPipeline": (512, 512), "LTXPipeline": (128, 128), "HunyuanVideoPipeline": (351, 256),
+    "ZImagePipeline": (512, 64),
 }  # fmt: skip
 DEFAULT_SIZE = 1024  # for pipelines whose network has no sample_size, and whose call no default: FLUX.1 and Qwen-Image
 FRAMES_AT_A_TIME = 16  # through an autoencoder of pictures: the families' and the pipelines' own number
@@ -403,7 +404,7 @@ def conditioning_shapes(parts: Parts) -> dict[str, tuple[int, ...]]:
         case "QwenImage21Pipeline":
             return {"encoder_hidden_states": (kept, network.context_in_dim)}
         case _:
-            names = ("caption_channels", "text_embed_dim", "text_dim")
+            names = ("caption_channels", "text_embed_dim", "text_dim", "cap_feat_dim")
             width = next(getattr(network, name) for name in names if hasattr(network, name))
             return {"encoder_hidden_states": (kept, width)}
 
@@ -415,7 +416,9 @@ def predict(parts: Parts, pipeline: Any, latents: Tensor) -> Tensor:
     num_tokens = shapes["encoder_hidden_states"][0]
     conditioning |= {
         "encoder_attention_mask": zeros(1, num_tokens),
-        "encoder_hidden_states_mask": torch.ones(1, num_tokens),  # asked for its values: not on the meta device
+        "encoder_hidden_states_mask": torch.ones(
+            1, num_tokens, dtype=torch.long
+        ),  # asked for its values: not on the meta device
         "guidance": zeros(1, dtype=torch.float32),
         "fps": zeros(1, dtype=torch.float32),
     }
@@ -436,7 +439,7 @@ def run_text_encoder(encoder: Any, parts: Parts) -> None:
             mask = zeros(1, 1, tokens, tokens)
             masks = {"full_attention": mask, "sliding_attention": mask}
             encoder(input_ids=ids, position_ids=ids, attention_mask=masks, use_cache=False)
-        case "LlamaModel":
+        case "LlamaModel" | "Qwen3Model":
             mask = zeros(1, 1, tokens, tokens)
             encoder(input_ids=ids, position_ids=ids, attention_mask=mask, use_cache=False)
         case "Qwen2_5_VLForConditionalGeneration":

@@ -147,7 +147,7 @@ def draw_samples(
         pipeline, guidance_scale=settings.guidance_scale, num_prompts=len(batch), size=batch[0].size, fps=batch[0].fps
     )
     output = pipeline(
-        [sample.prompt for sample in batch],
+        prompt=[sample.prompt for sample in batch],  # the first argument of some is a picture
         num_inference_steps=settings.num_inference_steps,
         generator=[torch.Generator().manual_seed(sample.seed) for sample in batch],
         output_type="pil",  # some would give real numbers

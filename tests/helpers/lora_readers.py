@@ -18,7 +18,8 @@ from tests.helpers.pipelines import build
 from tests.helpers.video_pipelines import build_video
 
 PICTURES = (
-    "stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux", "pixart_sigma", "qwen_image", "qwen_image_21"
+    "stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux", "pixart_sigma", "qwen_image", "qwen_image_21",
+    "z_image",
 )  # fmt: skip
 CLIPS = ("cogvideox_2b", "cogvideox_5b", "wan", "wan_5b", "wan_a14b", "ltx", "hunyuan_video")
 QKV = ("to_q", "to_k", "to_v")
@@ -36,6 +37,12 @@ LTX = {
     name: (name,)
     for name in (*(f"attn{n}.{x}" for n in (1, 2) for x in (*QKV, "to_out.0")), "ff.net.0.proj", "ff.net.2")
 }
+Z_IMAGE = {
+    name: (name,)
+    for name in (
+        *(f"attention.{x}" for x in (*QKV, "to_out.0")), *(f"feed_forward.w{n}" for n in (1, 2, 3)), "adaLN_modulation.0",
+    )
+}  # fmt: skip
 DOUBLE = {
     "img_attn.qkv": tuple(f"attn.{x}" for x in QKV), "txt_attn.qkv": tuple(f"attn.{x}" for x in ADDED),
     "img_attn.proj": ("attn.to_out.0",), "txt_attn.proj": ("attn.to_add_out",),
@@ -78,6 +85,9 @@ def comfyui_map(family: str, denoiser: Any) -> dict[str, tuple[str, ...]]:
             return {f"transformer.{name}": (name,) for name in names}
         case "qwen_image_21":
             table = blocks("transformer_blocks", "transformer_blocks", OWN_ATTENTION)
+        case "z_image":
+            kinds = ("layers", "noise_refiner", "context_refiner")
+            return {f"transformer.{x}": y for kind in kinds for x, y in blocks(kind, kind, Z_IMAGE).items()}
         case "wan":
             table = blocks("blocks", "blocks", WAN)
         case "cogvideox":

@@ -29,13 +29,18 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
 )
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
     Gemma2Config,
     Gemma2Model,
+    Qwen3Config,
+    Qwen3Model,
     T5Config,
     T5EncoderModel,
 )
@@ -276,6 +281,36 @@ def qwen_image_21() -> Any:
     return QwenImage21Pipeline(**parts)
 
 
+def qwen3(cls: Any, num_layers: int = 2) -> tuple[Any, Any]:
+    """A language model and its tokenizer, which writes prompts as a chat."""
+    tokenizer = byte_tokenizer(PROMPTS)
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    config = Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=num_layers,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=1024,
+    )  # fmt: skip
+    return cls(config).eval(), tokenizer
+
+
+def z_image() -> Any:
+    encoder, tokenizer = qwen3(Qwen3Model)
+    transformer = ZImageTransformer2DModel(
+        in_channels=4, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=32,
+        axes_dims=[4, 6, 6], axes_lens=[1024, 32, 32],
+    )  # fmt: skip
+    for token in (transformer.x_pad_token, transformer.cap_pad_token):
+        torch.nn.init.normal_(token)
+    parts: Any = {
+        "transformer": transformer, "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
+        "vae": autoencoder(scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False),
+        "text_encoder": encoder, "tokenizer": tokenizer,
+    }  # fmt: skip
+    return ZImagePipeline(**parts)
+
+
 def standard_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Call:
     """Of networks that take latents and timesteps as `predict` does; beyond four channels: PixArt's variance."""
     timesteps = args[1] if len(args) > 1 else kwargs["timestep"]
@@ -289,6 +324,16 @@ def packed_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any)
     predicted = output[:, -packed.shape[1] :]  # before it: words, where they are in one sequence with the picture
     latents, prediction = unpack_patches(pipeline, packed), unpack_patches(pipeline, predicted)
     return Call(latents, kwargs["timestep"] * 1000, kwargs, prediction)
+
+
+def z_image_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Call:
+    """Lists of latents (c, 1, h, w) and of texts; the time is 1 without noise, and the output negated."""
+    latents, time, texts = args
+    given = {
+        "encoder_hidden_states": pad_sequence(texts, batch_first=True),
+        "encoder_hidden_states_mask": pad_sequence([torch.ones(len(x), dtype=torch.long) for x in texts], True),
+    }
+    return Call(torch.cat(latents, 1).movedim(1, 0), 1000 - time * 1000, given, -torch.cat(output, 1).movedim(1, 0))
 
 
 def unpack_patches(pipeline: Any, packed: torch.Tensor, width: int = 32, height: int = 32) -> torch.Tensor:
@@ -326,6 +371,7 @@ SMALL = {
     "pixart_sigma": Small(pixart_sigma, is_flow=False),
     "qwen_image": Small(qwen_image, **PACKED),
     "qwen_image_21": Small(qwen_image_21, latent_shape=(4, 2, 2), **PACKED),
+    "z_image": Small(z_image, call=z_image_call),
 }
 
 
@@ -341,4 +387,4 @@ def build(name: str) -> Any:
 def sample(pipeline: Any, prompts: list[str], guidance_scale: float = 1.0, **arguments: Any) -> Any:
     own = sampling_arguments(pipeline, guidance_scale=guidance_scale, num_prompts=len(prompts), size=Size(32, 32))
     arguments = {"num_inference_steps": 3, "generator": torch.Generator().manual_seed(0), **own, **arguments}
-    return pipeline(prompts, **arguments)
+    return pipeline(prompt=list(prompts), **arguments)  # Z-Image's writes into the list; FLUX.2's first is a picture

@@ -74,7 +74,9 @@ def test_kept_latents_are_those_that_the_pipeline_decodes(name, tmp_path):
     make_samples(lambda: pipeline, samples, settings, description="")
     arguments = sampling_arguments(pipeline, guidance_scale=1.0, num_prompts=2, size=sizes)
     generators = [torch.Generator().manual_seed(k) for k in range(2)]
-    given = pipeline(TRAIN_PROMPTS[:2], num_inference_steps=3, generator=generators, output_type="latent", **arguments)
+    given = pipeline(
+        prompt=TRAIN_PROMPTS[:2], num_inference_steps=3, generator=generators, output_type="latent", **arguments
+    )
     kept = torch.stack([read_latents(tmp_path / f"{k}.safetensors") for k in range(2)])
     encoded = find_family(pipeline).encode_media(pipeline, torch.zeros(2, 3, sizes.height, sizes.width))
     assert kept.shape == encoded.shape
