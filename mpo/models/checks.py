@@ -37,6 +37,7 @@ def check_model(recipe: Recipe) -> None:
     check_scheduler(scheduler, recipe.train, knows_mu=hasattr(family, "shift_mu"))
     trained_range(recipe.train, scheduler, model.expert, index.get("boundary_ratio"))
     distilled_guidance(recipe, configs["denoiser"])
+    _check_guidance(recipe, index)
     with torch.device("meta"):  # its layers, without memory for their weights
         denoiser = denoiser_class.from_config(configs["denoiser"])
         check_attention(denoiser, recipe.train)
@@ -82,6 +83,16 @@ def _check_expert(model: Model, index: Mapping[str, Any]) -> None:
         )
     if model.expert is not None and not has_two_experts(index):
         raise MpoError(f"model.expert={model.expert!r}: this model has one network for all noise; remove it")
+
+
+def _check_guidance(recipe: Recipe, index: Mapping[str, Any]) -> None:
+    """Raises MpoError if the recipe asks for guidance that the pipeline ignores: of a few-step model, as its index says."""
+    sections = {"generate": recipe.generate, "validation": recipe.validation, "evaluate": recipe.evaluate}
+    for name, section in sections.items():
+        if index.get("is_distilled") and section is not None and section.guidance_scale > 1:
+            raise MpoError(
+                f"{name}.guidance_scale={section.guidance_scale:g}: this {index['_class_name']} is distilled and ignores guidance; set 1.0, or use the base model"
+            )
 
 
 def distilled_guidance(recipe: Recipe, denoiser_config: Mapping[str, Any]) -> float | None:

@@ -44,7 +44,7 @@ TOKENS = {
     "PixArtSigmaPipeline": (300, 300), "QwenImagePipeline": (98, 64), "QwenImage21Pipeline": (78, 64),
     "CogVideoXPipeline": (226, 226),
     "WanPipeline": (512, 512), "LTXPipeline": (128, 128), "HunyuanVideoPipeline": (351, 256),
-    "ZImagePipeline": (512, 64),
+    "ZImagePipeline": (512, 64), "Flux2Pipeline": (512, 512), "Flux2KleinPipeline": (512, 512),
 }  # fmt: skip
 DEFAULT_SIZE = 1024  # for pipelines whose network has no sample_size, and whose call no default: FLUX.1 and Qwen-Image
 FRAMES_AT_A_TIME = 16  # through an autoencoder of pictures: the families' and the pipelines' own number
@@ -344,6 +344,8 @@ def encoded(parts: Parts, pipeline: Any, size: Size) -> Tensor:
 def latent_axes(vae: Any, latents: Tensor) -> Tensor:
     """Latents of one picture or clip as the families have them -> as the autoencoder takes them."""
     channels = getattr(vae.config, "latent_channels", None) or vae.config.z_dim
+    if latents.ndim == 4 and latents.shape[1] == 4 * channels:  # FLUX.2's: in patches
+        return torch.nn.functional.pixel_shuffle(latents, 2)
     of_clips = any(isinstance(layer, torch.nn.Conv3d) for layer in vae.modules()) or "temperal_downsample" in vae.config
     if not of_clips:  # frames are a batch
         return latents if latents.ndim == 4 else latents[0].movedim(1, 0)
@@ -399,7 +401,7 @@ def conditioning_shapes(parts: Parts) -> dict[str, tuple[int, ...]]:
                 "encoder_hidden_states": (kept, network.text_embed_dim),
                 "pooled_projections": (network.pooled_projection_dim,),
             }
-        case "QwenImagePipeline":
+        case "QwenImagePipeline" | "Flux2Pipeline" | "Flux2KleinPipeline":
             return {"encoder_hidden_states": (kept, network.joint_attention_dim)}
         case "QwenImage21Pipeline":
             return {"encoder_hidden_states": (kept, network.context_in_dim)}
@@ -439,7 +441,7 @@ def run_text_encoder(encoder: Any, parts: Parts) -> None:
             mask = zeros(1, 1, tokens, tokens)
             masks = {"full_attention": mask, "sliding_attention": mask}
             encoder(input_ids=ids, position_ids=ids, attention_mask=masks, use_cache=False)
-        case "LlamaModel" | "Qwen3Model":
+        case "LlamaModel" | "Qwen3Model" | "Qwen3ForCausalLM" | "Mistral3ForConditionalGeneration":
             mask = zeros(1, 1, tokens, tokens)
             encoder(input_ids=ids, position_ids=ids, attention_mask=mask, use_cache=False)
         case "Qwen2_5_VLForConditionalGeneration":

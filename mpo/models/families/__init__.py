@@ -96,6 +96,8 @@ FAMILIES = {
     "StableDiffusionXLPipeline": "mpo.models.families.stable_diffusion_xl",
     "StableDiffusion3Pipeline": "mpo.models.families.stable_diffusion_3",
     "FluxPipeline": "mpo.models.families.flux",
+    "Flux2Pipeline": "mpo.models.families.flux2",
+    "Flux2KleinPipeline": "mpo.models.families.flux2",
     "SanaPipeline": "mpo.models.families.sana",
     "PixArtSigmaPipeline": "mpo.models.families.pixart_sigma",
     "QwenImagePipeline": "mpo.models.families.qwen_image",
@@ -187,7 +189,11 @@ def encode_latents(vae: Any, pixels: Float[Tensor, "B C *F H W"]) -> Float[Tenso
 
 def call_default(pipeline: Any, argument: str) -> Any:
     """The default of an argument of the pipeline's call."""
-    return inspect.signature(type(pipeline).__call__).parameters[argument].default
+    return default_of(type(pipeline), argument)
+
+
+def default_of(pipeline_class: Any, argument: str) -> Any:
+    return inspect.signature(pipeline_class.__call__).parameters[argument].default
 
 
 def encode_masked_prompts(pipeline: Any, prompts: Sequence[str], *arguments: str) -> Conditioning:
