@@ -331,7 +331,7 @@ def flux2_parts(text_width: int, **fields: Any) -> dict[str, Any]:
         "block_out_channels": (16, 16), "down_block_types": ("DownEncoderBlock2D",) * 2,
         "up_block_types": ("UpDecoderBlock2D",) * 2, "latent_channels": 4, "norm_num_groups": 8,
     }  # fmt: skip
-    vae = AutoencoderKLFlux2(**two).eval()
+    vae: Any = AutoencoderKLFlux2(**two).eval()
     torch.nn.init.normal_(vae.bn.running_mean)
     torch.nn.init.uniform_(vae.bn.running_var, 0.5, 2.0)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)

@@ -45,8 +45,9 @@ def encode_prompts(pipeline: Flux2, prompts: Sequence[str]) -> Conditioning:
 
 
 def encode_media(pipeline: Flux2, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, " B *chw"]:
-    vae, no_draw = pipeline.vae, None  # of the mode
-    return pipeline._encode_vae_image(pixels.to(vae.device, vae.dtype) * 2 - 1, generator=no_draw)
+    vae = pipeline.vae
+    no_generator: Any = None  # it takes the mode, and draws nothing
+    return pipeline._encode_vae_image(pixels.to(vae.device, vae.dtype) * 2 - 1, generator=no_generator)
 
 
 def predict(

@@ -31,6 +31,7 @@ __all__ = [
 
 
 def encode_prompts(pipeline: ZImagePipeline, prompts: Sequence[str]) -> Conditioning:
+    texts: Any  # (n, d) each
     texts, _ = pipeline.encode_prompt(list(prompts), pipeline.device, do_classifier_free_guidance=False)
     masks = [torch.ones(len(text), dtype=torch.long, device=text.device) for text in texts]
     return {
