@@ -418,9 +418,7 @@ def predict(parts: Parts, pipeline: Any, latents: Tensor) -> Tensor:
     num_tokens = shapes["encoder_hidden_states"][0]
     conditioning |= {
         "encoder_attention_mask": zeros(1, num_tokens),
-        "encoder_hidden_states_mask": torch.ones(
-            1, num_tokens, dtype=torch.long
-        ),  # asked for its values: not on the meta device
+        "encoder_hidden_states_mask": torch.ones(1, num_tokens),  # asked for its values: not on the meta device
         "guidance": zeros(1, dtype=torch.float32),
         "fps": zeros(1, dtype=torch.float32),
     }

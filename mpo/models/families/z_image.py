@@ -44,7 +44,7 @@ def predict(
     pipeline: ZImagePipeline, noisy: Float[Tensor, " B *chw"], timesteps: Real[Tensor, " B"], conditioning: Conditioning
 ) -> Float[Tensor, " B *chw"]:
     texts = conditioning["encoder_hidden_states"]
-    lengths = conditioning["encoder_hidden_states_mask"].sum(1).tolist()
+    lengths = conditioning["encoder_hidden_states_mask"].sum(1).int().tolist()
     clips = pipeline.transformer(
         list(noisy.unsqueeze(2)),  # (c, 1, h, w) each: a clip of one frame
         (1000 - timesteps) / 1000,
