@@ -29,6 +29,8 @@ NAMINGS = {
     "qwen_image_21": Naming(  # the feed-forward is one weight in some of its files
         "diffusion_model.", known=r"transformer_blocks\.\d+\.attn\.to_([qkv]|out\.0)"
     ),
+    # It is a Flux there, whose names it does not have for what makes the modulation.
+    "chroma": replace(_AS_DIFFUSERS, known=r"(single_)?transformer_blocks\..*|(x|context)_embedder|proj_out"),
     "ltx": replace(
         _AS_DIFFUSERS,
         prefix="diffusion_model.",

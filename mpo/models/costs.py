@@ -44,6 +44,7 @@ TOKENS = {
     "PixArtSigmaPipeline": (300, 300), "QwenImagePipeline": (98, 64), "QwenImage21Pipeline": (78, 64),
     "CogVideoXPipeline": (226, 226),
     "WanPipeline": (512, 512), "LTXPipeline": (128, 128), "HunyuanVideoPipeline": (351, 256),
+    "ChromaPipeline": (512, 512),
 }  # fmt: skip
 DEFAULT_SIZE = 1024  # for pipelines whose network has no sample_size, and whose call no default: FLUX.1 and Qwen-Image
 FRAMES_AT_A_TIME = 16  # through an autoencoder of pictures: the families' and the pipelines' own number
@@ -398,7 +399,7 @@ def conditioning_shapes(parts: Parts) -> dict[str, tuple[int, ...]]:
                 "encoder_hidden_states": (kept, network.text_embed_dim),
                 "pooled_projections": (network.pooled_projection_dim,),
             }
-        case "QwenImagePipeline":
+        case "QwenImagePipeline" | "ChromaPipeline":
             return {"encoder_hidden_states": (kept, network.joint_attention_dim)}
         case "QwenImage21Pipeline":
             return {"encoder_hidden_states": (kept, network.context_in_dim)}

@@ -18,7 +18,8 @@ from tests.helpers.pipelines import build
 from tests.helpers.video_pipelines import build_video
 
 PICTURES = (
-    "stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux", "pixart_sigma", "qwen_image", "qwen_image_21"
+    "stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux", "pixart_sigma", "qwen_image", "qwen_image_21",
+    "chroma",
 )  # fmt: skip
 CLIPS = ("cogvideox_2b", "cogvideox_5b", "wan", "wan_5b", "wan_a14b", "ltx", "hunyuan_video")
 QKV = ("to_q", "to_k", "to_v")
@@ -78,6 +79,9 @@ def comfyui_map(family: str, denoiser: Any) -> dict[str, tuple[str, ...]]:
             return {f"transformer.{name}": (name,) for name in names}
         case "qwen_image_21":
             table = blocks("transformer_blocks", "transformer_blocks", OWN_ATTENTION)
+        case "chroma":  # what of Flux it has: modulation comes from one network for all blocks
+            parts = {part for whole in STREAMS.values() for part in whole if "norm" not in part}
+            return {f"transformer.{name}": (name,) for name in (*parts, "x_embedder", "context_embedder", "proj_out")}
         case "wan":
             table = blocks("blocks", "blocks", WAN)
         case "cogvideox":

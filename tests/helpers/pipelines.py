@@ -10,6 +10,8 @@ from diffusers import (
     AutoencoderKL,
     AutoencoderKLQwenImage,
     AutoencoderKLQwenImage21,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
@@ -197,6 +199,21 @@ def flux() -> Any:
     return FluxPipeline(**parts)
 
 
+def chroma() -> Any:
+    encoder, tokenizer = t5()
+    transformer = ChromaTransformer2DModel(
+        in_channels=16, num_layers=1, num_single_layers=2, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=32, axes_dims_rope=(4, 4, 8), approximator_num_channels=16, approximator_hidden_dim=32,
+        approximator_layers=1,
+    )  # fmt: skip
+    parts: Any = {
+        "transformer": transformer, "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        "vae": autoencoder(scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False),
+        "text_encoder": encoder, "tokenizer": tokenizer,
+    }  # fmt: skip
+    return ChromaPipeline(**parts)
+
+
 def sana() -> Any:
     tokenizer = byte_tokenizer(PROMPTS)
     encoder = Gemma2Model(
@@ -291,6 +308,14 @@ def packed_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any)
     return Call(latents, kwargs["timestep"] * 1000, kwargs, prediction)
 
 
+def chroma_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Call:
+    """Its mask goes on over the tokens of the picture."""
+    num_tokens = kwargs["encoder_hidden_states"].shape[1]
+    assert kwargs["attention_mask"][:, num_tokens:].all()
+    call = packed_call(pipeline, args, kwargs, output)
+    return call._replace(given={**kwargs, "encoder_attention_mask": kwargs["attention_mask"][:, :num_tokens]})
+
+
 def unpack_patches(pipeline: Any, packed: torch.Tensor, width: int = 32, height: int = 32) -> torch.Tensor:
     """By the pipeline's own code; height and width in pixels."""
     scale = pipeline.vae_scale_factor
@@ -326,6 +351,7 @@ SMALL = {
     "pixart_sigma": Small(pixart_sigma, is_flow=False),
     "qwen_image": Small(qwen_image, **PACKED),
     "qwen_image_21": Small(qwen_image_21, latent_shape=(4, 2, 2), **PACKED),
+    "chroma": Small(chroma, call=chroma_call, unpack=unpack_patches),
 }
 
 

@@ -100,6 +100,7 @@ FAMILIES = {
     "PixArtSigmaPipeline": "mpo.models.families.pixart_sigma",
     "QwenImagePipeline": "mpo.models.families.qwen_image",
     "QwenImage21Pipeline": "mpo.models.families.qwen_image_21",
+    "ChromaPipeline": "mpo.models.families.chroma",
     "CogVideoXPipeline": "mpo.models.families.cogvideox",
     "AnimateDiffPipeline": "mpo.models.families.animatediff",
     "WanPipeline": "mpo.models.families.wan",

@@ -69,6 +69,20 @@ def test_conditions_and_predictions_equal_the_pipelines_own_loop(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_gradient_checkpointing_changes_no_prediction(name):
+    """Prompts of different lengths: a mask must not be lost on the way."""
+    pipeline = build(name)
+    family, denoiser = find_family(pipeline), denoiser_of(pipeline).train()
+    with torch.no_grad():
+        conditioning = family.encode_prompts(pipeline, ["a circle", TRAIN_PROMPTS[1] + " and a green heart"])
+    noisy = torch.randn(2, *SMALL[name].latent_shape, generator=torch.Generator().manual_seed(0))
+    inputs = (pipeline, noisy, torch.tensor([300, 700]), {**conditioning, "guidance": torch.ones(2)})
+    plain = family.predict(*inputs)
+    denoiser.enable_gradient_checkpointing()
+    torch.testing.assert_close(family.predict(*inputs), plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
 def test_encoding_is_the_inverse_of_the_pipelines_decoding(name, monkeypatch):
     """What the pipeline hands to the decoder, handed back by the encoder, comes out as the pipeline's latents."""
