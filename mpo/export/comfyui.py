@@ -31,6 +31,16 @@ NAMINGS = {
     ),
     # It is a Flux there, whose names it does not have for what makes the modulation.
     "chroma": replace(_AS_DIFFUSERS, known=r"(single_)?transformer_blocks\..*|(x|context)_embedder|proj_out"),
+    "lumina2": Naming(
+        "diffusion_model.",
+        rules=(
+            (r"\.attn\.to_out\.0$", ".attention.out"),
+            (r"\.feed_forward\.linear_([123])$", r".feed_forward.w\1"),
+            (r"\.norm1\.linear$", ".adaLN_modulation.1"),
+        ),
+        fusions=((r"^(.*\.\d+\.)attn\.to_[qkv]$", "attention.qkv", ("attn.to_q", "attn.to_k", "attn.to_v")),),
+        known=r"(layers|(noise|context)_refiner)\.\d+\.(attention\.(qkv|out)|feed_forward\.w[123]|adaLN_modulation\.1)",
+    ),
     "ltx": replace(
         _AS_DIFFUSERS,
         prefix="diffusion_model.",

@@ -44,7 +44,7 @@ TOKENS = {
     "PixArtSigmaPipeline": (300, 300), "QwenImagePipeline": (98, 64), "QwenImage21Pipeline": (78, 64),
     "CogVideoXPipeline": (226, 226),
     "WanPipeline": (512, 512), "LTXPipeline": (128, 128), "HunyuanVideoPipeline": (351, 256),
-    "ChromaPipeline": (512, 512),
+    "ChromaPipeline": (512, 512), "Lumina2Pipeline": (256, 256),
 }  # fmt: skip
 DEFAULT_SIZE = 1024  # for pipelines whose network has no sample_size, and whose call no default: FLUX.1 and Qwen-Image
 FRAMES_AT_A_TIME = 16  # through an autoencoder of pictures: the families' and the pipelines' own number
@@ -404,7 +404,7 @@ def conditioning_shapes(parts: Parts) -> dict[str, tuple[int, ...]]:
         case "QwenImage21Pipeline":
             return {"encoder_hidden_states": (kept, network.context_in_dim)}
         case _:
-            names = ("caption_channels", "text_embed_dim", "text_dim")
+            names = ("caption_channels", "text_embed_dim", "text_dim", "cap_feat_dim")
             width = next(getattr(network, name) for name in names if hasattr(network, name))
             return {"encoder_hidden_states": (kept, width)}
 
@@ -420,6 +420,8 @@ def predict(parts: Parts, pipeline: Any, latents: Tensor) -> Tensor:
         "guidance": zeros(1, dtype=torch.float32),
         "fps": zeros(1, dtype=torch.float32),
     }
+    if parts.pipeline_class == "Lumina2Pipeline":  # asked for its values, too
+        conditioning["encoder_attention_mask"] = torch.ones(1, num_tokens, dtype=torch.long)
     if not getattr(parts.denoiser.config, "guidance_embeds", False):
         del conditioning["guidance"]
     return parts.family.predict(pipeline, latents, zeros(1, dtype=torch.float32), conditioning)
@@ -504,7 +506,7 @@ def attention(
     aten = torch.ops.aten
     if attn_mask is None and query.shape[-1] <= 256:
         return aten._scaled_dot_product_flash_attention(query, key, value, 0.0, is_causal, False, scale=scale)[0]
-    mask = None if attn_mask is None else attn_mask.to(query.dtype).expand(*query.shape[:3], key.shape[2])
+    mask = None if attn_mask is None else attn_mask.to(query).expand(*query.shape[:3], key.shape[2])
     return aten._scaled_dot_product_efficient_attention(query, key, value, mask, True, 0.0, False, scale=scale)[0]
 
 

@@ -19,7 +19,7 @@ from tests.helpers.video_pipelines import build_video
 
 PICTURES = (
     "stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux", "pixart_sigma", "qwen_image", "qwen_image_21",
-    "chroma",
+    "chroma", "lumina2",
 )  # fmt: skip
 CLIPS = ("cogvideox_2b", "cogvideox_5b", "wan", "wan_5b", "wan_a14b", "ltx", "hunyuan_video")
 QKV = ("to_q", "to_k", "to_v")
@@ -43,6 +43,10 @@ DOUBLE = {
     "img_mlp.0": ("ff.net.0.proj",), "img_mlp.2": ("ff.net.2",),
     "txt_mlp.0": ("ff_context.net.0.proj",), "txt_mlp.2": ("ff_context.net.2",),
     "img_mod.lin": ("norm1.linear",), "txt_mod.lin": ("norm1_context.linear",),
+}  # fmt: skip
+LUMINA2 = {
+    "attention.qkv": tuple(f"attn.{x}" for x in QKV), "attention.out": ("attn.to_out.0",),
+    **{f"feed_forward.w{n}": (f"feed_forward.linear_{n}",) for n in (1, 2, 3)}, "adaLN_modulation.1": ("norm1.linear",),
 }  # fmt: skip
 ONE_STREAM = {"linear1": SINGLE, "linear2": ("proj_out",), "modulation.lin": ("norm.linear",)}
 REFINER = {
@@ -86,6 +90,10 @@ def comfyui_map(family: str, denoiser: Any) -> dict[str, tuple[str, ...]]:
             table = blocks("blocks", "blocks", WAN)
         case "cogvideox":
             table = blocks("blocks", "transformer_blocks", COGVIDEOX)
+        case "lumina2":
+            table = {
+                k: v for x in ("layers", "noise_refiner", "context_refiner") for k, v in blocks(x, x, LUMINA2).items()
+            }
         case "ltx":
             table = blocks("transformer_blocks", "transformer_blocks", LTX) | {"patchify_proj": ("proj_in",)}
         case "hunyuan_video":

@@ -18,6 +18,8 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    Lumina2Pipeline,
+    Lumina2Transformer2DModel,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
     QwenImage21Pipeline,
@@ -118,14 +120,14 @@ def t5(width: int = 32) -> tuple[Any, Any]:
     return T5EncoderModel(config).eval(), tokenizer
 
 
-def autoencoder(latent_channels: int = 4, **fields: Any) -> AutoencoderKL:
-    """32x32 pixels -> 16x16 latents."""
-    two: Any = {
-        "block_out_channels": (16, 16),
-        "down_block_types": ("DownEncoderBlock2D",) * 2,
-        "up_block_types": ("UpDecoderBlock2D",) * 2,
+def autoencoder(latent_channels: int = 4, num_blocks: int = 2, **fields: Any) -> AutoencoderKL:
+    """32x32 pixels -> 16x16 latents with two blocks, 4x4 with four."""
+    blocks: Any = {
+        "block_out_channels": (16,) * num_blocks,
+        "down_block_types": ("DownEncoderBlock2D",) * num_blocks,
+        "up_block_types": ("UpDecoderBlock2D",) * num_blocks,
     }
-    return AutoencoderKL(latent_channels=latent_channels, norm_num_groups=8, **two, **fields).eval()
+    return AutoencoderKL(latent_channels=latent_channels, norm_num_groups=8, **blocks, **fields).eval()
 
 
 def stable_diffusion() -> Any:
@@ -214,14 +216,32 @@ def chroma() -> Any:
     return ChromaPipeline(**parts)
 
 
-def sana() -> Any:
+def gemma2(num_layers: int = 1) -> tuple[Any, Any]:
     tokenizer = byte_tokenizer(PROMPTS)
-    encoder = Gemma2Model(
-        Gemma2Config(
-            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
-            num_key_value_heads=2, head_dim=8, pad_token_id=0, max_position_embeddings=4096,
-        )
+    config = Gemma2Config(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=num_layers,
+        num_attention_heads=2, num_key_value_heads=2, head_dim=8, pad_token_id=0, max_position_embeddings=4096,
     )  # fmt: skip
+    return Gemma2Model(config).eval(), tokenizer
+
+
+def lumina2() -> Any:
+    encoder, tokenizer = gemma2(num_layers=2)
+    transformer = Lumina2Transformer2DModel(
+        sample_size=4, in_channels=4, hidden_size=48, num_layers=2, num_refiner_layers=1, num_attention_heads=2,
+        num_kv_heads=1, multiple_of=16, axes_dim_rope=(8, 8, 8), axes_lens=(300, 32, 32), cap_feat_dim=16,
+    )  # fmt: skip
+    parts: Any = {
+        "transformer": transformer, "scheduler": FlowMatchEulerDiscreteScheduler(shift=6.0, use_dynamic_shifting=True),
+        # The pipeline counts on 8 pixels a latent.
+        "vae": autoencoder(num_blocks=4, scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False),
+        "text_encoder": encoder, "tokenizer": tokenizer,
+    }  # fmt: skip
+    return Lumina2Pipeline(**parts)
+
+
+def sana() -> Any:
+    encoder, tokenizer = gemma2()
     transformer = SanaTransformer2DModel(
         in_channels=4, out_channels=4, num_layers=1, num_attention_heads=2, attention_head_dim=8, num_cross_attention_heads=2,
         cross_attention_head_dim=8, cross_attention_dim=16, caption_channels=16, sample_size=32,
@@ -238,7 +258,7 @@ def sana() -> Any:
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0, final_sigmas_type="zero"
     )
     parts: Any = {
-        "tokenizer": tokenizer, "text_encoder": encoder.eval(), "vae": vae.eval(), "transformer": transformer,
+        "tokenizer": tokenizer, "text_encoder": encoder, "vae": vae.eval(), "transformer": transformer,
         "scheduler": scheduler,
     }  # fmt: skip
     return SanaPipeline(**parts)
@@ -316,6 +336,11 @@ def chroma_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any)
     return call._replace(given={**kwargs, "encoder_attention_mask": kwargs["attention_mask"][:, :num_tokens]})
 
 
+def reversed_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Call:
+    """Of Lumina 2, whose time and prediction go from the noise to the picture."""
+    return Call(kwargs["hidden_states"], 1000 * (1 - kwargs["timestep"]), kwargs, -output)
+
+
 def unpack_patches(pipeline: Any, packed: torch.Tensor, width: int = 32, height: int = 32) -> torch.Tensor:
     """By the pipeline's own code; height and width in pixels."""
     scale = pipeline.vae_scale_factor
@@ -352,6 +377,7 @@ SMALL = {
     "qwen_image": Small(qwen_image, **PACKED),
     "qwen_image_21": Small(qwen_image_21, latent_shape=(4, 2, 2), **PACKED),
     "chroma": Small(chroma, call=chroma_call, unpack=unpack_patches),
+    "lumina2": Small(lumina2, call=reversed_call, latent_shape=(4, 4, 4)),
 }
 
 

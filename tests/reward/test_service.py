@@ -119,7 +119,9 @@ def test_an_item_that_fails_has_an_error_and_no_score(server):
     good, bad = [found["results"][k] for k in (0, 3)], [found["results"][k] for k in (1, 2, 4, 5)]
     assert [row["total"] for row in good] == [2.0, pytest.approx(0.8)]
     assert all(row.keys() == {"error"} for row in bad)
-    for row, words in zip(bad, ("cannot be decoded", "a bug", "cannot be judged", "none.png"), strict=True):
+    for row, words in zip(
+        bad, ("cannot be decoded", "a bug", "cannot be judged", "none.png"), strict=True
+    ):
         assert re.search(words, row["error"])
 
 

@@ -101,6 +101,7 @@ FAMILIES = {
     "QwenImagePipeline": "mpo.models.families.qwen_image",
     "QwenImage21Pipeline": "mpo.models.families.qwen_image_21",
     "ChromaPipeline": "mpo.models.families.chroma",
+    "Lumina2Pipeline": "mpo.models.families.lumina2",
     "CogVideoXPipeline": "mpo.models.families.cogvideox",
     "AnimateDiffPipeline": "mpo.models.families.animatediff",
     "WanPipeline": "mpo.models.families.wan",

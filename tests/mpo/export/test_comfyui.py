@@ -31,6 +31,7 @@ MORE_TARGETS = {
     "stable_diffusion_xl": load_recipe("quickstart").train.lora_targets,
     "flux": ("to_q", "proj_mlp", "proj_out", "ff.net.0.proj", "ff_context.net.2", "norm1.linear"),
     "chroma": ("to_q", "proj_mlp", "proj_out", "ff.net.0.proj", "ff_context.net.2"),
+    "lumina2": ("to_k", "feed_forward.linear_2", "norm1.linear"),
     "wan": ("to_q", "to_v", "ffn.net.0.proj", "ffn.net.2"),
     "cogvideox_2b": ("to_k", "ff.net.0.proj", "ff.net.2"),
     "ltx": ("to_out.0", "ff.net.0.proj", "ff.net.2"),
