@@ -85,6 +85,7 @@ NAMINGS = {
 
 REFUSED = {
     "sana": "ComfyUI's core has no Sana; load the diffusers form with a custom node",
+    "cogview4": "ComfyUI's core has no CogView 4; load the diffusers form with a custom node",
     "animatediff": "ComfyUI's core has no motion modules; AnimateDiff is a custom node with LoRAs of its own kind",
 }
 

@@ -36,15 +36,15 @@ from mpo.recipe import Model
 from mpo.sizes import Size, SizeRule, parse_size, size_fields
 
 RANK = 16
-# Tokens of a prompt by pipeline: (for T5, Gemma, Qwen or Llama, cut at the pipeline's default; kept as conditions).
-# Qwen-Image does not pad prompts: 64 tokens here, and its template adds 34 that are dropped afterwards. HunyuanVideo's
-# template has 95.
+# Tokens of a prompt by pipeline: (for T5, Gemma, Qwen, GLM or Llama, cut at the pipeline's default; kept as conditions).
+# Qwen-Image does not pad prompts: 64 tokens here, and its template adds 34 that are dropped afterwards. CogView 4 pads to
+# multiples of 16: 64 here, too. HunyuanVideo's template has 95.
 TOKENS = {
     "StableDiffusion3Pipeline": (256, 256), "FluxPipeline": (512, 512), "SanaPipeline": (300, 300),
     "PixArtSigmaPipeline": (300, 300), "QwenImagePipeline": (98, 64), "QwenImage21Pipeline": (78, 64),
     "CogVideoXPipeline": (226, 226),
     "WanPipeline": (512, 512), "LTXPipeline": (128, 128), "HunyuanVideoPipeline": (351, 256),
-    "ChromaPipeline": (512, 512), "Lumina2Pipeline": (256, 256),
+    "ChromaPipeline": (512, 512), "Lumina2Pipeline": (256, 256), "CogView4Pipeline": (64, 64),
 }  # fmt: skip
 DEFAULT_SIZE = 1024  # for pipelines whose network has no sample_size, and whose call no default: FLUX.1 and Qwen-Image
 FRAMES_AT_A_TIME = 16  # through an autoencoder of pictures: the families' and the pipelines' own number
@@ -79,12 +79,13 @@ class Parts:
         return size_rule_of(self.family, configs)
 
     def pipeline(self) -> Any:
-        """The pipeline's class around the networks, without tokenizers and scheduler: what a family's functions take."""
+        """The pipeline's class around the networks, without tokenizers, and with any scheduler: what a family's functions take."""
         cls = getattr(diffusers, self.pipeline_class)
         names = inspect.signature(cls.__init__).parameters
         given: dict[str, Any] = {name: None for name, p in names.items() if p.default is p.empty and name != "self"}
         given |= {"unet" if "unet" in names else "transformer": self.denoiser, "vae": self.vae}
         given |= {"processor": NoProcessor()} if "processor" in names else {}
+        given["scheduler"] = diffusers.FlowMatchEulerDiscreteScheduler()
         encoders = [name for name in names if name.startswith("text_encoder")]
         given |= dict(zip(encoders, self.text_encoders, strict=False))
         settings = {**self.options, "requires_safety_checker": False}
@@ -439,7 +440,7 @@ def run_text_encoder(encoder: Any, parts: Parts) -> None:
             mask = zeros(1, 1, tokens, tokens)
             masks = {"full_attention": mask, "sliding_attention": mask}
             encoder(input_ids=ids, position_ids=ids, attention_mask=masks, use_cache=False)
-        case "LlamaModel":
+        case "LlamaModel" | "GlmModel":
             mask = zeros(1, 1, tokens, tokens)
             encoder(input_ids=ids, position_ids=ids, attention_mask=mask, use_cache=False)
         case "Qwen2_5_VLForConditionalGeneration":

@@ -12,6 +12,8 @@ from diffusers import (
     AutoencoderKLQwenImage21,
     ChromaPipeline,
     ChromaTransformer2DModel,
+    CogView4Pipeline,
+    CogView4Transformer2DModel,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
@@ -40,6 +42,8 @@ from transformers import (
     CLIPTextModelWithProjection,
     Gemma2Config,
     Gemma2Model,
+    GlmConfig,
+    GlmModel,
     T5Config,
     T5EncoderModel,
 )
@@ -240,6 +244,27 @@ def lumina2() -> Any:
     return Lumina2Pipeline(**parts)
 
 
+def cogview4() -> Any:
+    tokenizer = byte_tokenizer(PROMPTS)
+    tokenizer.padding_side = "left"
+    config = GlmConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, pad_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    transformer = CogView4Transformer2DModel(
+        in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=4, text_embed_dim=16,
+        time_embed_dim=16, condition_dim=8, sample_size=16,
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        base_shift=0.25, max_shift=0.75, use_dynamic_shifting=True, time_shift_type="linear"
+    )
+    parts: Any = {
+        "tokenizer": tokenizer, "text_encoder": GlmModel(config).eval(), "vae": autoencoder(scaling_factor=0.8),
+        "transformer": transformer, "scheduler": scheduler,
+    }  # fmt: skip
+    return CogView4Pipeline(**parts)
+
+
 def sana() -> Any:
     encoder, tokenizer = gemma2()
     transformer = SanaTransformer2DModel(
@@ -341,6 +366,18 @@ def reversed_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: An
     return Call(kwargs["hidden_states"], 1000 * (1 - kwargs["timestep"]), kwargs, -output)
 
 
+def cogview4_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Call:
+    """Its network is told timesteps that are not the noise's."""
+    scheduler = pipeline.scheduler
+    step = (scheduler.timesteps == kwargs["timestep"][0]).nonzero().item()
+    text, size = kwargs["encoder_hidden_states"], torch.tensor([[32.0, 32.0]])
+    assert kwargs["original_size"].equal(size)
+    assert kwargs["target_size"].equal(size)
+    assert not kwargs["crop_coords"].any()
+    given = {"encoder_hidden_states": text, "encoder_hidden_states_mask": torch.ones(text.shape[:2], dtype=torch.long)}
+    return Call(kwargs["hidden_states"], 1000 * scheduler.sigmas[step], given, output)
+
+
 def unpack_patches(pipeline: Any, packed: torch.Tensor, width: int = 32, height: int = 32) -> torch.Tensor:
     """By the pipeline's own code; height and width in pixels."""
     scale = pipeline.vae_scale_factor
@@ -362,6 +399,8 @@ class Small:
     unpack: Callable[..., torch.Tensor] = as_they_are  # what output_type="latent" gives -> as `encode_media` gives it
     latent_shape: tuple[int, ...] = (4, 16, 16)  # of 32x32 pixels
     guidance: float = 1.0  # distilled, where it is not 1
+    alone: bool = False  # what the pipeline conditions a prompt on depends on the others of its batch
+    second_share: float = 2 / 3  # of three steps, before the scheduler shifts it
 
 
 PACKED: Any = {"call": packed_call, "unpack": unpack_patches}
@@ -378,6 +417,7 @@ SMALL = {
     "qwen_image_21": Small(qwen_image_21, latent_shape=(4, 2, 2), **PACKED),
     "chroma": Small(chroma, call=chroma_call, unpack=unpack_patches),
     "lumina2": Small(lumina2, call=reversed_call, latent_shape=(4, 4, 4)),
+    "cogview4": Small(cogview4, call=cogview4_call, alone=True, second_share=1 / 2),
 }
 
 

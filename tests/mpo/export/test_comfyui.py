@@ -94,7 +94,10 @@ def sample_of(name: str, pipeline: Any) -> torch.Tensor:
     return sample_clips(pipeline, TRAIN_PROMPTS[:1], VIDEO_BUILDERS[name].sizes[0], output_type="latent")
 
 
-@pytest.mark.parametrize(("family", "words"), [("sana", "core has no Sana"), ("animatediff", "no motion modules")])
+@pytest.mark.parametrize(
+    ("family", "words"),
+    [("sana", "core has no Sana"), ("cogview4", "no CogView 4"), ("animatediff", "no motion modules")],
+)
 def test_families_that_comfyui_lacks_are_refused(family, words):
     with pytest.raises(MpoError, match=words):
         comfyui.to_tensors({}, family, len)

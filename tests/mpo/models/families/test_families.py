@@ -50,22 +50,45 @@ def test_conditions_and_predictions_equal_the_pipelines_own_loop(name):
     pipeline = build(name)
     family = find_family(pipeline)
     small, seen = SMALL[name], list[Call]()
-    hook = denoiser_of(pipeline).register_forward_hook(
-        lambda m, args, kwargs, out: seen.append(small.call(pipeline, args, kwargs, out[0])), with_kwargs=True
-    )
+
+    def look(module: Any, args: Any, kwargs: Any, output: Any) -> None:
+        seen.append(small.call(pipeline, args, kwargs, output[0]))
+
     prompts = [TRAIN_PROMPTS[0], TRAIN_PROMPTS[1] + " and a green heart", "a circle"]
-    sample(pipeline, prompts, small.guidance)
-    hook.remove()
+    for together in [[prompt] for prompt in prompts] if small.alone else [prompts]:
+        seen.clear()
+        hook = denoiser_of(pipeline).register_forward_hook(look, with_kwargs=True)
+        sample(pipeline, together, small.guidance)
+        hook.remove()
+        conditioning = family.encode_prompts(pipeline, together)
+        guidance = torch.full((len(together),), small.guidance)
+        assert len(seen) == 3
+        for call in seen:
+            for key, value in conditioning.items():
+                torch.testing.assert_close(value, call.given[key], rtol=0, atol=0, msg=key)
+            timesteps = call.timesteps.reshape(-1).expand(len(together))
+            ours = family.predict(pipeline, call.latents, timesteps, {**conditioning, "guidance": guidance})
+            assert ours.shape == call.latents.shape == (len(together), *small.latent_shape)
+            torch.testing.assert_close(ours, call.prediction, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_a_prediction_does_not_depend_on_what_is_beside_it(name):
+    """Prompts of different lengths, encoded and predicted together and each by itself."""
+    pipeline = build(name)
+    family = find_family(pipeline)
+    prompts = ["a circle", TRAIN_PROMPTS[1] + ", and a green heart" * 4, "a small circle"]
+    noisy = torch.randn(3, *SMALL[name].latent_shape, generator=torch.Generator().manual_seed(0))
+    timesteps = torch.tensor([300, 700, 900])
     conditioning = family.encode_prompts(pipeline, prompts)
-    guidance = torch.full((3,), small.guidance)
-    assert len(seen) == 3
-    for call in seen:
-        for key, value in conditioning.items():
-            torch.testing.assert_close(value, call.given[key], rtol=0, atol=0, msg=key)
-        timesteps = call.timesteps.reshape(-1).expand(len(prompts))
-        ours = family.predict(pipeline, call.latents, timesteps, {**conditioning, "guidance": guidance})
-        assert ours.shape == call.latents.shape == (3, *small.latent_shape)
-        torch.testing.assert_close(ours, call.prediction, rtol=1e-4, atol=1e-5)
+    assert not any(value.all() for key, value in conditioning.items() if key.endswith("mask"))
+    together = family.predict(pipeline, noisy, timesteps, {**conditioning, "guidance": torch.ones(3)})
+    for row, prompt in enumerate(prompts):
+        one = slice(row, row + 1)
+        conditioning = {**family.encode_prompts(pipeline, [prompt]), "guidance": torch.ones(1)}
+        alone = family.predict(pipeline, noisy[one], timesteps[one], conditioning)
+        torch.testing.assert_close(together[one], alone, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,7 +97,7 @@ def test_gradient_checkpointing_changes_no_prediction(name):
     pipeline = build(name)
     family, denoiser = find_family(pipeline), denoiser_of(pipeline).train()
     with torch.no_grad():
-        conditioning = family.encode_prompts(pipeline, ["a circle", TRAIN_PROMPTS[1] + " and a green heart"])
+        conditioning = family.encode_prompts(pipeline, ["a circle", TRAIN_PROMPTS[1] + ", and a green heart" * 4])
     noisy = torch.randn(2, *SMALL[name].latent_shape, generator=torch.Generator().manual_seed(0))
     inputs = (pipeline, noisy, torch.tensor([300, 700]), {**conditioning, "guidance": torch.ones(2)})
     plain = family.predict(*inputs)
@@ -184,15 +207,15 @@ def test_a_perfect_prediction_leads_back_to_the_latents(name):
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
 def test_timesteps_are_drawn_at_the_shift_that_the_pipeline_samples_with(name):
-    """Of schedulers that shift by resolution; three steps, of which the second is at 2/3 before it is shifted."""
+    """Of schedulers that shift by resolution; three steps, of which the second is at 2/3 or 1/2 before it is shifted."""
     pipeline = build(name)
     if not pipeline.scheduler.config.get("use_dynamic_shifting"):
         return
     sample(pipeline, TRAIN_PROMPTS[:1])
     mu = shift_mu(find_family(pipeline), pipeline.scheduler, SMALL[name].latent_shape)
-    a = timestep_shift(settings_of(), pipeline.scheduler, mu)
+    a, s = timestep_shift(settings_of(), pipeline.scheduler, mu), SMALL[name].second_share
     assert a != 1
-    assert float(pipeline.scheduler.sigmas[1]) == pytest.approx(a * 2 / (a * 2 + 1), rel=1e-3)
+    assert float(pipeline.scheduler.sigmas[1]) == pytest.approx(a * s / (1 + (a - 1) * s), rel=1e-3)
 
 
 def test_unknown_families_are_named():
