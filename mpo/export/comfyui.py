@@ -41,6 +41,7 @@ NAMINGS = {
         fusions=((r"^(.*\.\d+\.)attn\.to_[qkv]$", "attention.qkv", ("attn.to_q", "attn.to_k", "attn.to_v")),),
         known=r"(layers|(noise|context)_refiner)\.\d+\.(attention\.(qkv|out)|feed_forward\.w[123]|adaLN_modulation\.1)",
     ),
+    "hidream_image": _AS_DIFFUSERS,
     "ltx": replace(
         _AS_DIFFUSERS,
         prefix="diffusion_model.",

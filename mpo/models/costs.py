@@ -25,6 +25,7 @@ import peft
 import torch
 import transformers
 from diffusers import DiffusionPipeline
+from diffusers.models.transformers import transformer_hidream_image as hidream
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -45,6 +46,7 @@ TOKENS = {
     "CogVideoXPipeline": (226, 226),
     "WanPipeline": (512, 512), "LTXPipeline": (128, 128), "HunyuanVideoPipeline": (351, 256),
     "ChromaPipeline": (512, 512), "Lumina2Pipeline": (256, 256), "CogView4Pipeline": (64, 64),
+    "HiDreamImagePipeline": (128, 128),
 }  # fmt: skip
 DEFAULT_SIZE = 1024  # for pipelines whose network has no sample_size, and whose call no default: FLUX.1 and Qwen-Image
 FRAMES_AT_A_TIME = 16  # through an autoencoder of pictures: the families' and the pipelines' own number
@@ -329,7 +331,7 @@ def own_size(parts: Parts) -> Size:
         return latents * scale if latents else defaults[name].default or DEFAULT_SIZE
 
     if rule.kind == "image":
-        return Size(side("width"), side("height"))
+        return rule.nearest(Size(side("width"), side("height")))
     frames = getattr(config, "sample_frames", None) or defaults["num_frames"].default
     return rule.nearest(Size(side("width"), side("height"), frames, rule.fps))
 
@@ -400,6 +402,13 @@ def conditioning_shapes(parts: Parts) -> dict[str, tuple[int, ...]]:
                 "encoder_hidden_states": (kept, network.text_embed_dim),
                 "pooled_projections": (network.pooled_projection_dim,),
             }
+        case "HiDreamImagePipeline":
+            t5, llama = network.caption_channels
+            return {
+                "encoder_hidden_states_t5": (kept, t5),
+                "encoder_hidden_states_llama3": (configs[-1].num_hidden_layers, kept, llama),
+                "pooled_embeds": (network.text_emb_dim,),
+            }
         case "QwenImagePipeline" | "ChromaPipeline":
             return {"encoder_hidden_states": (kept, network.joint_attention_dim)}
         case "QwenImage21Pipeline":
@@ -414,7 +423,7 @@ def predict(parts: Parts, pipeline: Any, latents: Tensor) -> Tensor:
     """One forward of the denoiser, by the family's own function."""
     shapes = conditioning_shapes(parts)
     conditioning = {name: zeros(1, *shape) for name, shape in shapes.items()}
-    num_tokens = shapes["encoder_hidden_states"][0]
+    num_tokens = next(iter(shapes.values()))[0]
     conditioning |= {
         "encoder_attention_mask": zeros(1, num_tokens),
         "encoder_hidden_states_mask": torch.ones(1, num_tokens),  # asked for its values: not on the meta device
@@ -440,7 +449,7 @@ def run_text_encoder(encoder: Any, parts: Parts) -> None:
             mask = zeros(1, 1, tokens, tokens)
             masks = {"full_attention": mask, "sliding_attention": mask}
             encoder(input_ids=ids, position_ids=ids, attention_mask=masks, use_cache=False)
-        case "LlamaModel" | "GlmModel":
+        case "LlamaModel" | "LlamaForCausalLM" | "GlmModel":
             mask = zeros(1, 1, tokens, tokens)
             encoder(input_ids=ids, position_ids=ids, attention_mask=mask, use_cache=False)
         case "Qwen2_5_VLForConditionalGeneration":
@@ -524,6 +533,26 @@ class FusedRMSNorm(torch.autograd.Function):
         return grad[0], None
 
 
+def even_experts(layer: Any, x: Tensor) -> Tensor:
+    """HiDream's experts with equal shares of the tokens: which token goes where depends on values."""
+    _, weights, _ = layer.gate(x)
+    tokens = x.flatten(0, -2).repeat_interleave(layer.num_activated_experts, dim=0)
+    shares = zip(layer.experts, tokens.tensor_split(len(layer.experts)), strict=True)
+    made = torch.cat([expert(share) for expert, share in shares])
+    mixed = (made.view(*weights.shape, -1) * weights.unsqueeze(-1)).sum(dim=1)
+    return mixed.view_as(x) + layer.shared_experts(x)
+
+
+own_patchify = hidream.HiDreamImageTransformer2DModel.patchify
+
+
+def patchify(network: Any, latents: Tensor) -> tuple[Any, ...]:
+    """HiDream's, with sizes as numbers: cutting pictures from patches asks for their values."""
+    patches, masks, _, ids = own_patchify(network, latents)
+    sizes = [tuple(side // network.config.patch_size for side in latents.shape[-2:])] * len(latents)
+    return patches, masks, sizes, ids
+
+
 @contextmanager
 def kernels_of_a_gpu() -> Iterator[None]:
     def rms_norm(x: Tensor, shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
@@ -541,6 +570,8 @@ def kernels_of_a_gpu() -> Iterator[None]:
             (functional, "rms_norm", rms_norm),
             (torch, "rms_norm", rms_norm),
             (torch, "where", where),
+            (hidream.MOEFeedForwardSwiGLU, "forward", even_experts),
+            (hidream.HiDreamImageTransformer2DModel, "patchify", patchify),
         ):
             stack.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, function)

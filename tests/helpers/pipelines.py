@@ -18,8 +18,11 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FlowMatchLCMScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    HiDreamImagePipeline,
+    HiDreamImageTransformer2DModel,
     Lumina2Pipeline,
     Lumina2Transformer2DModel,
     PixArtSigmaPipeline,
@@ -35,6 +38,7 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+    UniPCMultistepScheduler,
 )
 from transformers import (
     CLIPTextConfig,
@@ -44,12 +48,14 @@ from transformers import (
     Gemma2Model,
     GlmConfig,
     GlmModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     T5Config,
     T5EncoderModel,
 )
 
 from mpo.embedded.train_base import build_tokenizer
-from mpo.models.families import sampling_arguments
+from mpo.models.families import denoiser_of, find_family, sampling_arguments, size_rule_of
 from mpo.sizes import Size
 from tests.helpers.recipes import HELDOUT_PROMPTS, TRAIN_PROMPTS
 from tests.reward.judges.small_vlms import qwen2_5_vl, qwen3_vl
@@ -265,6 +271,36 @@ def cogview4() -> Any:
     return CogView4Pipeline(**parts)
 
 
+def hidream_image(scheduler: Any = None) -> Any:
+    """Full's scheduler unless another is given. 256x256 pixels, 16x16 patches: the pipeline makes no less."""
+    first, tokenizer = clip(CLIPTextModelWithProjection, length=128)
+    second, tokenizer_2 = clip(CLIPTextModelWithProjection, length=128)
+    third, tokenizer_3 = t5()
+    words = byte_tokenizer(PROMPTS)
+    llama = LlamaConfig(
+        vocab_size=len(words), hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
+        num_key_value_heads=1, attn_implementation="eager",
+    )  # fmt: skip
+    transformer = HiDreamImageTransformer2DModel(
+        patch_size=8, in_channels=4, out_channels=4, num_layers=1, num_single_layers=2, attention_head_dim=8,
+        num_attention_heads=4, caption_channels=[32, 16], text_emb_dim=64, num_routed_experts=3, num_activated_experts=2,
+        axes_dims_rope=(4, 2, 2), llama_layers=[0, 2, 2],
+    )  # fmt: skip
+    full = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    parts: Any = {
+        "transformer": transformer.eval(), "scheduler": scheduler or full,
+        "vae": autoencoder(scaling_factor=0.3611, shift_factor=0.1159, mid_block_add_attention=False, sample_size=256),
+        "text_encoder": first, "tokenizer": tokenizer, "text_encoder_2": second, "tokenizer_2": tokenizer_2,
+        "text_encoder_3": third, "tokenizer_3": tokenizer_3,
+        "text_encoder_4": LlamaForCausalLM(llama).eval(), "tokenizer_4": words,
+    }  # fmt: skip
+    return HiDreamImagePipeline(**parts)
+
+
+def hidream_image_dev() -> Any:
+    return hidream_image(FlowMatchLCMScheduler(shift=6.0))
+
+
 def sana() -> Any:
     encoder, tokenizer = gemma2()
     transformer = SanaTransformer2DModel(
@@ -378,6 +414,13 @@ def cogview4_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: An
     return Call(kwargs["hidden_states"], 1000 * scheduler.sigmas[step], given, output)
 
 
+def hidream_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Call:
+    """Its prediction goes from the noise to the picture; layers come before prompts."""
+    layers = kwargs["encoder_hidden_states_llama3"].transpose(0, 1)
+    given = {**kwargs, "encoder_hidden_states_llama3": layers}
+    return Call(kwargs["hidden_states"], kwargs["timesteps"], given, -output)
+
+
 def unpack_patches(pipeline: Any, packed: torch.Tensor, width: int = 32, height: int = 32) -> torch.Tensor:
     """By the pipeline's own code; height and width in pixels."""
     scale = pipeline.vae_scale_factor
@@ -397,7 +440,7 @@ class Small:
     is_flow: bool = True
     call: Callable[..., Call] = standard_call
     unpack: Callable[..., torch.Tensor] = as_they_are  # what output_type="latent" gives -> as `encode_media` gives it
-    latent_shape: tuple[int, ...] = (4, 16, 16)  # of 32x32 pixels
+    latent_shape: tuple[int, ...] = (4, 16, 16)  # of the size that `size_of` gives
     guidance: float = 1.0  # distilled, where it is not 1
     alone: bool = False  # what the pipeline conditions a prompt on depends on the others of its batch
     second_share: float = 2 / 3  # of three steps, before the scheduler shifts it
@@ -418,6 +461,8 @@ SMALL = {
     "chroma": Small(chroma, call=chroma_call, unpack=unpack_patches),
     "lumina2": Small(lumina2, call=reversed_call, latent_shape=(4, 4, 4)),
     "cogview4": Small(cogview4, call=cogview4_call, alone=True, second_share=1 / 2),
+    "hidream_image": Small(hidream_image, call=hidream_call, latent_shape=(4, 128, 128)),
+    "hidream_image_dev": Small(hidream_image_dev, call=hidream_call, latent_shape=(4, 128, 128)),
 }
 
 
@@ -430,7 +475,18 @@ def build(name: str) -> Any:
     return pipeline
 
 
-def sample(pipeline: Any, prompts: list[str], guidance_scale: float = 1.0, **arguments: Any) -> Any:
-    own = sampling_arguments(pipeline, guidance_scale=guidance_scale, num_prompts=len(prompts), size=Size(32, 32))
+def size_of(pipeline: Any, side: int = 32) -> Size:
+    """32x32 pixels, or what comes nearest of those that the pipeline makes."""
+    configs = {"denoiser": denoiser_of(pipeline).config, "vae": pipeline.vae.config}
+    return size_rule_of(find_family(pipeline), configs).nearest(Size(side, side))
+
+
+def sample(
+    pipeline: Any, prompts: list[str], guidance_scale: float = 1.0, *, scheduler_seed: int = 0, **arguments: Any
+) -> Any:
+    """scheduler_seed: of noise that a scheduler adds by itself."""
+    own = sampling_arguments(pipeline, guidance_scale=guidance_scale, num_prompts=len(prompts), size=size_of(pipeline))
     arguments = {"num_inference_steps": 3, "generator": torch.Generator().manual_seed(0), **own, **arguments}
-    return pipeline(prompts, **arguments)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(scheduler_seed)
+        return pipeline(prompts, **arguments)

@@ -104,6 +104,7 @@ FAMILIES = {
     "ChromaPipeline": "mpo.models.families.chroma",
     "Lumina2Pipeline": "mpo.models.families.lumina2",
     "CogView4Pipeline": "mpo.models.families.cogview4",
+    "HiDreamImagePipeline": "mpo.models.families.hidream_image",
     "CogVideoXPipeline": "mpo.models.families.cogvideox",
     "AnimateDiffPipeline": "mpo.models.families.animatediff",
     "WanPipeline": "mpo.models.families.wan",
