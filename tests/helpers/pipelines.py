@@ -441,12 +441,15 @@ class Small:
     call: Callable[..., Call] = standard_call
     unpack: Callable[..., torch.Tensor] = as_they_are  # what output_type="latent" gives -> as `encode_media` gives it
     latent_shape: tuple[int, ...] = (4, 16, 16)  # of the size that `size_of` gives
+    wide: tuple[int, int] = (64, 32)  # a size that is not square
     guidance: float = 1.0  # distilled, where it is not 1
     alone: bool = False  # what the pipeline conditions a prompt on depends on the others of its batch
+    free: bool = True  # of what is beside it: else the picture's place follows the longest prompt, as in the pipeline
     second_share: float = 2 / 3  # of three steps, before the scheduler shifts it
 
 
 PACKED: Any = {"call": packed_call, "unpack": unpack_patches}
+HIDREAM: Any = {"call": hidream_call, "latent_shape": (4, 128, 128), "wide": (512, 128)}
 SMALL = {
     "stable_diffusion": Small(stable_diffusion, is_flow=False),
     "stable_diffusion_v": Small(stable_diffusion_v, is_flow=False),
@@ -457,12 +460,12 @@ SMALL = {
     "sana": Small(sana),
     "pixart_sigma": Small(pixart_sigma, is_flow=False),
     "qwen_image": Small(qwen_image, **PACKED),
-    "qwen_image_21": Small(qwen_image_21, latent_shape=(4, 2, 2), **PACKED),
+    "qwen_image_21": Small(qwen_image_21, latent_shape=(4, 2, 2), free=False, **PACKED),
     "chroma": Small(chroma, call=chroma_call, unpack=unpack_patches),
     "lumina2": Small(lumina2, call=reversed_call, latent_shape=(4, 4, 4)),
     "cogview4": Small(cogview4, call=cogview4_call, alone=True, second_share=1 / 2),
-    "hidream_image": Small(hidream_image, call=hidream_call, latent_shape=(4, 128, 128)),
-    "hidream_image_dev": Small(hidream_image_dev, call=hidream_call, latent_shape=(4, 128, 128)),
+    "hidream_image": Small(hidream_image, **HIDREAM),
+    "hidream_image_dev": Small(hidream_image_dev, **HIDREAM),
 }
 
 
