@@ -6,9 +6,11 @@
 A failure raises: a trainer that gets 0 for want of an answer learns from it.
 """
 
+import asyncio
 import base64
 import io
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -20,18 +22,21 @@ import numpy as np
 from PIL import Image
 
 
-def ask(url: str, images: Any, prompts: Sequence[str], *, batch_size: int = 64, tries: int = 5) -> list[dict[str, Any]]:
-    """Results of N pictures, a batch a request. A service that is busy or not yet there is asked again, up to `tries` times.
+def ask(url: str, media: Any, prompts: Sequence[str], *, batch_size: int = 64, tries: int = 5) -> list[dict[str, Any]]:
+    """Results of N pictures or clips, a batch a request. A service that is busy or not yet there is asked again.
 
-    images: PIL pictures; uint8 arrays (N, H, W, 3); or tensors (N, 3, H, W) in [0, 1]. Raises RuntimeError.
+    media: of each item a PIL picture, a uint8 array (H, W, 3) or a tensor (3, H, W) in [0, 1]; or a list of these, a clip of 8
+    frames a second. Raises RuntimeError.
     """
-    items = [{"prompt": prompt, "data": encoded(image)} for image, prompt in zip(images, prompts, strict=True)]
+    items = [{"prompt": prompt, **fields(each)} for each, prompt in zip(media, prompts, strict=True)]
     results = []
     for start in range(0, len(items), batch_size):
         body = json.dumps({"items": items[start : start + batch_size]}).encode()
         for attempt in range(tries):
             try:
-                with urlopen(Request(f"{url}/score", body, {"Content-Type": "application/json"}), timeout=600) as response:
+                with urlopen(
+                    Request(f"{url}/score", body, {"Content-Type": "application/json"}), timeout=600
+                ) as response:
                     results += json.load(response)["results"]
                 break
             except HTTPError as error:
@@ -47,12 +52,20 @@ def ask(url: str, images: Any, prompts: Sequence[str], *, batch_size: int = 64, 
     return results
 
 
+def fields(item: Any) -> dict[str, Any]:
+    if isinstance(item, list):
+        return {"frames": [encoded(frame) for frame in item], "fps": 8}
+    return {"data": encoded(item)}
+
+
 def encoded(image: Any) -> str:
     """A picture as a PNG in base64: without loss."""
     if not isinstance(image, Image.Image):
-        pixels = np.asarray(image.cpu() if hasattr(image, "cpu") else image)
-        if pixels.dtype != np.uint8:  # a tensor (3, H, W) in [0, 1]
-            pixels = (pixels.transpose(1, 2, 0) * 255).round().clip(0, 255).astype(np.uint8)
+        pixels = np.asarray(image.float().cpu() if hasattr(image, "cpu") else image)
+        if pixels.dtype != np.uint8:  # a tensor in [0, 1]
+            pixels = (pixels * 255).round().clip(0, 255).astype(np.uint8)
+        if pixels.shape[-1] != 3:
+            pixels = pixels.transpose(1, 2, 0)
         image = Image.fromarray(pixels)
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
@@ -80,11 +93,21 @@ def trl_reward(url: str) -> Any:
     return visionreward
 
 
+async def verl_omni_score(
+    data_source: str, solution_image: Any, ground_truth: str, extra_info: dict | None = None, **kwargs: Any
+) -> dict[str, float]:
+    """For verl-omni: name this file and function as its custom reward function; the address is in $VISIONREWARD_URL.
+
+    solution_image: a PIL picture, or a tensor (3, H, W) in [0, 1]; ground_truth: the prompt.
+    """
+    [result] = await asyncio.to_thread(ask, os.environ["VISIONREWARD_URL"], [solution_image], [ground_truth])
+    return {"score": result["total"], **result["dimensions"]}
+
+
 def main(url: str = "http://127.0.0.1:8200") -> list[float]:
     pictures = [Image.new("RGB", (64, 64), colour) for colour in ("white", "navy")]
     prompts = ["a red circle on a white background", "a blue star"]
     totals, dimensions = flow_grpo_score(url)(pictures, prompts)
-    assert trl_reward(url)(prompts=prompts, images=pictures) == [float(x) for x in totals.astype(float)] or True
     for name, values in {"total": totals, **dimensions}.items():
         print(name, np.round(values, 3).tolist())
     return totals.tolist()

@@ -1,7 +1,8 @@
 """The reward over HTTP, for trainers that live in another environment: `reward serve`.
 
-POST /score takes {"items": [{"prompt": "…", "data": "<base64>"} or {"prompt": "…", "path": "…"}, …]}, pictures or clips in any format
-that `reward score` reads, and answers, in the same order,
+POST /score takes {"items": [item, …]}, where an item is {"prompt": "…", "data": "<base64>"}, a picture or clip in any format that
+`reward score` reads; {"prompt": "…", "path": "…"}, a file; or {"prompt": "…", "frames": ["<base64>", …], "fps": 8}, a clip as pictures. It
+answers, in the same order,
 
     {"judge": …, "checklist": …, "dimensions": […], "results": [{"total": 1.2, "dimensions": {…}} or {"error": "…"}, …]}
 
@@ -23,13 +24,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import prometheus_client as prometheus
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from reward.errors import JudgeUnavailableError, RewardError
+from reward.errors import JudgeUnavailableError, MediaError, RewardError
+from reward.media import Clip, read_image
 from reward.score import VisionReward
 
 
@@ -56,7 +59,7 @@ class RefusedError(Exception):
 class Waiting:
     """An item in the line."""
 
-    media: Any  # bytes, or a file
+    media: Any  # bytes, a file, or a clip
     prompt: str
     result: asyncio.Future = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -133,7 +136,9 @@ def service(reward: VisionReward, *, root: Path | None = None, limits: Limits | 
 
     async def score(request: Request) -> Response:
         try:
-            items = parse(await read_body(request, limits), root, limits)
+            body = await read_body(request, limits)
+            # In a thread: frames are decoded, and others wait for the loop.
+            items = [Waiting(*each) for each in await asyncio.to_thread(parse, body, root, limits)]
             line.join(items)
             results = await asyncio.wait_for(asyncio.gather(*(item.result for item in items)), limits.timeout_s)
         except RefusedError as refusal:
@@ -199,8 +204,8 @@ async def read_body(request: Request, limits: Limits) -> bytes:
         raise RefusedError(408, f"the request did not arrive within {limits.read_timeout_s:g} s") from None
 
 
-def parse(body: bytes, root: Path | None, limits: Limits) -> list[Waiting]:
-    """The items of a request. Raises RefusedError if it is not what `/score` takes."""
+def parse(body: bytes, root: Path | None, limits: Limits) -> list[tuple[Any, str]]:
+    """(media, prompt) of each item of a request. Raises RefusedError if it is not what `/score` takes."""
     try:
         request = json.loads(body)
         items = request["items"]
@@ -214,20 +219,44 @@ def parse(body: bytes, root: Path | None, limits: Limits) -> list[Waiting]:
     return [_item(k, item, root) for k, item in enumerate(items)]
 
 
-def _item(k: int, item: Any, root: Path | None) -> Waiting:
-    given = item if isinstance(item, dict) else {}
-    prompt, unknown = given.get("prompt", ""), given.keys() - {"prompt", "data", "path"}
-    if unknown or len(given.keys() & {"data", "path"}) != 1 or not all(isinstance(v, str) for v in given.values()):
+def _item(k: int, item: Any, root: Path | None) -> tuple[Any, str]:
+    match item:
+        case {"data": str(data), **rest} if rest.keys() <= {"prompt"}:
+            media: Any = _decoded(data, k)
+        case {"path": str(path), **rest} if rest.keys() <= {"prompt"}:
+            media = _under(root, path, k)
+        case {"frames": [str(), *_], **rest} if rest.keys() <= {"prompt", "fps"}:
+            media = _clip(item["frames"], rest.get("fps", 8.0), k)
+        case _:
+            media, rest = None, {}
+    prompt = rest.get("prompt", "")
+    if media is None or not isinstance(prompt, str):
         raise RefusedError(
-            400, f'item {k} is not {{"prompt": text, "data": base64}} or {{"prompt": text, "path": text}}'
+            400, f'item {k} is not a text "prompt" with one of: "data", base64; "path"; "frames", base64, and "fps"'
         )
-    if "path" in given:
-        return Waiting(_under(root, given["path"], k), prompt)
-    encoded = given["data"].partition(";base64,")[2] if given["data"].startswith("data:") else given["data"]
+    return media, prompt
+
+
+def _decoded(data: str, k: int) -> bytes:
+    encoded = data.partition(";base64,")[2] if data.startswith("data:") else data
     try:
-        return Waiting(base64.b64decode(encoded, validate=True), prompt)
+        return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         raise RefusedError(400, f"item {k}: data is not base64") from None
+
+
+def _clip(frames: list[str], fps: Any, k: int) -> Any:
+    """A clip of pictures of one size; a list of bytes if one cannot be read, which the reward then says of this item alone."""
+    if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0 < fps < 1e6:
+        raise RefusedError(400, f"item {k}: fps={fps!r} is not possible; give frames a second, above 0")
+    if not all(isinstance(frame, str) for frame in frames):
+        raise RefusedError(400, f"item {k}: frames are not all base64")
+    pictures = [_decoded(frame, k) for frame in frames]
+    try:
+        pixels = np.stack([np.asarray(read_image(each)) for each in pictures])
+    except (MediaError, ValueError):
+        return pictures
+    return Clip(pixels, times_s=np.arange(len(pictures)) / fps)
 
 
 def _under(root: Path | None, path: str, k: int) -> Path:

@@ -46,8 +46,10 @@ TESTED_ELSEWHERE = {
     **dict.fromkeys(
         [
             f"mpo/models/families/{name}.py"
-            for name in ("chroma", "cogview4", "flux", "hidream_image", "lumina2")
-            + ("qwen_image_21", "sana", "stable_diffusion", "stable_diffusion_3")
+            for name in [
+                *("chroma", "cogview4", "flux", "hidream_image", "lumina2", "qwen_image_21", "sana"),
+                *("stable_diffusion", "stable_diffusion_3"),
+            ]
         ],
         "tests/mpo/models/families/test_families.py walks over every family",
     ),
@@ -73,7 +75,12 @@ TESTS_OF_NO_MODULE = {
     "tests/reward/judges/test_vllm.py": "the server judge against a real vLLM",
     "tests/mpo/export/test_comfyui_program.py": "the files for ComfyUI through a real ComfyUI",
 }
-OPTIONAL = {"openai"}  # what an extra installs, imported by the module that needs it
+OPTIONAL = {
+    "openai",
+    "prometheus_client",
+    "starlette",
+    "uvicorn",
+}  # what extras install, imported by the module that needs it
 BY_NAME = {"bitsandbytes", "deepspeed"}  # asked for by name, and named where they are missing
 
 

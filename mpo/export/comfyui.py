@@ -24,11 +24,15 @@ NAMINGS = {
     "stable_diffusion_xl": UNET,
     "stable_diffusion_3": _AS_DIFFUSERS,
     "flux": _AS_DIFFUSERS,
+    "flux2": replace(
+        _AS_DIFFUSERS, known=r"(single_)?transformer_blocks\..*|x_embedder|context_embedder|norm_out\.linear|proj_out"
+    ),
     "pixart_sigma": _AS_DIFFUSERS,
     "qwen_image": _AS_DIFFUSERS,
     "qwen_image_21": Naming(  # the feed-forward is one weight in some of its files
         "diffusion_model.", known=r"transformer_blocks\.\d+\.attn\.to_([qkv]|out\.0)"
     ),
+    "z_image": _AS_DIFFUSERS,
     # It is a Flux there, whose names it does not have for what makes the modulation.
     "chroma": replace(_AS_DIFFUSERS, known=r"(single_)?transformer_blocks\..*|(x|context)_embedder|proj_out"),
     "lumina2": Naming(

@@ -39,6 +39,7 @@ def check_model(recipe: Recipe) -> None:
     check_scheduler(scheduler, recipe.train, knows_mu=hasattr(family, "shift_mu"))
     trained_range(recipe.train, scheduler, model.expert, index.get("boundary_ratio"))
     distilled_guidance(recipe, configs["denoiser"])
+    _check_guidance(recipe, index)
     with torch.device("meta"):  # its layers, without memory for their weights
         denoiser = denoiser_class.from_config(configs["denoiser"])
         check_attention(denoiser, recipe.train)
@@ -102,6 +103,16 @@ def _check_parts(model: Model, index: Mapping[str, Any]) -> None:
         raise MpoError(
             f"model.path={model.path!r} is without {' and '.join(missing)}, which {index['_class_name']} needs; load the pipeline with them in diffusers, save it to a folder, and give that"
         )
+
+
+def _check_guidance(recipe: Recipe, index: Mapping[str, Any]) -> None:
+    """Raises MpoError if the recipe asks for guidance that the pipeline ignores: of a few-step model, as its index says."""
+    sections = {"generate": recipe.generate, "validation": recipe.validation, "evaluate": recipe.evaluate}
+    for name, section in sections.items():
+        if index.get("is_distilled") and section is not None and section.guidance_scale > 1:
+            raise MpoError(
+                f"{name}.guidance_scale={section.guidance_scale:g}: this {index['_class_name']} is distilled and ignores guidance; set 1.0, or use the base model"
+            )
 
 
 def distilled_guidance(recipe: Recipe, denoiser_config: Mapping[str, Any]) -> float | None:

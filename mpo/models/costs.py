@@ -38,13 +38,14 @@ from mpo.sizes import Size, SizeRule, parse_size, size_fields
 
 RANK = 16
 # Tokens of a prompt by pipeline: (for T5, Gemma, Qwen, GLM or Llama, cut at the pipeline's default; kept as conditions).
-# Qwen-Image does not pad prompts: 64 tokens here, and its template adds 34 that are dropped afterwards. CogView 4 pads to
-# multiples of 16: 64 here, too. HunyuanVideo's template has 95.
+# Qwen-Image does not pad prompts: 64 tokens here, and its template adds 34 that are dropped afterwards. HunyuanVideo's
+# template has 95. Z-Image pads them for the language model alone. CogView 4 pads to multiples of 16: 64 here, too.
 TOKENS = {
     "StableDiffusion3Pipeline": (256, 256), "FluxPipeline": (512, 512), "SanaPipeline": (300, 300),
     "PixArtSigmaPipeline": (300, 300), "QwenImagePipeline": (98, 64), "QwenImage21Pipeline": (78, 64),
     "CogVideoXPipeline": (226, 226),
     "WanPipeline": (512, 512), "LTXPipeline": (128, 128), "HunyuanVideoPipeline": (351, 256),
+    "ZImagePipeline": (512, 64), "Flux2Pipeline": (512, 512), "Flux2KleinPipeline": (512, 512),
     "ChromaPipeline": (512, 512), "Lumina2Pipeline": (256, 256), "CogView4Pipeline": (64, 64),
     "HiDreamImagePipeline": (128, 128),
 }  # fmt: skip
@@ -347,6 +348,8 @@ def encoded(parts: Parts, pipeline: Any, size: Size) -> Tensor:
 def latent_axes(vae: Any, latents: Tensor) -> Tensor:
     """Latents of one picture or clip as the families have them -> as the autoencoder takes them."""
     channels = getattr(vae.config, "latent_channels", None) or vae.config.z_dim
+    if latents.ndim == 4 and latents.shape[1] == 4 * channels:  # FLUX.2's: in patches
+        return torch.nn.functional.pixel_shuffle(latents, 2)
     of_clips = any(isinstance(layer, torch.nn.Conv3d) for layer in vae.modules()) or "temperal_downsample" in vae.config
     if not of_clips:  # frames are a batch
         return latents if latents.ndim == 4 else latents[0].movedim(1, 0)
@@ -409,7 +412,7 @@ def conditioning_shapes(parts: Parts) -> dict[str, tuple[int, ...]]:
                 "encoder_hidden_states_llama3": (configs[-1].num_hidden_layers, kept, llama),
                 "pooled_embeds": (network.text_emb_dim,),
             }
-        case "QwenImagePipeline" | "ChromaPipeline":
+        case "QwenImagePipeline" | "ChromaPipeline" | "Flux2Pipeline" | "Flux2KleinPipeline":
             return {"encoder_hidden_states": (kept, network.joint_attention_dim)}
         case "QwenImage21Pipeline":
             return {"encoder_hidden_states": (kept, network.context_in_dim)}
@@ -449,7 +452,10 @@ def run_text_encoder(encoder: Any, parts: Parts) -> None:
             mask = zeros(1, 1, tokens, tokens)
             masks = {"full_attention": mask, "sliding_attention": mask}
             encoder(input_ids=ids, position_ids=ids, attention_mask=masks, use_cache=False)
-        case "LlamaModel" | "LlamaForCausalLM" | "GlmModel":
+        case (
+            "LlamaModel" | "LlamaForCausalLM" | "GlmModel" | "Qwen3Model" | "Qwen3ForCausalLM"
+            | "Mistral3ForConditionalGeneration"
+        ):  # fmt: skip
             mask = zeros(1, 1, tokens, tokens)
             encoder(input_ids=ids, position_ids=ids, attention_mask=mask, use_cache=False)
         case "Qwen2_5_VLForConditionalGeneration":

@@ -150,7 +150,7 @@ def draw_samples(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(batch[0].seed)  # some pipelines let their scheduler add noise without the generators
         output = pipeline(
-            [sample.prompt for sample in batch],
+            prompt=[sample.prompt for sample in batch],  # the first argument of some is a picture
             num_inference_steps=settings.num_inference_steps,
             generator=[torch.Generator().manual_seed(sample.seed) for sample in batch],
             output_type="pil",  # some would give real numbers

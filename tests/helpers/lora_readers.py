@@ -18,8 +18,8 @@ from tests.helpers.pipelines import build
 from tests.helpers.video_pipelines import build_video
 
 PICTURES = (
-    "stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux", "pixart_sigma", "qwen_image", "qwen_image_21",
-    "chroma", "lumina2", "hidream_image",
+    "stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux", "flux2", "flux2_klein", "pixart_sigma",
+    "qwen_image", "qwen_image_21", "z_image", "chroma", "lumina2", "hidream_image",
 )  # fmt: skip
 CLIPS = ("cogvideox_2b", "cogvideox_5b", "wan", "wan_5b", "wan_a14b", "ltx", "hunyuan_video")
 QKV = ("to_q", "to_k", "to_v")
@@ -37,6 +37,20 @@ LTX = {
     name: (name,)
     for name in (*(f"attn{n}.{x}" for n in (1, 2) for x in (*QKV, "to_out.0")), "ff.net.0.proj", "ff.net.2")
 }
+FLUX2_DOUBLE = {
+    name: (name,)
+    for name in (
+        *(f"attn.{x}" for x in (*QKV, *ADDED, "to_out.0", "to_add_out")), "ff.linear_in", "ff.linear_out",
+        "ff_context.linear_in", "ff_context.linear_out",
+    )
+}  # fmt: skip
+FLUX2_SINGLE = {name: (name,) for name in ("attn.to_qkv_mlp_proj", "attn.to_out")}
+Z_IMAGE = {
+    name: (name,)
+    for name in (
+        *(f"attention.{x}" for x in (*QKV, "to_out.0")), *(f"feed_forward.w{n}" for n in (1, 2, 3)), "adaLN_modulation.0",
+    )
+}  # fmt: skip
 DOUBLE = {
     "img_attn.qkv": tuple(f"attn.{x}" for x in QKV), "txt_attn.qkv": tuple(f"attn.{x}" for x in ADDED),
     "img_attn.proj": ("attn.to_out.0",), "txt_attn.proj": ("attn.to_add_out",),
@@ -86,6 +100,13 @@ def comfyui_map(family: str, denoiser: Any) -> dict[str, tuple[str, ...]]:
             return {f"transformer.{name}": (name,) for name in names}
         case "qwen_image_21":
             table = blocks("transformer_blocks", "transformer_blocks", OWN_ATTENTION)
+        case "flux2":
+            kinds = {"transformer_blocks": FLUX2_DOUBLE, "single_transformer_blocks": FLUX2_SINGLE}
+            table = {x: y for kind, names in kinds.items() for x, y in blocks(kind, kind, names).items()}
+            return {f"transformer.{x}": y for x, y in table.items()} | {"transformer.x_embedder": ("x_embedder",)}
+        case "z_image":
+            kinds = ("layers", "noise_refiner", "context_refiner")
+            return {f"transformer.{x}": y for kind in kinds for x, y in blocks(kind, kind, Z_IMAGE).items()}
         case "chroma":  # what of Flux it has: modulation comes from one network for all blocks
             parts = {part for whole in STREAMS.values() for part in whole if "norm" not in part}
             return {f"transformer.{name}": (name,) for name in (*parts, "x_embedder", "context_embedder", "proj_out")}

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
 from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
+    AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
     AutoencoderKLQwenImage21,
     ChromaPipeline,
@@ -19,6 +21,9 @@ from diffusers import (
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FlowMatchLCMScheduler,
+    Flux2KleinPipeline,
+    Flux2Pipeline,
+    Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
     HiDreamImagePipeline,
@@ -39,7 +44,10 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
     UniPCMultistepScheduler,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
 )
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -50,6 +58,13 @@ from transformers import (
     GlmModel,
     LlamaConfig,
     LlamaForCausalLM,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
+    PixtralImageProcessor,
+    PixtralProcessor,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3Model,
     T5Config,
     T5EncoderModel,
 )
@@ -58,7 +73,7 @@ from mpo.embedded.train_base import build_tokenizer
 from mpo.models.families import denoiser_of, find_family, sampling_arguments, size_rule_of
 from mpo.sizes import Size
 from tests.helpers.recipes import HELDOUT_PROMPTS, TRAIN_PROMPTS
-from tests.reward.judges.small_vlms import qwen2_5_vl, qwen3_vl
+from tests.reward.judges.small_vlms import chat_template, qwen2_5_vl, qwen3_vl
 from tests.reward.judges.small_vlms import tokenizer as byte_tokenizer
 
 
@@ -374,6 +389,81 @@ def qwen_image_21() -> Any:
     return QwenImage21Pipeline(**parts)
 
 
+def qwen3(cls: Any, num_layers: int = 2) -> tuple[Any, Any]:
+    """A language model and its tokenizer, which writes prompts as a chat."""
+    tokenizer = byte_tokenizer(PROMPTS)
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    config = Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=num_layers,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=1024,
+    )  # fmt: skip
+    return cls(config).eval(), tokenizer
+
+
+def z_image() -> Any:
+    encoder, tokenizer = qwen3(Qwen3Model)
+    transformer = ZImageTransformer2DModel(
+        in_channels=4, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=32,
+        axes_dims=[4, 6, 6], axes_lens=[1024, 32, 32],
+    )  # fmt: skip
+    for token in (transformer.x_pad_token, transformer.cap_pad_token):
+        torch.nn.init.normal_(token)
+    parts: Any = {
+        "transformer": transformer, "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
+        "vae": autoencoder(scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False),
+        "text_encoder": encoder, "tokenizer": tokenizer,
+    }  # fmt: skip
+    return ZImagePipeline(**parts)
+
+
+def flux2_parts(text_width: int, **fields: Any) -> dict[str, Any]:
+    """What dev and klein share: 32x32 pixels -> 16x16 latents, in patches of 2x2."""
+    transformer = Flux2Transformer2DModel(
+        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=3 * text_width, timestep_guidance_channels=32, axes_dims_rope=(4, 4, 4, 4), **fields,
+    )  # fmt: skip
+    two: Any = {
+        "block_out_channels": (16, 16), "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2, "latent_channels": 4, "norm_num_groups": 8,
+    }  # fmt: skip
+    vae: Any = AutoencoderKLFlux2(**two).eval()
+    torch.nn.init.normal_(vae.bn.running_mean)
+    torch.nn.init.uniform_(vae.bn.running_var, 0.5, 2.0)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
+    return {"transformer": transformer, "vae": vae, "scheduler": scheduler}
+
+
+def flux2() -> Any:
+    """Its condition are layers 10, 20 and 30 of the language model."""
+    words = byte_tokenizer(PROMPTS, image_token="<image>", image_break_token="<row_1_col_1>", image_end_token="</img>")
+    words.padding_side = "left"
+    text = {
+        "model_type": "mistral", "vocab_size": len(words), "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 31,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 1024,
+    }  # fmt: skip
+    vision = {
+        "model_type": "pixtral", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "head_dim": 8, "image_size": 32, "patch_size": 8,
+    }  # fmt: skip
+    encoder = Mistral3ForConditionalGeneration(Mistral3Config(text_config=text, vision_config=vision)).eval()
+    processor = PixtralProcessor(
+        PixtralImageProcessor(), words, image_token="<image>", chat_template=chat_template("<image>", ""),
+        image_break_token="<row_1_col_1>", image_end_token="</img>",
+    )  # fmt: skip
+    parts: Any = {**flux2_parts(16), "text_encoder": encoder, "tokenizer": processor}
+    return Flux2Pipeline(**parts)
+
+
+def flux2_klein() -> Any:
+    """Its condition are layers 9, 18 and 27."""
+    encoder, tokenizer = qwen3(Qwen3ForCausalLM, num_layers=28)
+    parts: Any = {**flux2_parts(32, guidance_embeds=False), "text_encoder": encoder, "tokenizer": tokenizer}
+    return Flux2KleinPipeline(**parts)
+
+
 def standard_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Call:
     """Of networks that take latents and timesteps as `predict` does; beyond four channels: PixArt's variance."""
     timesteps = args[1] if len(args) > 1 else kwargs["timestep"]
@@ -421,6 +511,35 @@ def hidream_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any
     return Call(kwargs["hidden_states"], kwargs["timesteps"], given, -output)
 
 
+def z_image_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Call:
+    """Lists of latents (c, 1, h, w) and of texts; the time is 1 without noise, and the output negated."""
+    latents, time, texts = args
+    given = {
+        "encoder_hidden_states": pad_sequence(texts, batch_first=True),
+        "encoder_hidden_states_mask": pad_sequence([torch.ones(len(x), dtype=torch.long) for x in texts], True),
+    }
+    return Call(torch.cat(latents, 1).movedim(1, 0), 1000 - time * 1000, given, -torch.cat(output, 1).movedim(1, 0))
+
+
+def flux2_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Call:
+    latents = unpack_tokens(pipeline, kwargs["hidden_states"])
+    return Call(latents, kwargs["timestep"] * 1000, kwargs, unpack_tokens(pipeline, output))
+
+
+def unpack_tokens(pipeline: Any, tokens: torch.Tensor, width: int = 32, height: int = 32) -> torch.Tensor:
+    """By the pipeline's own code, which reads each token's place from its position."""
+    like = torch.zeros(len(tokens), 1, height // 4, width // 4)
+    return pipeline._unpack_latents_with_ids(tokens, pipeline._prepare_latent_ids(like))
+
+
+def patchify(pipeline: Any, latents: torch.Tensor, width: int = 32, height: int = 32) -> torch.Tensor:
+    """The autoencoder's latents, which klein gives -> in patches, on the scale of the network."""
+    mode = SimpleNamespace(latent_dist=SimpleNamespace(mode=lambda: latents))
+    vae = SimpleNamespace(encode=lambda image: mode, bn=pipeline.vae.bn, config=pipeline.vae.config)
+    own = SimpleNamespace(vae=vae, _patchify_latents=pipeline._patchify_latents)
+    return type(pipeline)._encode_vae_image(own, torch.zeros(1, 1, 1, 1), generator=None)
+
+
 def unpack_patches(pipeline: Any, packed: torch.Tensor, width: int = 32, height: int = 32) -> torch.Tensor:
     """By the pipeline's own code; height and width in pixels."""
     scale = pipeline.vae_scale_factor
@@ -442,12 +561,15 @@ class Small:
     unpack: Callable[..., torch.Tensor] = as_they_are  # what output_type="latent" gives -> as `encode_media` gives it
     latent_shape: tuple[int, ...] = (4, 16, 16)  # of the size that `size_of` gives
     wide: tuple[int, int] = (64, 32)  # a size that is not square
+    unpack_error: float = 0.0  # its rounding, where it also scales
+    shift_steps: int = 3  # at which the pipeline shifts as `shift_mu` says; any, for most
     guidance: float = 1.0  # distilled, where it is not 1
     alone: bool = False  # what the pipeline conditions a prompt on depends on the others of its batch
     free: bool = True  # of what is beside it: else the picture's place follows the longest prompt, as in the pipeline
-    second_share: float = 2 / 3  # of three steps, before the scheduler shifts it
+    second_share: float | None = None  # of the second step, before the scheduler shifts it; None = evenly spaced from 1
 
 
+FLUX2: Any = {"call": flux2_call, "shift_steps": 50, "latent_shape": (16, 8, 8)}
 PACKED: Any = {"call": packed_call, "unpack": unpack_patches}
 HIDREAM: Any = {"call": hidream_call, "latent_shape": (4, 128, 128), "wide": (512, 128)}
 SMALL = {
@@ -457,10 +579,13 @@ SMALL = {
     "stable_diffusion_3": Small(stable_diffusion_3),
     "stable_diffusion_35_large": Small(stable_diffusion_35_large),
     "flux": Small(flux, guidance=3.5, **PACKED),
+    "flux2": Small(flux2, guidance=4.0, unpack=unpack_tokens, **FLUX2),
+    "flux2_klein": Small(flux2_klein, unpack=patchify, unpack_error=1e-5, **FLUX2),
     "sana": Small(sana),
     "pixart_sigma": Small(pixart_sigma, is_flow=False),
     "qwen_image": Small(qwen_image, **PACKED),
     "qwen_image_21": Small(qwen_image_21, latent_shape=(4, 2, 2), free=False, **PACKED),
+    "z_image": Small(z_image, call=z_image_call),
     "chroma": Small(chroma, call=chroma_call, unpack=unpack_patches),
     "lumina2": Small(lumina2, call=reversed_call, latent_shape=(4, 4, 4)),
     "cogview4": Small(cogview4, call=cogview4_call, alone=True, second_share=1 / 2),
@@ -492,4 +617,6 @@ def sample(
     arguments = {"num_inference_steps": 3, "generator": torch.Generator().manual_seed(0), **own, **arguments}
     with torch.random.fork_rng([]):
         torch.manual_seed(scheduler_seed)
-        return pipeline(prompts, **arguments)
+        return pipeline(
+            prompt=list(prompts), **arguments
+        )  # Z-Image's writes into the list; FLUX.2's first is a picture

@@ -18,7 +18,17 @@ LARGE = [name for name in shipped_recipes() if not name.startswith("quickstart")
 
 
 def test_the_recipes_are_those_that_the_readme_names():
-    pictures = {"flux-dev", "sana", "sd15", "sd35-medium", "sdxl", "sdxl-pickapic", "sdxl-total"}
+    pictures = {
+        "flux-dev",
+        "flux2-klein",
+        "sana",
+        "sd15",
+        "sd35-medium",
+        "sdxl",
+        "sdxl-pickapic",
+        "sdxl-total",
+        "z-image",
+    }
     assert set(LARGE) == pictures | {"cogvideox-2b", "cogvideox-5b", "ltx", "wan21-1.3b", "wan22-5b"}
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     assert all(f"`{name}`" in readme for name in LARGE)

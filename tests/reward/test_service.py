@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +17,8 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+
+from tests.helpers.service import serving
 
 JUDGE = '''
 import numpy as np
@@ -62,26 +63,12 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder):
-    """(url, process id) of `reward serve` at a free port."""
-    command = [
-        sys.executable, "-m", "reward.cli", "serve", "--port", "0", "--judge", "redness:Redness", "--checklist", "red.yaml",
-        "--root", "pictures", "--max-body-mb", "0.5", "--max-items", "20", "--timeout-s", "2",
-    ]  # fmt: skip
-    log = folder / "log.txt"
-    with open(log, "w") as file:
-        process = subprocess.Popen(command, cwd=folder, stderr=file)
-    try:
-        deadline = time.monotonic() + 120
-        while not (found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text())):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        yield found[0], process.pid
-    finally:
-        process.terminate()
-    assert process.wait(20) in (0, -signal.SIGTERM), (
-        log.read_text()
-    )  # uvicorn raises the signal again once it has closed
+    """(url, process id)."""
+    with serving(
+        folder, "--judge", "redness:Redness", "--checklist", "red.yaml", "--root", "pictures", "--max-body-mb", "0.5",
+        "--max-items", "20", "--timeout-s", "2",
+    ) as found:  # fmt: skip
+        yield found
 
 
 def picture(red: int) -> bytes:
@@ -119,9 +106,7 @@ def test_an_item_that_fails_has_an_error_and_no_score(server):
     good, bad = [found["results"][k] for k in (0, 3)], [found["results"][k] for k in (1, 2, 4, 5)]
     assert [row["total"] for row in good] == [2.0, pytest.approx(0.8)]
     assert all(row.keys() == {"error"} for row in bad)
-    for row, words in zip(
-        bad, ("cannot be decoded", "a bug", "cannot be judged", "none.png"), strict=True
-    ):
+    for row, words in zip(bad, ("cannot be decoded", "a bug", "cannot be judged", "none.png"), strict=True):
         assert re.search(words, row["error"])
 
 
@@ -137,6 +122,9 @@ def test_an_item_that_fails_has_an_error_and_no_score(server):
         ({"items": [{"prompt": "a cat"}]}, 400, "item 0 is not"),
         ({"items": [item(1) | {"colour": "red"}]}, 400, "item 0 is not"),
         ({"items": [{"prompt": 3, "data": ""}]}, 400, "item 0 is not"),
+        ({"items": [{"frames": []}]}, 400, "item 0 is not"),
+        ({"items": [{"frames": ["", 3]}]}, 400, "item 0: frames are not all base64"),
+        ({"items": [{"frames": [""], "fps": 0}]}, 400, "item 0: fps=0 is not possible"),
         ({"items": [{"data": "no base64!"}]}, 400, "item 0: data is not base64"),
         ({"items": [{"path": "../secret.png"}]}, 403, "not under the service's root"),
         ({"items": [{"path": "/etc/passwd"}]}, 403, "not under the service's root"),

@@ -97,10 +97,13 @@ FAMILIES = {
     "StableDiffusionXLPipeline": "mpo.models.families.stable_diffusion_xl",
     "StableDiffusion3Pipeline": "mpo.models.families.stable_diffusion_3",
     "FluxPipeline": "mpo.models.families.flux",
+    "Flux2Pipeline": "mpo.models.families.flux2",
+    "Flux2KleinPipeline": "mpo.models.families.flux2",
     "SanaPipeline": "mpo.models.families.sana",
     "PixArtSigmaPipeline": "mpo.models.families.pixart_sigma",
     "QwenImagePipeline": "mpo.models.families.qwen_image",
     "QwenImage21Pipeline": "mpo.models.families.qwen_image_21",
+    "ZImagePipeline": "mpo.models.families.z_image",
     "ChromaPipeline": "mpo.models.families.chroma",
     "Lumina2Pipeline": "mpo.models.families.lumina2",
     "CogView4Pipeline": "mpo.models.families.cogview4",
@@ -191,7 +194,11 @@ def encode_latents(vae: Any, pixels: Float[Tensor, "B C *F H W"]) -> Float[Tenso
 
 def call_default(pipeline: Any, argument: str) -> Any:
     """The default of an argument of the pipeline's call."""
-    return inspect.signature(type(pipeline).__call__).parameters[argument].default
+    return default_of(type(pipeline), argument)
+
+
+def default_of(pipeline_class: Any, argument: str) -> Any:
+    return inspect.signature(pipeline_class.__call__).parameters[argument].default
 
 
 def encode_masked_prompts(pipeline: Any, prompts: Sequence[str], *arguments: str) -> Conditioning:

@@ -30,6 +30,8 @@ MORE_TARGETS = {
     "stable_diffusion": load_recipe("quickstart").train.lora_targets,
     "stable_diffusion_xl": load_recipe("quickstart").train.lora_targets,
     "flux": ("to_q", "proj_mlp", "proj_out", "ff.net.0.proj", "ff_context.net.2", "norm1.linear"),
+    "flux2": ("to_q", "add_v_proj", "to_qkv_mlp_proj", "ff.linear_in", "ff_context.linear_out", "x_embedder"),
+    "z_image": ("to_q", "w1", "w2", "w3", "0.adaLN_modulation.0"),
     "chroma": ("to_q", "proj_mlp", "proj_out", "ff.net.0.proj", "ff_context.net.2"),
     "lumina2": ("to_k", "feed_forward.linear_2", "norm1.linear"),
     "hidream_image": ("to_q", "to_out_t", "w2"),
@@ -66,8 +68,11 @@ def test_comfyui_finds_every_tensor_and_changes_the_weights_as_training_did(name
         "stable_diffusion_xl",
         "stable_diffusion_3",
         "flux",
+        "flux2",
+        "flux2_klein",
         "qwen_image",
         "qwen_image_21",
+        "z_image",
         "chroma",
         "hidream_image",
         "wan",
@@ -107,6 +112,8 @@ def test_families_that_comfyui_lacks_are_refused(family, words):
 
 def test_a_layer_without_a_name_is_refused():
     layer = LoraLayer(torch.ones(2, 4), torch.ones(4, 2))
+    with pytest.raises(MpoError, match=r"ComfyUI has no name for the layer 'single_stream_modulation\.linear'"):
+        comfyui.to_tensors({"single_stream_modulation.linear": layer}, "flux2", len)
     with pytest.raises(MpoError, match=r"ComfyUI has no name for the layer 'patch_embed\.proj'"):
         comfyui.to_tensors({"patch_embed.proj": layer}, "cogvideox", len)
 

@@ -113,6 +113,23 @@ def test_a_network_whose_experts_let_no_gradient_through_is_refused(fields, tmp_
         check_model(parse_recipe(fields, source="small"))
 
 
+@pytest.mark.parametrize("section", ["generate", "evaluate"])
+def test_guidance_that_a_distilled_pipeline_ignores_is_refused(section, fields, tmp_path):
+    """FLUX.2 klein in four steps; its base takes guidance."""
+    pipeline = build("flux2_klein")
+    fields["model"] |= {"path": str(tmp_path / "model"), "sizes": [[32, 32]]}
+    fields[section]["guidance_scale"] = 4.0
+    recipe = parse_recipe(fields, source="small")
+    pipeline.save_pretrained(tmp_path / "model")
+    check_model(recipe)
+    pipeline.register_to_config(is_distilled=True)
+    pipeline.save_pretrained(tmp_path / "model")
+    with pytest.raises(
+        MpoError, match=rf"^{section}.guidance_scale=4: this Flux2KleinPipeline is distilled and ignores"
+    ):
+        check_model(recipe)
+
+
 def test_schedulers_that_scale_what_the_network_sees_are_refused(fields, tmp_path):
     """An SDXL pipeline may hold one; it says "epsilon" and means something else."""
     pipeline = build("stable_diffusion_xl")
