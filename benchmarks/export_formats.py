@@ -32,6 +32,7 @@ from tests.helpers.lora_readers import CLIPS, PICTURES, build_any, changes_of, c
 UNREAD = {  # forms that diffusers does not read, or at the published widths alone
     ("comfyui", "cogvideox"),
     ("comfyui", "hunyuan_video"),
+    ("comfyui", "lumina2"),
     ("kohya", "flux"),
 }
 

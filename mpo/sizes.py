@@ -1,5 +1,6 @@
 """Sizes of pictures and clips, and which of them a model can make."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +61,7 @@ class SizeRule:
     first: int = 0
     max_frames: int | None = None  # None = any number
     fps: float | None = None  # at which its clips were made for training; None for pictures
+    area: int | None = None  # pixels of a picture, to which the pipeline scales any other size; None = any number
 
     def check(self, size: Size, *, field: str, maker: str) -> None:
         """Raises MpoError that names the nearest size that the model can make."""
@@ -80,10 +82,14 @@ class SizeRule:
             words.append(f"{self.step}k+{self.first} frames")
         if self.max_frames is not None:
             words.append(f"at most {self.max_frames} frames")
+        if self.area is not None:
+            words.append(f"about {self.area} pixels in all")
         return " and ".join(words)
 
     def nearest(self, size: Size) -> Size:
-        """The size that the model can make, nearest in each number."""
+        """The size that the model can make, nearest in each number; with an area the nearest in shape."""
+        if self.area is not None:
+            return self._of_area(size)
         width, height = (max(1, round(side / self.multiple)) * self.multiple for side in (size.width, size.height))
         if size.frames is None:
             return Size(width, height)
@@ -91,3 +97,15 @@ class SizeRule:
         if self.max_frames is not None:
             k = min(k, (self.max_frames - self.first) // self.step)
         return Size(width, height, self.step * k + self.first, size.fps)
+
+    def _of_area(self, size: Size) -> Size:
+        """As such pipelines scale and cut sides, until that changes nothing."""
+        assert self.area is not None
+        for _ in range(100):  # sizes whose sides differ most have none
+            scale = math.sqrt(self.area / (size.width * size.height))
+            sides = (int(side * scale // self.multiple * self.multiple) for side in (size.width, size.height))
+            scaled = Size(*(max(side, self.multiple) for side in sides))
+            if scaled == size:
+                break
+            size = scaled
+        return size

@@ -46,7 +46,10 @@ TESTED_ELSEWHERE = {
     **dict.fromkeys(
         [
             f"mpo/models/families/{name}.py"
-            for name in ("flux", "qwen_image_21", "sana", "stable_diffusion", "stable_diffusion_3")
+            for name in [
+                *("chroma", "cogview4", "flux", "hidream_image", "lumina2", "qwen_image_21", "sana"),
+                *("stable_diffusion", "stable_diffusion_3"),
+            ]
         ],
         "tests/mpo/models/families/test_families.py walks over every family",
     ),

@@ -33,6 +33,19 @@ NAMINGS = {
         "diffusion_model.", known=r"transformer_blocks\.\d+\.attn\.to_([qkv]|out\.0)"
     ),
     "z_image": _AS_DIFFUSERS,
+    # It is a Flux there, whose names it does not have for what makes the modulation.
+    "chroma": replace(_AS_DIFFUSERS, known=r"(single_)?transformer_blocks\..*|(x|context)_embedder|proj_out"),
+    "lumina2": Naming(
+        "diffusion_model.",
+        rules=(
+            (r"\.attn\.to_out\.0$", ".attention.out"),
+            (r"\.feed_forward\.linear_([123])$", r".feed_forward.w\1"),
+            (r"\.norm1\.linear$", ".adaLN_modulation.1"),
+        ),
+        fusions=((r"^(.*\.\d+\.)attn\.to_[qkv]$", "attention.qkv", ("attn.to_q", "attn.to_k", "attn.to_v")),),
+        known=r"(layers|(noise|context)_refiner)\.\d+\.(attention\.(qkv|out)|feed_forward\.w[123]|adaLN_modulation\.1)",
+    ),
+    "hidream_image": _AS_DIFFUSERS,
     "ltx": replace(
         _AS_DIFFUSERS,
         prefix="diffusion_model.",
@@ -77,6 +90,7 @@ NAMINGS = {
 
 REFUSED = {
     "sana": "ComfyUI's core has no Sana; load the diffusers form with a custom node",
+    "cogview4": "ComfyUI's core has no CogView 4; load the diffusers form with a custom node",
     "animatediff": "ComfyUI's core has no motion modules; AnimateDiff is a custom node with LoRAs of its own kind",
 }
 

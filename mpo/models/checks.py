@@ -1,5 +1,6 @@
 """Whether a model can be trained as a recipe says: checked on its small files, before its weights are loaded."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ def check_model(recipe: Recipe) -> None:
     model = recipe.model
     index = load_index(model)
     family = family_of_index(index)
+    _check_parts(model, index)
     configs = load_configs(model)
     if model.vae_tiling and not hasattr(getattr(diffusers, index["vae"][1]), "enable_tiling"):
         raise MpoError(f"model.vae_tiling: the autoencoder {index['vae'][1]} of this model has no tiles; remove it")
@@ -83,6 +85,24 @@ def _check_expert(model: Model, index: Mapping[str, Any]) -> None:
         )
     if model.expert is not None and not has_two_experts(index):
         raise MpoError(f"model.expert={model.expert!r}: this model has one network for all noise; remove it")
+
+
+def _check_parts(model: Model, index: Mapping[str, Any]) -> None:
+    """Raises MpoError if the model was published without a part that its pipeline cannot do without."""
+    pipeline_class = getattr(diffusers, index["_class_name"])
+    parameters = inspect.signature(pipeline_class.__init__).parameters
+    required = {name for name, p in parameters.items() if p.default is p.empty} - {"self"}
+    optional = pipeline_class._optional_components
+    # Where nothing is said to be optional, a part that the index names as none is missing, too.
+    missing = [
+        name
+        for name in sorted(required - set(optional))
+        if name not in index or (not optional and index[name][1] is None)
+    ]
+    if missing:
+        raise MpoError(
+            f"model.path={model.path!r} is without {' and '.join(missing)}, which {index['_class_name']} needs; load the pipeline with them in diffusers, save it to a folder, and give that"
+        )
 
 
 def _check_guidance(recipe: Recipe, index: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ import peft
 import torch
 import transformers
 from diffusers import DiffusionPipeline
+from diffusers.models.transformers import transformer_hidream_image as hidream
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -36,15 +37,17 @@ from mpo.recipe import Model
 from mpo.sizes import Size, SizeRule, parse_size, size_fields
 
 RANK = 16
-# Tokens of a prompt by pipeline: (for T5, Gemma, Qwen or Llama, cut at the pipeline's default; kept as conditions).
+# Tokens of a prompt by pipeline: (for T5, Gemma, Qwen, GLM or Llama, cut at the pipeline's default; kept as conditions).
 # Qwen-Image does not pad prompts: 64 tokens here, and its template adds 34 that are dropped afterwards. HunyuanVideo's
-# template has 95. Z-Image pads them for the language model alone.
+# template has 95. Z-Image pads them for the language model alone. CogView 4 pads to multiples of 16: 64 here, too.
 TOKENS = {
     "StableDiffusion3Pipeline": (256, 256), "FluxPipeline": (512, 512), "SanaPipeline": (300, 300),
     "PixArtSigmaPipeline": (300, 300), "QwenImagePipeline": (98, 64), "QwenImage21Pipeline": (78, 64),
     "CogVideoXPipeline": (226, 226),
     "WanPipeline": (512, 512), "LTXPipeline": (128, 128), "HunyuanVideoPipeline": (351, 256),
     "ZImagePipeline": (512, 64), "Flux2Pipeline": (512, 512), "Flux2KleinPipeline": (512, 512),
+    "ChromaPipeline": (512, 512), "Lumina2Pipeline": (256, 256), "CogView4Pipeline": (64, 64),
+    "HiDreamImagePipeline": (128, 128),
 }  # fmt: skip
 DEFAULT_SIZE = 1024  # for pipelines whose network has no sample_size, and whose call no default: FLUX.1 and Qwen-Image
 FRAMES_AT_A_TIME = 16  # through an autoencoder of pictures: the families' and the pipelines' own number
@@ -79,12 +82,13 @@ class Parts:
         return size_rule_of(self.family, configs)
 
     def pipeline(self) -> Any:
-        """The pipeline's class around the networks, without tokenizers and scheduler: what a family's functions take."""
+        """The pipeline's class around the networks, without tokenizers, and with any scheduler: what a family's functions take."""
         cls = getattr(diffusers, self.pipeline_class)
         names = inspect.signature(cls.__init__).parameters
         given: dict[str, Any] = {name: None for name, p in names.items() if p.default is p.empty and name != "self"}
         given |= {"unet" if "unet" in names else "transformer": self.denoiser, "vae": self.vae}
         given |= {"processor": NoProcessor()} if "processor" in names else {}
+        given["scheduler"] = diffusers.FlowMatchEulerDiscreteScheduler()
         encoders = [name for name in names if name.startswith("text_encoder")]
         given |= dict(zip(encoders, self.text_encoders, strict=False))
         settings = {**self.options, "requires_safety_checker": False}
@@ -328,7 +332,7 @@ def own_size(parts: Parts) -> Size:
         return latents * scale if latents else defaults[name].default or DEFAULT_SIZE
 
     if rule.kind == "image":
-        return Size(side("width"), side("height"))
+        return rule.nearest(Size(side("width"), side("height")))
     frames = getattr(config, "sample_frames", None) or defaults["num_frames"].default
     return rule.nearest(Size(side("width"), side("height"), frames, rule.fps))
 
@@ -401,7 +405,14 @@ def conditioning_shapes(parts: Parts) -> dict[str, tuple[int, ...]]:
                 "encoder_hidden_states": (kept, network.text_embed_dim),
                 "pooled_projections": (network.pooled_projection_dim,),
             }
-        case "QwenImagePipeline" | "Flux2Pipeline" | "Flux2KleinPipeline":
+        case "HiDreamImagePipeline":
+            t5, llama = network.caption_channels
+            return {
+                "encoder_hidden_states_t5": (kept, t5),
+                "encoder_hidden_states_llama3": (configs[-1].num_hidden_layers, kept, llama),
+                "pooled_embeds": (network.text_emb_dim,),
+            }
+        case "QwenImagePipeline" | "ChromaPipeline" | "Flux2Pipeline" | "Flux2KleinPipeline":
             return {"encoder_hidden_states": (kept, network.joint_attention_dim)}
         case "QwenImage21Pipeline":
             return {"encoder_hidden_states": (kept, network.context_in_dim)}
@@ -415,13 +426,15 @@ def predict(parts: Parts, pipeline: Any, latents: Tensor) -> Tensor:
     """One forward of the denoiser, by the family's own function."""
     shapes = conditioning_shapes(parts)
     conditioning = {name: zeros(1, *shape) for name, shape in shapes.items()}
-    num_tokens = shapes["encoder_hidden_states"][0]
+    num_tokens = next(iter(shapes.values()))[0]
     conditioning |= {
         "encoder_attention_mask": zeros(1, num_tokens),
         "encoder_hidden_states_mask": torch.ones(1, num_tokens),  # asked for its values: not on the meta device
         "guidance": zeros(1, dtype=torch.float32),
         "fps": zeros(1, dtype=torch.float32),
     }
+    if parts.pipeline_class == "Lumina2Pipeline":  # asked for its values, too
+        conditioning["encoder_attention_mask"] = torch.ones(1, num_tokens, dtype=torch.long)
     if not getattr(parts.denoiser.config, "guidance_embeds", False):
         del conditioning["guidance"]
     return parts.family.predict(pipeline, latents, zeros(1, dtype=torch.float32), conditioning)
@@ -439,7 +452,10 @@ def run_text_encoder(encoder: Any, parts: Parts) -> None:
             mask = zeros(1, 1, tokens, tokens)
             masks = {"full_attention": mask, "sliding_attention": mask}
             encoder(input_ids=ids, position_ids=ids, attention_mask=masks, use_cache=False)
-        case "LlamaModel" | "Qwen3Model" | "Qwen3ForCausalLM" | "Mistral3ForConditionalGeneration":
+        case (
+            "LlamaModel" | "LlamaForCausalLM" | "GlmModel" | "Qwen3Model" | "Qwen3ForCausalLM"
+            | "Mistral3ForConditionalGeneration"
+        ):  # fmt: skip
             mask = zeros(1, 1, tokens, tokens)
             encoder(input_ids=ids, position_ids=ids, attention_mask=mask, use_cache=False)
         case "Qwen2_5_VLForConditionalGeneration":
@@ -506,7 +522,7 @@ def attention(
     aten = torch.ops.aten
     if attn_mask is None and query.shape[-1] <= 256:
         return aten._scaled_dot_product_flash_attention(query, key, value, 0.0, is_causal, False, scale=scale)[0]
-    mask = None if attn_mask is None else attn_mask.to(query.dtype).expand(*query.shape[:3], key.shape[2])
+    mask = None if attn_mask is None else attn_mask.to(query).expand(*query.shape[:3], key.shape[2])
     return aten._scaled_dot_product_efficient_attention(query, key, value, mask, True, 0.0, False, scale=scale)[0]
 
 
@@ -521,6 +537,26 @@ class FusedRMSNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad: Any) -> Any:
         return grad[0], None
+
+
+def even_experts(layer: Any, x: Tensor) -> Tensor:
+    """HiDream's experts with equal shares of the tokens: which token goes where depends on values."""
+    _, weights, _ = layer.gate(x)
+    tokens = x.flatten(0, -2).repeat_interleave(layer.num_activated_experts, dim=0)
+    shares = zip(layer.experts, tokens.tensor_split(len(layer.experts)), strict=True)
+    made = torch.cat([expert(share) for expert, share in shares])
+    mixed = (made.view(*weights.shape, -1) * weights.unsqueeze(-1)).sum(dim=1)
+    return mixed.view_as(x) + layer.shared_experts(x)
+
+
+own_patchify = hidream.HiDreamImageTransformer2DModel.patchify
+
+
+def patchify(network: Any, latents: Tensor) -> tuple[Any, ...]:
+    """HiDream's, with sizes as numbers: cutting pictures from patches asks for their values."""
+    patches, masks, _, ids = own_patchify(network, latents)
+    sizes = [tuple(side // network.config.patch_size for side in latents.shape[-2:])] * len(latents)
+    return patches, masks, sizes, ids
 
 
 @contextmanager
@@ -540,6 +576,8 @@ def kernels_of_a_gpu() -> Iterator[None]:
             (functional, "rms_norm", rms_norm),
             (torch, "rms_norm", rms_norm),
             (torch, "where", where),
+            (hidream.MOEFeedForwardSwiGLU, "forward", even_experts),
+            (hidream.HiDreamImageTransformer2DModel, "patchify", patchify),
         ):
             stack.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, function)

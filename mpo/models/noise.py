@@ -71,8 +71,11 @@ def timestep_shift(settings: Train, scheduler: Any, mu: float | None) -> float:
     mu: of the latents' shape, as `families.shift_mu` gives it; schedulers that shift by resolution need it.
     This ignores what depends on the number of sampling steps: `shift_terminal`, Karras and other spacings.
     """
-    if settings.timestep_shift is not None:
-        return settings.timestep_shift
+    return sampling_shift(scheduler, mu) if settings.timestep_shift is None else settings.timestep_shift
+
+
+def sampling_shift(scheduler: Any, mu: float | None) -> float:
+    """The factor that the scheduler samples with, as in `timestep_shift`."""
     config = scheduler.config
     if not config.get("use_dynamic_shifting"):
         return float(config["shift"] if "shift" in config else config["flow_shift"])

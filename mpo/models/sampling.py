@@ -146,14 +146,17 @@ def draw_samples(
     arguments = sampling_arguments(
         pipeline, guidance_scale=settings.guidance_scale, num_prompts=len(batch), size=batch[0].size, fps=batch[0].fps
     )
-    output = pipeline(
-        prompt=[sample.prompt for sample in batch],  # the first argument of some is a picture
-        num_inference_steps=settings.num_inference_steps,
-        generator=[torch.Generator().manual_seed(sample.seed) for sample in batch],
-        output_type="pil",  # some would give real numbers
-        **arguments,
-        **callbacks,
-    )
+    device = pipeline.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(batch[0].seed)  # some pipelines let their scheduler add noise without the generators
+        output = pipeline(
+            prompt=[sample.prompt for sample in batch],  # the first argument of some is a picture
+            num_inference_steps=settings.num_inference_steps,
+            generator=[torch.Generator().manual_seed(sample.seed) for sample in batch],
+            output_type="pil",  # some would give real numbers
+            **arguments,
+            **callbacks,
+        )
     return pixels_of(output)
 
 

@@ -17,6 +17,7 @@ from torch.distributed.fsdp import OffloadPolicy, fully_shard
 
 from mpo import MpoError
 from mpo.models.families import denoiser_of
+from mpo.models.loading import family_of_index, load_index
 from mpo.recipe import Recipe
 from mpo.runtime.processes import requested_sharder
 
@@ -36,6 +37,10 @@ def check_sharder(recipe: Recipe, micro_batch_size: int, num_processes: int) -> 
     if micro_batch_size > 1 and (len(sizes) > 1 if sizes else recipe.preferences is not None):
         raise MpoError(
             f"{sharder} with samples of several sizes needs train.micro_batch_size=1, not {micro_batch_size}; or give one of model.sizes"
+        )
+    if micro_batch_size > 1 and getattr(family_of_index(load_index(recipe.model)), "ONE_LENGTH_A_FORWARD", False):
+        raise MpoError(
+            f"{sharder} needs train.micro_batch_size=1, not {micro_batch_size}, for {recipe.model.path}, whose prompts of different lengths go through the network apart"
         )
     if recipe.train.compile:
         raise MpoError(f"train.compile=true does not work with {sharder}; set it to false")

@@ -19,7 +19,7 @@ from tests.helpers.video_pipelines import build_video
 
 PICTURES = (
     "stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux", "flux2", "flux2_klein", "pixart_sigma",
-    "qwen_image", "qwen_image_21", "z_image",
+    "qwen_image", "qwen_image_21", "z_image", "chroma", "lumina2", "hidream_image",
 )  # fmt: skip
 CLIPS = ("cogvideox_2b", "cogvideox_5b", "wan", "wan_5b", "wan_a14b", "ltx", "hunyuan_video")
 QKV = ("to_q", "to_k", "to_v")
@@ -58,6 +58,13 @@ DOUBLE = {
     "txt_mlp.0": ("ff_context.net.0.proj",), "txt_mlp.2": ("ff_context.net.2",),
     "img_mod.lin": ("norm1.linear",), "txt_mod.lin": ("norm1_context.linear",),
 }  # fmt: skip
+LUMINA2 = {
+    "attention.qkv": tuple(f"attn.{x}" for x in QKV), "attention.out": ("attn.to_out.0",),
+    **{f"feed_forward.w{n}": (f"feed_forward.linear_{n}",) for n in (1, 2, 3)}, "adaLN_modulation.1": ("norm1.linear",),
+}  # fmt: skip
+HIDREAM = [f"attn1.to_{x}" for x in ("q", "k", "v", "out")]
+HIDREAM += [f"ff_i.{x}.w{n}" for x in ("shared_experts", *(f"experts.{i}" for i in range(4))) for n in (1, 2, 3)]
+HIDREAM_TEXT = [f"attn1.to_{x}_t" for x in ("q", "k", "v", "out")] + [f"ff_t.w{n}" for n in (1, 2, 3)]
 ONE_STREAM = {"linear1": SINGLE, "linear2": ("proj_out",), "modulation.lin": ("norm.linear",)}
 REFINER = {
     "self_attn.qkv": tuple(f"attn.{x}" for x in QKV), "self_attn.proj": ("attn.to_out.0",),
@@ -100,10 +107,23 @@ def comfyui_map(family: str, denoiser: Any) -> dict[str, tuple[str, ...]]:
         case "z_image":
             kinds = ("layers", "noise_refiner", "context_refiner")
             return {f"transformer.{x}": y for kind in kinds for x, y in blocks(kind, kind, Z_IMAGE).items()}
+        case "chroma":  # what of Flux it has: modulation comes from one network for all blocks
+            parts = {part for whole in STREAMS.values() for part in whole if "norm" not in part}
+            return {f"transformer.{name}": (name,) for name in (*parts, "x_embedder", "context_embedder", "proj_out")}
+        case "hidream_image":
+            double = {f"block.{x}": (f"block.{x}",) for x in (*HIDREAM, *HIDREAM_TEXT)}
+            single = {f"block.{x}": (f"block.{x}",) for x in HIDREAM}
+            own = blocks("double_stream_blocks", "double_stream_blocks", double)
+            own |= blocks("single_stream_blocks", "single_stream_blocks", single)
+            return {f"transformer.{name}": parts for name, parts in own.items()}
         case "wan":
             table = blocks("blocks", "blocks", WAN)
         case "cogvideox":
             table = blocks("blocks", "transformer_blocks", COGVIDEOX)
+        case "lumina2":
+            table = {
+                k: v for x in ("layers", "noise_refiner", "context_refiner") for k, v in blocks(x, x, LUMINA2).items()
+            }
         case "ltx":
             table = blocks("transformer_blocks", "transformer_blocks", LTX) | {"patchify_proj": ("proj_in",)}
         case "hunyuan_video":

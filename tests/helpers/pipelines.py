@@ -12,15 +12,24 @@ from diffusers import (
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
     AutoencoderKLQwenImage21,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
+    CogView4Pipeline,
+    CogView4Transformer2DModel,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FlowMatchLCMScheduler,
     Flux2KleinPipeline,
     Flux2Pipeline,
     Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
+    HiDreamImagePipeline,
+    HiDreamImageTransformer2DModel,
+    Lumina2Pipeline,
+    Lumina2Transformer2DModel,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
     QwenImage21Pipeline,
@@ -34,6 +43,7 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+    UniPCMultistepScheduler,
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
@@ -44,6 +54,10 @@ from transformers import (
     CLIPTextModelWithProjection,
     Gemma2Config,
     Gemma2Model,
+    GlmConfig,
+    GlmModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     Mistral3Config,
     Mistral3ForConditionalGeneration,
     PixtralImageProcessor,
@@ -56,7 +70,7 @@ from transformers import (
 )
 
 from mpo.embedded.train_base import build_tokenizer
-from mpo.models.families import sampling_arguments
+from mpo.models.families import denoiser_of, find_family, sampling_arguments, size_rule_of
 from mpo.sizes import Size
 from tests.helpers.recipes import HELDOUT_PROMPTS, TRAIN_PROMPTS
 from tests.reward.judges.small_vlms import chat_template, qwen2_5_vl, qwen3_vl
@@ -131,14 +145,14 @@ def t5(width: int = 32) -> tuple[Any, Any]:
     return T5EncoderModel(config).eval(), tokenizer
 
 
-def autoencoder(latent_channels: int = 4, **fields: Any) -> AutoencoderKL:
-    """32x32 pixels -> 16x16 latents."""
-    two: Any = {
-        "block_out_channels": (16, 16),
-        "down_block_types": ("DownEncoderBlock2D",) * 2,
-        "up_block_types": ("UpDecoderBlock2D",) * 2,
+def autoencoder(latent_channels: int = 4, num_blocks: int = 2, **fields: Any) -> AutoencoderKL:
+    """32x32 pixels -> 16x16 latents with two blocks, 4x4 with four."""
+    blocks: Any = {
+        "block_out_channels": (16,) * num_blocks,
+        "down_block_types": ("DownEncoderBlock2D",) * num_blocks,
+        "up_block_types": ("UpDecoderBlock2D",) * num_blocks,
     }
-    return AutoencoderKL(latent_channels=latent_channels, norm_num_groups=8, **two, **fields).eval()
+    return AutoencoderKL(latent_channels=latent_channels, norm_num_groups=8, **blocks, **fields).eval()
 
 
 def stable_diffusion() -> Any:
@@ -212,14 +226,98 @@ def flux() -> Any:
     return FluxPipeline(**parts)
 
 
-def sana() -> Any:
-    tokenizer = byte_tokenizer(PROMPTS)
-    encoder = Gemma2Model(
-        Gemma2Config(
-            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
-            num_key_value_heads=2, head_dim=8, pad_token_id=0, max_position_embeddings=4096,
-        )
+def chroma() -> Any:
+    encoder, tokenizer = t5()
+    transformer = ChromaTransformer2DModel(
+        in_channels=16, num_layers=1, num_single_layers=2, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=32, axes_dims_rope=(4, 4, 8), approximator_num_channels=16, approximator_hidden_dim=32,
+        approximator_layers=1,
     )  # fmt: skip
+    parts: Any = {
+        "transformer": transformer, "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        "vae": autoencoder(scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False),
+        "text_encoder": encoder, "tokenizer": tokenizer,
+    }  # fmt: skip
+    return ChromaPipeline(**parts)
+
+
+def gemma2(num_layers: int = 1) -> tuple[Any, Any]:
+    tokenizer = byte_tokenizer(PROMPTS)
+    config = Gemma2Config(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=num_layers,
+        num_attention_heads=2, num_key_value_heads=2, head_dim=8, pad_token_id=0, max_position_embeddings=4096,
+    )  # fmt: skip
+    return Gemma2Model(config).eval(), tokenizer
+
+
+def lumina2() -> Any:
+    encoder, tokenizer = gemma2(num_layers=2)
+    transformer = Lumina2Transformer2DModel(
+        sample_size=4, in_channels=4, hidden_size=48, num_layers=2, num_refiner_layers=1, num_attention_heads=2,
+        num_kv_heads=1, multiple_of=16, axes_dim_rope=(8, 8, 8), axes_lens=(300, 32, 32), cap_feat_dim=16,
+    )  # fmt: skip
+    parts: Any = {
+        "transformer": transformer, "scheduler": FlowMatchEulerDiscreteScheduler(shift=6.0, use_dynamic_shifting=True),
+        # The pipeline counts on 8 pixels a latent.
+        "vae": autoencoder(num_blocks=4, scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False),
+        "text_encoder": encoder, "tokenizer": tokenizer,
+    }  # fmt: skip
+    return Lumina2Pipeline(**parts)
+
+
+def cogview4() -> Any:
+    tokenizer = byte_tokenizer(PROMPTS)
+    tokenizer.padding_side = "left"
+    config = GlmConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, pad_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    transformer = CogView4Transformer2DModel(
+        in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=4, text_embed_dim=16,
+        time_embed_dim=16, condition_dim=8, sample_size=16,
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        base_shift=0.25, max_shift=0.75, use_dynamic_shifting=True, time_shift_type="linear"
+    )
+    parts: Any = {
+        "tokenizer": tokenizer, "text_encoder": GlmModel(config).eval(), "vae": autoencoder(scaling_factor=0.8),
+        "transformer": transformer, "scheduler": scheduler,
+    }  # fmt: skip
+    return CogView4Pipeline(**parts)
+
+
+def hidream_image(scheduler: Any = None) -> Any:
+    """Full's scheduler unless another is given. 256x256 pixels, 16x16 patches: the pipeline makes no less."""
+    first, tokenizer = clip(CLIPTextModelWithProjection, length=128)
+    second, tokenizer_2 = clip(CLIPTextModelWithProjection, length=128)
+    third, tokenizer_3 = t5()
+    words = byte_tokenizer(PROMPTS)
+    llama = LlamaConfig(
+        vocab_size=len(words), hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
+        num_key_value_heads=1, attn_implementation="eager",
+    )  # fmt: skip
+    transformer = HiDreamImageTransformer2DModel(
+        patch_size=8, in_channels=4, out_channels=4, num_layers=1, num_single_layers=2, attention_head_dim=8,
+        num_attention_heads=4, caption_channels=[32, 16], text_emb_dim=64, num_routed_experts=3, num_activated_experts=2,
+        axes_dims_rope=(4, 2, 2), llama_layers=[0, 2, 2],
+    )  # fmt: skip
+    full = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    parts: Any = {
+        "transformer": transformer.eval(), "scheduler": scheduler or full,
+        "vae": autoencoder(scaling_factor=0.3611, shift_factor=0.1159, mid_block_add_attention=False, sample_size=256),
+        "text_encoder": first, "tokenizer": tokenizer, "text_encoder_2": second, "tokenizer_2": tokenizer_2,
+        "text_encoder_3": third, "tokenizer_3": tokenizer_3,
+        "text_encoder_4": LlamaForCausalLM(llama).eval(), "tokenizer_4": words,
+    }  # fmt: skip
+    return HiDreamImagePipeline(**parts)
+
+
+def hidream_image_dev() -> Any:
+    return hidream_image(FlowMatchLCMScheduler(shift=6.0))
+
+
+def sana() -> Any:
+    encoder, tokenizer = gemma2()
     transformer = SanaTransformer2DModel(
         in_channels=4, out_channels=4, num_layers=1, num_attention_heads=2, attention_head_dim=8, num_cross_attention_heads=2,
         cross_attention_head_dim=8, cross_attention_dim=16, caption_channels=16, sample_size=32,
@@ -236,7 +334,7 @@ def sana() -> Any:
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0, final_sigmas_type="zero"
     )
     parts: Any = {
-        "tokenizer": tokenizer, "text_encoder": encoder.eval(), "vae": vae.eval(), "transformer": transformer,
+        "tokenizer": tokenizer, "text_encoder": encoder, "vae": vae.eval(), "transformer": transformer,
         "scheduler": scheduler,
     }  # fmt: skip
     return SanaPipeline(**parts)
@@ -381,6 +479,38 @@ def packed_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any)
     return Call(latents, kwargs["timestep"] * 1000, kwargs, prediction)
 
 
+def chroma_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Call:
+    """Its mask goes on over the tokens of the picture."""
+    num_tokens = kwargs["encoder_hidden_states"].shape[1]
+    assert kwargs["attention_mask"][:, num_tokens:].all()
+    call = packed_call(pipeline, args, kwargs, output)
+    return call._replace(given={**kwargs, "encoder_attention_mask": kwargs["attention_mask"][:, :num_tokens]})
+
+
+def reversed_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Call:
+    """Of Lumina 2, whose time and prediction go from the noise to the picture."""
+    return Call(kwargs["hidden_states"], 1000 * (1 - kwargs["timestep"]), kwargs, -output)
+
+
+def cogview4_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Call:
+    """Its network is told timesteps that are not the noise's."""
+    scheduler = pipeline.scheduler
+    step = (scheduler.timesteps == kwargs["timestep"][0]).nonzero().item()
+    text, size = kwargs["encoder_hidden_states"], torch.tensor([[32.0, 32.0]])
+    assert kwargs["original_size"].equal(size)
+    assert kwargs["target_size"].equal(size)
+    assert not kwargs["crop_coords"].any()
+    given = {"encoder_hidden_states": text, "encoder_hidden_states_mask": torch.ones(text.shape[:2], dtype=torch.long)}
+    return Call(kwargs["hidden_states"], 1000 * scheduler.sigmas[step], given, output)
+
+
+def hidream_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Call:
+    """Its prediction goes from the noise to the picture; layers come before prompts."""
+    layers = kwargs["encoder_hidden_states_llama3"].transpose(0, 1)
+    given = {**kwargs, "encoder_hidden_states_llama3": layers}
+    return Call(kwargs["hidden_states"], kwargs["timesteps"], given, -output)
+
+
 def z_image_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Call:
     """Lists of latents (c, 1, h, w) and of texts; the time is 1 without noise, and the output negated."""
     latents, time, texts = args
@@ -429,14 +559,19 @@ class Small:
     is_flow: bool = True
     call: Callable[..., Call] = standard_call
     unpack: Callable[..., torch.Tensor] = as_they_are  # what output_type="latent" gives -> as `encode_media` gives it
+    latent_shape: tuple[int, ...] = (4, 16, 16)  # of the size that `size_of` gives
+    wide: tuple[int, int] = (64, 32)  # a size that is not square
     unpack_error: float = 0.0  # its rounding, where it also scales
     shift_steps: int = 3  # at which the pipeline shifts as `shift_mu` says; any, for most
-    latent_shape: tuple[int, ...] = (4, 16, 16)  # of 32x32 pixels
     guidance: float = 1.0  # distilled, where it is not 1
+    alone: bool = False  # what the pipeline conditions a prompt on depends on the others of its batch
+    free: bool = True  # of what is beside it: else the picture's place follows the longest prompt, as in the pipeline
+    second_share: float | None = None  # of the second step, before the scheduler shifts it; None = evenly spaced from 1
 
 
 FLUX2: Any = {"call": flux2_call, "shift_steps": 50, "latent_shape": (16, 8, 8)}
 PACKED: Any = {"call": packed_call, "unpack": unpack_patches}
+HIDREAM: Any = {"call": hidream_call, "latent_shape": (4, 128, 128), "wide": (512, 128)}
 SMALL = {
     "stable_diffusion": Small(stable_diffusion, is_flow=False),
     "stable_diffusion_v": Small(stable_diffusion_v, is_flow=False),
@@ -449,8 +584,13 @@ SMALL = {
     "sana": Small(sana),
     "pixart_sigma": Small(pixart_sigma, is_flow=False),
     "qwen_image": Small(qwen_image, **PACKED),
-    "qwen_image_21": Small(qwen_image_21, latent_shape=(4, 2, 2), **PACKED),
+    "qwen_image_21": Small(qwen_image_21, latent_shape=(4, 2, 2), free=False, **PACKED),
     "z_image": Small(z_image, call=z_image_call),
+    "chroma": Small(chroma, call=chroma_call, unpack=unpack_patches),
+    "lumina2": Small(lumina2, call=reversed_call, latent_shape=(4, 4, 4)),
+    "cogview4": Small(cogview4, call=cogview4_call, alone=True, second_share=1 / 2),
+    "hidream_image": Small(hidream_image, **HIDREAM),
+    "hidream_image_dev": Small(hidream_image_dev, **HIDREAM),
 }
 
 
@@ -463,7 +603,20 @@ def build(name: str) -> Any:
     return pipeline
 
 
-def sample(pipeline: Any, prompts: list[str], guidance_scale: float = 1.0, **arguments: Any) -> Any:
-    own = sampling_arguments(pipeline, guidance_scale=guidance_scale, num_prompts=len(prompts), size=Size(32, 32))
+def size_of(pipeline: Any, side: int = 32) -> Size:
+    """32x32 pixels, or what comes nearest of those that the pipeline makes."""
+    configs = {"denoiser": denoiser_of(pipeline).config, "vae": pipeline.vae.config}
+    return size_rule_of(find_family(pipeline), configs).nearest(Size(side, side))
+
+
+def sample(
+    pipeline: Any, prompts: list[str], guidance_scale: float = 1.0, *, scheduler_seed: int = 0, **arguments: Any
+) -> Any:
+    """scheduler_seed: of noise that a scheduler adds by itself."""
+    own = sampling_arguments(pipeline, guidance_scale=guidance_scale, num_prompts=len(prompts), size=size_of(pipeline))
     arguments = {"num_inference_steps": 3, "generator": torch.Generator().manual_seed(0), **own, **arguments}
-    return pipeline(prompt=list(prompts), **arguments)  # Z-Image's writes into the list; FLUX.2's first is a picture
+    with torch.random.fork_rng([]):
+        torch.manual_seed(scheduler_seed)
+        return pipeline(
+            prompt=list(prompts), **arguments
+        )  # Z-Image's writes into the list; FLUX.2's first is a picture

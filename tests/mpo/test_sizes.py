@@ -55,3 +55,13 @@ def test_the_nearest_size_is_offered(size, message):
 def test_a_picture_model_takes_no_clip():
     with pytest.raises(MpoError, match=r"A makes pictures; give \[width, height\]"):
         SizeRule("image", 8).check(Size(64, 64, 9, 8.0), field="model.sizes", maker="A")
+
+
+def test_a_model_of_one_area_takes_the_sizes_that_its_pipeline_does_not_scale():
+    # 1024^2 / (768 x 1360) = 1.0039, its root 1.0020: 769.5 and 1362.7 are cut to 768 and 1360. 512 x 512 is doubled.
+    rule = SizeRule("image", 16, area=1024 * 1024)
+    for size in (Size(1024, 1024), Size(768, 1360), Size(1248, 832)):
+        rule.check(size, field="model.sizes", maker="A")
+    with pytest.raises(MpoError, match=r"about 1048576 pixels in all; use \[1024, 1024\]"):
+        rule.check(Size(512, 512), field="model.sizes", maker="A")
+    assert rule.nearest(rule.nearest(Size(300, 500))) == rule.nearest(Size(300, 500))

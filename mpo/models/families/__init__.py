@@ -63,6 +63,7 @@ class FamilyOptions(Protocol):
 
     EXTRA: tuple[str, tuple[str, ...]]  # an extra of this project, and the libraries of it that the pipeline imports
     FLOAT32_PARTS: tuple[str, ...]  # parts of the pipeline that are float32 whatever model.dtype says
+    ONE_LENGTH_A_FORWARD: bool  # `predict` runs the network once for each length of prompts, not once in all
 
     def size_rule(self, configs: Configs) -> SizeRule:
         """Which sizes the model makes; without it pictures whose sides are multiples of 8 pixels."""
@@ -103,6 +104,10 @@ FAMILIES = {
     "QwenImagePipeline": "mpo.models.families.qwen_image",
     "QwenImage21Pipeline": "mpo.models.families.qwen_image_21",
     "ZImagePipeline": "mpo.models.families.z_image",
+    "ChromaPipeline": "mpo.models.families.chroma",
+    "Lumina2Pipeline": "mpo.models.families.lumina2",
+    "CogView4Pipeline": "mpo.models.families.cogview4",
+    "HiDreamImagePipeline": "mpo.models.families.hidream_image",
     "CogVideoXPipeline": "mpo.models.families.cogvideox",
     "AnimateDiffPipeline": "mpo.models.families.animatediff",
     "WanPipeline": "mpo.models.families.wan",

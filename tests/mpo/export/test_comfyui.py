@@ -32,6 +32,9 @@ MORE_TARGETS = {
     "flux": ("to_q", "proj_mlp", "proj_out", "ff.net.0.proj", "ff_context.net.2", "norm1.linear"),
     "flux2": ("to_q", "add_v_proj", "to_qkv_mlp_proj", "ff.linear_in", "ff_context.linear_out", "x_embedder"),
     "z_image": ("to_q", "w1", "w2", "w3", "0.adaLN_modulation.0"),
+    "chroma": ("to_q", "proj_mlp", "proj_out", "ff.net.0.proj", "ff_context.net.2"),
+    "lumina2": ("to_k", "feed_forward.linear_2", "norm1.linear"),
+    "hidream_image": ("to_q", "to_out_t", "w2"),
     "wan": ("to_q", "to_v", "ffn.net.0.proj", "ffn.net.2"),
     "cogvideox_2b": ("to_k", "ff.net.0.proj", "ff.net.2"),
     "ltx": ("to_out.0", "ff.net.0.proj", "ff.net.2"),
@@ -70,6 +73,8 @@ def test_comfyui_finds_every_tensor_and_changes_the_weights_as_training_did(name
         "qwen_image",
         "qwen_image_21",
         "z_image",
+        "chroma",
+        "hidream_image",
         "wan",
         "ltx",
     ],
@@ -96,7 +101,10 @@ def sample_of(name: str, pipeline: Any) -> torch.Tensor:
     return sample_clips(pipeline, TRAIN_PROMPTS[:1], VIDEO_BUILDERS[name].sizes[0], output_type="latent")
 
 
-@pytest.mark.parametrize(("family", "words"), [("sana", "core has no Sana"), ("animatediff", "no motion modules")])
+@pytest.mark.parametrize(
+    ("family", "words"),
+    [("sana", "core has no Sana"), ("cogview4", "no CogView 4"), ("animatediff", "no motion modules")],
+)
 def test_families_that_comfyui_lacks_are_refused(family, words):
     with pytest.raises(MpoError, match=words):
         comfyui.to_tensors({}, family, len)

@@ -1,5 +1,7 @@
 """What of a model is checked before its weights load."""
 
+import json
+
 import pytest
 from diffusers import EDMDPMSolverMultistepScheduler
 
@@ -58,6 +60,12 @@ from tests.helpers.video_pipelines import build_video
             "motion modules cannot run with a LoRA on proj_in; .* name 'attentions.0.proj_in'",
         ),
         ("sana", {"model": {"vae_tiling": True}}, None),
+        (
+            "hidream_image",
+            {"model": {"sizes": [[128, 64]]}},
+            r"HiDreamImagePipeline takes multiples of 16 pixels and about 65536 pixels in all; use \[352, 176\]",
+        ),
+        ("hidream_image_dev", {"model": {"sizes": [[256, 256]]}}, None),
         ("stable_diffusion_xl", {"train": {"timestep_shift": 3.0}}, "timestep_shift=3.0 is used by flow models alone"),
         ("stable_diffusion_3", {"train": {"distilled_guidance": 3.5}}, "has no distilled guidance; remove it"),
         ("flux", {"train": {"lora_targets": ["to_nothing"]}}, r"lora_targets=\['to_nothing'\] cannot be adapted"),
@@ -79,6 +87,30 @@ def test_what_a_model_cannot_take_is_named_before_anything_is_written(name, chan
     with pytest.raises(MpoError, match=message):
         run_recipe(recipe, tmp_path / "run", stages=())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("null", [False, True])
+def test_a_model_published_without_a_part_is_refused(null, fields, tmp_path):
+    """As HiDream-I1 is without its Llama; the index leaves it out, or says null."""
+    build("hidream_image").save_pretrained(tmp_path / "model")
+    file = tmp_path / "model" / "model_index.json"
+    index = json.loads(file.read_text())
+    for name in ("text_encoder_4", "tokenizer_4"):
+        index.pop(name)
+        index |= {name: [None, None]} if null else {}
+    file.write_text(json.dumps(index))
+    fields["model"]["path"] = str(tmp_path / "model")
+    with pytest.raises(MpoError, match=r"is without text_encoder_4 and tokenizer_4, which HiDreamImagePipeline needs"):
+        check_model(parse_recipe(fields, source="small"))
+
+
+def test_a_network_whose_experts_let_no_gradient_through_is_refused(fields, tmp_path):
+    pipeline = build("hidream_image")
+    pipeline.transformer.register_to_config(force_inference_output=True)
+    pipeline.save_pretrained(tmp_path / "model")
+    fields["model"]["path"] = str(tmp_path / "model")
+    with pytest.raises(MpoError, match=r"config\.json has force_inference_output=true.*set it to false"):
+        check_model(parse_recipe(fields, source="small"))
 
 
 @pytest.mark.parametrize("section", ["generate", "evaluate"])

@@ -22,10 +22,10 @@ from mpo.models.costs import (
 from mpo.models.families import denoiser_of
 from mpo.plan import describe, plan
 from mpo.recipe import load_recipe, parse_recipe
-from mpo.sizes import Size
+from mpo.sizes import Size, size_fields
 from reward.errors import JudgeError
 from tests.helpers.one_file import save_as_one_file
-from tests.helpers.pipelines import SMALL, build
+from tests.helpers.pipelines import SMALL, build, size_of
 
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
 
@@ -91,7 +91,7 @@ def test_every_family_is_counted_from_its_small_files(name, tmp_path, fields):
     """Parameters against those of the loaded networks; the LoRA is the recipe's own."""
     pipeline = build(name)
     pipeline.save_pretrained(tmp_path / "model")
-    fields["model"] |= {"path": str(tmp_path / "model"), "sizes": [[64, 64]]}
+    fields["model"] |= {"path": str(tmp_path / "model"), "sizes": [size_fields(size_of(pipeline, 64))]}
     fields["train"] |= {"rank": 2, "lora_targets": ["to_q"]}
     fields["generate"]["batch_size"], fields["evaluate"]["batch_size"] = 1, 2
     steps = {step.stage: step for step in plan(parse_recipe(fields, source="small")).steps}

@@ -151,3 +151,14 @@ def test_sharding_refuses_what_would_hang(fields, monkeypatch):
     fields["model"]["sizes"] = [[32, 32], [48, 32]]
     with pytest.raises(MpoError, match=r"samples of several sizes needs train\.micro_batch_size=1, not 2"):
         check_sharder(parse_recipe(fields, source="small"), 2, 2)
+
+
+def test_sharding_refuses_prompts_of_different_lengths_where_each_is_a_forward(fields, monkeypatch, tmp_path):
+    """Processes would run different numbers of forwards, and wait for each other."""
+    monkeypatch.setenv("MPO_SHARDER", "fsdp")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    build("cogview4").save_pretrained(tmp_path / "model")
+    fields["model"] = {"path": str(tmp_path / "model")}
+    with pytest.raises(MpoError, match=r"fsdp needs train\.micro_batch_size=1, not 2, .* different lengths"):
+        check_sharder(parse_recipe(fields, source="small"), 2, 2)
+    assert check_sharder(parse_recipe(fields, source="small"), 1, 2) == "fsdp"

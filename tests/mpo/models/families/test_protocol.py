@@ -11,7 +11,7 @@ from mpo.models.families import FAMILIES, Family, FamilyOptions, size_rule_of
 from mpo.sizes import SizeRule
 
 MODULES = sorted(set(FAMILIES.values()))
-OPTIONAL_VALUES = {"EXTRA": tuple, "FLOAT32_PARTS": tuple}
+OPTIONAL_VALUES = {"EXTRA": tuple, "FLOAT32_PARTS": tuple, "ONE_LENGTH_A_FORWARD": bool}
 SHARED = {
     "mpo.models.families.flux": {"pack", "unpack"},  # with Qwen-Image, which packs latents alike
     "mpo.models.families.qwen_image": {"encode_clips"},  # with Wan, whose autoencoder its own comes from
@@ -73,11 +73,12 @@ def test_a_family_says_which_sizes_its_models_make(name):
         configs = {"denoiser": {"patch_size": 1}, "vae": {**CONFIGS["vae"], "spatial_compression_ratio": None}}
         configs["vae"]["temporal_compression_ratio"] = None
     rule = size_rule_of(importlib.import_module(name), configs)
-    video = {
+    other = {
+        "hidream_image": SizeRule("image", 16, area=1024 * 1024),
         "cogvideox": SizeRule("video", 16, 8, 1, fps=8.0), "animatediff": SizeRule("video", 8, max_frames=32, fps=8.0),
         "wan": SizeRule("video", 16, 4, 1, fps=16.0), "ltx": SizeRule("video", 32, 8, 1, fps=25.0),
         "hunyuan_video": SizeRule("video", 16, 4, 1, fps=24.0),
     }  # fmt: skip
     multiples = {"sana": 32, "qwen_image_21": 32, "stable_diffusion": 8, "stable_diffusion_xl": 8}
     family = name.rpartition(".")[2]
-    assert rule == video.get(family, SizeRule("image", multiples.get(family, 16)))
+    assert rule == other.get(family, SizeRule("image", multiples.get(family, 16)))
