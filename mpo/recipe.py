@@ -108,9 +108,9 @@ class Model(Section):
 
 
 class PromptSource(Section):
-    """Prompts in a file or in a data set of the hub."""
+    """Prompts in a file, in a data set of the hub, or of a shipped set such as `partiprompts` (docs/training.md)."""
 
-    path: str  # .txt (a prompt a line), .jsonl, .csv, .parquet, a folder of `datasets`, or a data set's hub id
+    path: str  # a shipped set's name, .txt (a prompt a line), .jsonl, .csv, .parquet, a `datasets` folder, or a hub id
     column: str = "prompt"  # for all but .txt
     split: str | None = None  # data sets only; None = "train"
     revision: str | None = None  # hub only; None = the default branch
@@ -119,8 +119,13 @@ class PromptSource(Section):
 
     @model_validator(mode="after")
     def _settings_are_used(self) -> "PromptSource":
+        is_shipped = self.path in prompt_sets()
+        is_text = is_shipped or self.path.endswith(".txt")
         refuse_unused(
-            [(self.path.endswith(".txt") and self.column != "prompt", "column", "a path to a table or data set")]
+            [
+                (is_text and self.column != "prompt", "column", "a path to a table or data set"),
+                *[(is_shipped and getattr(self, n), n, "a path to a data set") for n in ("split", "revision")],
+            ]
         )
         _refuse_in_files(self)
         return self
@@ -435,9 +440,16 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def find_prompts(file: str) -> Path:
-    """A prompt file named in a recipe: beside the shipped recipes, else relative to the working directory."""
+    """A prompt file named in a recipe: a shipped set, beside the shipped recipes, or relative to the working directory."""
+    if file in prompt_sets():
+        return recipes_folder() / "prompts" / f"{file}.txt"
     shipped = recipes_folder() / file
     return shipped if shipped.is_file() else Path(file)
+
+
+def prompt_sets() -> list[str]:
+    """Names of the shipped prompt sets of others, each with its licence beside it."""
+    return sorted(licence.stem for licence in (recipes_folder() / "prompts").glob("*.LICENSE"))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

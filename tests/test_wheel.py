@@ -18,6 +18,8 @@ def test_the_wheel_runs_from_an_empty_folder(tmp_path):
         "mpo/recipes/quickstart.yaml",
         "mpo/recipes/prompts/shapes-train.txt",
         "mpo/recipes/prompts/moving-shapes-train.txt",
+        "mpo/recipes/prompts/partiprompts.txt",
+        "mpo/recipes/prompts/partiprompts.LICENSE",
         "mpo/pages/report.html.j2",
         "mpo/embedded/model/unet/diffusion_pytorch_model.safetensors",
         "mpo/embedded/clip_model/unet/diffusion_pytorch_model.safetensors",

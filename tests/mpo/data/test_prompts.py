@@ -11,7 +11,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from mpo import MpoError
 from mpo.data.prompts import drop_similar, embed, read_prompt_sets, read_prompts
-from mpo.recipe import Prompts, PromptSource
+from mpo.recipe import Prompts, PromptSource, prompt_sets, recipes_folder
 from tests.helpers.pictures import datasets
 from tests.helpers.recipes import TRAIN_PROMPTS
 
@@ -139,3 +139,34 @@ def test_similarity_by_a_text_encoder(tmp_path):
     assert drop_similar([texts[0], texts[1], texts[0]], 0.999, by=str(tmp_path / "bert")) == texts
     with pytest.raises(MpoError, match=r"prompts.similarity='nothing-here': the hub cannot be reached"):
         embed(texts, "nothing-here")
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "first"),
+    [  # the numbers that their authors give; VBench repeats two
+        ("partiprompts", 1632, "bond"),
+        ("geneval", 553, "a photo of a bench"),
+        ("dpg-bench", 1065, "An expansive field, blanketed by the soft light of morning, "),
+        ("t2i-compbench", 2400, "a green bench and a blue bowl"),
+        ("vbench", 944, "In a still frame, a stop sign"),
+    ],
+)
+def test_sets_of_others_are_read_by_name(name, number, first):
+    prompts = read_prompts(PromptSource(path=name), field="prompts.heldout")
+    assert len(prompts) == number
+    assert prompts[0].startswith(first)
+    assert len(read_prompts(PromptSource(path=name, limit=9, shuffle_seed=0), field="prompts.heldout")) == 9
+    licence = (recipes_folder() / "prompts" / f"{name}.LICENSE").read_text("utf-8")
+    assert "Apache License" in licence or "MIT License" in licence
+
+
+def test_every_shipped_set_is_named_in_the_documents():
+    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text("utf-8")
+    assert prompt_sets() == sorted(name for name in prompt_sets() if f"| `{name}` |" in page)
+    assert len(prompt_sets()) == 5
+
+
+@pytest.mark.parametrize("fields", [{"column": "Prompt"}, {"split": "test"}, {"revision": "main"}])
+def test_a_shipped_set_has_no_columns_splits_or_revisions(fields):
+    with pytest.raises(ValueError, match="a path to a"):
+        PromptSource(path="geneval", **fields)
