@@ -453,7 +453,7 @@ def run_text_encoder(encoder: Any, parts: Parts) -> None:
             masks = {"full_attention": mask, "sliding_attention": mask}
             encoder(input_ids=ids, position_ids=ids, attention_mask=masks, use_cache=False)
         case (
-            "LlamaModel" | "LlamaForCausalLM" | "GlmModel" | "Qwen3Model" | "Qwen3ForCausalLM"
+            "LlamaModel" | "LlamaForCausalLM" | "GlmModel" | "GlmForCausalLM" | "Qwen3Model" | "Qwen3ForCausalLM"
             | "Mistral3ForConditionalGeneration"
         ):  # fmt: skip
             mask = zeros(1, 1, tokens, tokens)

@@ -294,12 +294,14 @@ def hidream_image(scheduler: Any = None) -> Any:
     words = byte_tokenizer(PROMPTS)
     llama = LlamaConfig(
         vocab_size=len(words), hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
-        num_key_value_heads=1, attn_implementation="eager",
+        num_key_value_heads=1,
     )  # fmt: skip
+    llama._attn_implementation = "eager"  # the pipeline asks for attention weights
+    axes: Any = (4, 2, 2)  # typed as a tuple of two
     transformer = HiDreamImageTransformer2DModel(
         patch_size=8, in_channels=4, out_channels=4, num_layers=1, num_single_layers=2, attention_head_dim=8,
         num_attention_heads=4, caption_channels=[32, 16], text_emb_dim=64, num_routed_experts=3, num_activated_experts=2,
-        axes_dims_rope=(4, 2, 2), llama_layers=[0, 2, 2],
+        axes_dims_rope=axes, llama_layers=[0, 2, 2],
     )  # fmt: skip
     full = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
     parts: Any = {

@@ -33,9 +33,10 @@ def encode_prompts(pipeline: HiDreamImagePipeline, prompts: Sequence[str]) -> Co
     """Llama's are (B, layers, n, d): the pipeline has the layers first."""
     texts: Any = list(prompts)
     length = call_default(pipeline, "max_sequence_length")
-    t5, _, llama, _, pooled, _ = pipeline.encode_prompt(
+    made: Any = pipeline.encode_prompt(
         texts, device=pipeline.device, do_classifier_free_guidance=False, max_sequence_length=length
     )
+    t5, _, llama, _, pooled, _ = made
     return {
         "encoder_hidden_states_t5": t5,
         "encoder_hidden_states_llama3": llama.transpose(0, 1),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderTiny, DDPMScheduler, DiffusionPipeline, FlowMatchLCMScheduler
+from diffusers import AutoencoderTiny, DDPMScheduler, DiffusionPipeline
 from peft import PeftModel
 from PIL import Image
 
@@ -178,7 +178,7 @@ def test_a_perfect_prediction_leads_back_to_the_latents(name):
     if small.is_flow:
         s = (timesteps / 1000).view(-1, 1, 1, 1)
         torch.testing.assert_close(noisy - s * target, latents, rtol=1e-4, atol=1e-5)
-        scheduler = pipeline.scheduler
+        scheduler: Any = pipeline.scheduler
         if hasattr(scheduler, "convert_model_output"):
             scheduler.set_timesteps(5)
             for k, t in enumerate(scheduler.timesteps):
@@ -196,13 +196,13 @@ def test_a_perfect_prediction_leads_back_to_the_latents(name):
                 scheduler._step_index = k
                 ahead = scheduler.step(v, t, ours).prev_sample
                 following = scheduler.sigmas[k + 1]
-                if isinstance(scheduler, FlowMatchLCMScheduler) and following > 0:
+                if type(scheduler).__name__ == "FlowMatchLCMScheduler" and following > 0:
                     continue  # it went to the picture, and on to other noise
                 torch.testing.assert_close(
                     ahead, (1 - following) * latents[:1] + following * noise[:1], rtol=1e-4, atol=1e-4
                 )
         return
-    scheduler: Any = DDPMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
+    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
     torch.testing.assert_close(noisy, scheduler.add_noise(latents, noise, timesteps))
     for k in range(2):
         step = scheduler.step(
