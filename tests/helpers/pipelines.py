@@ -478,7 +478,10 @@ def packed_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any)
     packed = kwargs["hidden_states"]
     predicted = output[:, -packed.shape[1] :]  # before it: words, where they are in one sequence with the picture
     latents, prediction = unpack_patches(pipeline, packed), unpack_patches(pipeline, predicted)
-    return Call(latents, kwargs["timestep"] * 1000, kwargs, prediction)
+    text, given = kwargs["encoder_hidden_states"], dict(kwargs)
+    if given.get("encoder_hidden_states_mask", ...) is None:  # the pipeline's sign that nothing is padded
+        given["encoder_hidden_states_mask"] = torch.ones(text.shape[:2], dtype=torch.long)
+    return Call(latents, kwargs["timestep"] * 1000, given, prediction)
 
 
 def chroma_call(pipeline: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Call:
@@ -567,7 +570,6 @@ class Small:
     shift_steps: int = 3  # at which the pipeline shifts as `shift_mu` says; any, for most
     guidance: float = 1.0  # distilled, where it is not 1
     alone: bool = False  # what the pipeline conditions a prompt on depends on the others of its batch
-    free: bool = True  # of what is beside it: else the picture's place follows the longest prompt, as in the pipeline
     second_share: float | None = None  # of the second step, before the scheduler shifts it; None = evenly spaced from 1
 
 
@@ -586,7 +588,7 @@ SMALL = {
     "sana": Small(sana),
     "pixart_sigma": Small(pixart_sigma, is_flow=False),
     "qwen_image": Small(qwen_image, **PACKED),
-    "qwen_image_21": Small(qwen_image_21, latent_shape=(4, 2, 2), free=False, **PACKED),
+    "qwen_image_21": Small(qwen_image_21, latent_shape=(4, 2, 2), alone=True, **PACKED),
     "z_image": Small(z_image, call=z_image_call),
     "chroma": Small(chroma, call=chroma_call, unpack=unpack_patches),
     "lumina2": Small(lumina2, call=reversed_call, latent_shape=(4, 4, 4)),

@@ -8,9 +8,10 @@ The family is found from the class of the pipeline that the model's folder or hu
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float, Real, Shaped
 from torch import Tensor
 
@@ -208,6 +209,19 @@ def encode_masked_prompts(pipeline: Any, prompts: Sequence[str], *arguments: str
         list(prompts), do_classifier_free_guidance=False, device=pipeline.device, **defaults
     )
     return {"encoder_hidden_states": embeddings, "encoder_attention_mask": mask}
+
+
+def by_length(mask: Real[Tensor, "B n"], forward: Callable[[list[int], int], Tensor]) -> Float[Tensor, " B *chw"]:
+    """Predictions for prompts that must not go through the network beside longer ones.
+
+    forward: (rows of one length, that length) -> their predictions. mask: 1 for each prompt's own tokens.
+    """
+    lengths = mask.sum(dim=1).tolist()
+    predictions: dict[int, Tensor] = {}
+    for length in sorted(set(lengths)):
+        rows = [row for row, own in enumerate(lengths) if own == length]
+        predictions |= dict(zip(rows, forward(rows, int(length)), strict=True))
+    return torch.stack([predictions[row] for row in range(len(lengths))])
 
 
 def sampling_arguments(

@@ -16,7 +16,7 @@ from jaxtyping import Float, Real
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mpo.models.families import Conditioning
+from mpo.models.families import Conditioning, by_length
 from mpo.models.families.stable_diffusion import encode_media, lora_targets
 from mpo.models.families.stable_diffusion_3 import size_rule
 from mpo.models.noise import flow_noise as add_noise
@@ -62,21 +62,19 @@ def predict(
     text = conditioning["encoder_hidden_states"]
     size = text.new_tensor([side * pipeline.vae_scale_factor for side in noisy.shape[-2:]])
     told = _told_timesteps(pipeline.scheduler, timesteps, noisy.shape[1:])
-    lengths = conditioning["encoder_hidden_states_mask"].sum(dim=1).tolist()
-    predictions: dict[int, Tensor] = {}
-    for length in sorted(set(lengths)):
-        rows = [row for row, own in enumerate(lengths) if own == length]
+
+    def forward(rows: list[int], length: int) -> Tensor:
         sizes = size.expand(len(rows), 2)
-        made = pipeline.transformer(
+        return pipeline.transformer(
             hidden_states=noisy[rows],
-            encoder_hidden_states=text[rows, : int(length)],
+            encoder_hidden_states=text[rows, :length],
             timestep=told[rows],
             original_size=sizes,
             target_size=sizes,
             crop_coords=torch.zeros_like(sizes),
         ).sample
-        predictions |= dict(zip(rows, made, strict=True))
-    return torch.stack([predictions[row] for row in range(len(noisy))])
+
+    return by_length(conditioning["encoder_hidden_states_mask"], forward)
 
 
 def _told_timesteps(scheduler: Any, timesteps: Real[Tensor, " B"], latent_shape: Sequence[int]) -> Float[Tensor, " B"]:

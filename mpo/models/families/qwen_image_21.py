@@ -1,6 +1,7 @@
 """Qwen-Image 2.1: `QwenImage21Pipeline`. A flow; words and picture are one sequence; latents are not in patches.
 
-Its autoencoder has a fourth channel, opacity: pictures are encoded as opaque.
+The network places the picture behind the longest prompt of a batch. So prompts of different lengths go through it apart, each as if
+sampled alone. Its autoencoder has a fourth channel, opacity: pictures are encoded as opaque.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from diffusers import QwenImage21Pipeline
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from mpo.models.families import Conditioning, Configs, mu_of_tokens
+from mpo.models.families import Conditioning, Configs, by_length, mu_of_tokens
 from mpo.models.families.qwen_image import encode_clips, sampling_arguments
 from mpo.models.families.stable_diffusion import lora_targets
 from mpo.models.noise import flow_noise as add_noise
@@ -28,6 +29,8 @@ __all__ = [
     "size_rule",
     "unpack_latents",
 ]
+
+ONE_LENGTH_A_FORWARD = True
 
 
 def size_rule(configs: Configs) -> SizeRule:
@@ -59,19 +62,22 @@ def predict(
     timesteps: Real[Tensor, " B"],
     conditioning: Conditioning,
 ) -> Float[Tensor, " B *chw"]:
-    batch, _, height, width = noisy.shape
+    _, _, height, width = noisy.shape
+
+    def forward(rows: list[int], length: int) -> Tensor:
+        slots = torch.ones(len(rows), length + height * width // 4, dtype=torch.bool)
+        slots[:, :length] = False  # words; the picture goes after them
+        predicted = pipeline.transformer(
+            hidden_states=noisy[rows].flatten(2).mT,
+            timestep=timesteps[rows].to(noisy.dtype) / 1000,
+            encoder_hidden_states=conditioning["encoder_hidden_states"][rows, :length],
+            img_shapes=[[(1, height, width)]] * len(rows),
+            img_mask=slots.to(mask.device),
+        ).sample
+        return predicted[:, -height * width :].mT.unflatten(2, (height, width))
+
     mask = conditioning["encoder_hidden_states_mask"]
-    slots = mask.new_zeros(batch, mask.shape[1] + height * width // 4, dtype=torch.bool)
-    slots[:, mask.shape[1] :] = True  # where the picture goes, after the words
-    predicted = pipeline.transformer(
-        hidden_states=noisy.flatten(2).mT,
-        timestep=timesteps.to(noisy.dtype) / 1000,
-        encoder_hidden_states=conditioning["encoder_hidden_states"],
-        encoder_hidden_states_mask=None if mask.all() else mask,
-        img_shapes=[[(1, height, width)]] * batch,
-        img_mask=slots,
-    ).sample
-    return predicted[:, -height * width :].mT.unflatten(2, (height, width))
+    return by_length(mask, forward)
 
 
 def unpack_latents(pipeline: Any, packed: Float[Tensor, "B n d"], size: Size) -> Float[Tensor, " B *chw"]:

@@ -73,7 +73,7 @@ def test_conditions_and_predictions_equal_the_pipelines_own_loop(name):
             torch.testing.assert_close(ours, call.prediction, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if SMALL[name].free])
+@pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
 def test_a_prediction_does_not_depend_on_what_is_beside_it(name):
     """Prompts of different lengths, encoded and predicted together and each by itself."""
