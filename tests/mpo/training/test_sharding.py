@@ -77,7 +77,8 @@ def train_in_two_processes(runs: Sequence[RunFolder], config: str) -> None:
     assert all(float(share) < 0.6 and lora == "Parametertorch.float32" for _, share, lora in shares)
 
 
-@pytest.mark.parametrize("config", ["fsdp2", pytest.param("deepspeed-zero3", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["fsdp2", "deepspeed-zero3"])
 def test_frozen_weights_spread_over_two_processes_train_to_the_same(config, tmp_path):
     """Against plain data parallel: half of the weights in each process, the same LoRA and pictures.
 

@@ -49,7 +49,6 @@ def test_the_command_line_scores_with_it(here):
         "--checklist",
         "warmth.yaml",
         "--json",
-        "-q",
     ]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
