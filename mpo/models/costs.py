@@ -134,7 +134,8 @@ def build(cls: Any, config: Any) -> Any:
     """A model of diffusers (config: a mapping) or transformers, without weights, in bfloat16."""
     with torch.device("meta"):
         if isinstance(config, Mapping):
-            model = cls.from_config(dict(config))
+            taken = inspect.signature(cls.__init__).parameters  # diffusers leaves others out, too, with a warning
+            model = cls.from_config({name: value for name, value in config.items() if name in taken})
         else:
             config._attn_implementation = "eager"
             model = cls(config)

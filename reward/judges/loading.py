@@ -12,6 +12,7 @@ from transformers.utils import find_adapter_config_file
 
 from reward.errors import JudgeError, first_line
 from reward.judges.options import CogVLM2Options, VlmOptions, check_options
+from reward.judges.own import is_own
 
 LOADING_ERRORS = (OSError, ValueError, ImportError, AttributeError, KeyError)  # what from_pretrained raises
 BUILDING_ERRORS = (*LOADING_ERRORS, NotImplementedError, RuntimeError)  # what the meta device lacks among them
@@ -43,8 +44,10 @@ def count_parameters(name: str, options: Mapping[str, Any]) -> int:
     """How many parameters a judge's model has, from its configuration; no weights are loaded, and no memory is used.
 
     0 for the judges that load no model here. An adapter's own parameters do not count.
-    Raises JudgeError if an option is wrong, or if the configuration cannot be read, as without the hub.
+    Raises JudgeError if an option is wrong, if the configuration cannot be read, as without the hub, and for judges of one's own.
     """
+    if is_own(name):
+        raise JudgeError("a judge of one's own does not say how many it has")
     checked = check_options(name, options)
     if not isinstance(checked, (VlmOptions, CogVLM2Options)):
         return 0

@@ -9,11 +9,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from mpo.plan import plan
 from mpo.recipe import parse_recipe
 from mpo.run import run_recipe
 from reward import JudgeError, load_checklist, load_judge
 from reward.cli import app
 from reward.judges import check_kind
+from reward.judges.loading import count_parameters
 from tests.helpers.recipes import small_fields
 
 DOCS = Path(__file__).parents[3] / "docs" / "reward.md"
@@ -63,7 +65,10 @@ def test_a_recipe_runs_with_it(here, model_folder):
     fields = small_fields(model_folder, here)
     fields["judge"] = {"name": "warmth:Warmth", "checklist": "warmth.yaml", "options": {"threshold": 5}}
     fields["select"] = {"strategy": "total", "margin": 0.0}
-    run_recipe(parse_recipe(fields, source="small"), here / "run")
+    recipe = parse_recipe(fields, source="small")
+    notes = plan(recipe, count_judge=count_parameters).notes
+    assert any("judge 'warmth:Warmth'" in note and "does not say how many" in note for note in notes)
+    run_recipe(recipe, here / "run")
     report = (here / "run" / "evaluation" / "report.html").read_text("utf-8")
     assert "colour" in report
 
