@@ -50,9 +50,9 @@ def refuse_unused(settings: Sequence[tuple[Any, str, str]]) -> None:
 TABLE_FILES = (".jsonl", ".csv", ".parquet")
 
 
-def _refuse_in_files(source: Any) -> None:
-    """Raises ValueError if settings of data sets are given for a file."""
-    is_file = source.path.endswith((".txt", *TABLE_FILES))
+def _refuse_in_files(source: Any, *, is_shipped: bool = False) -> None:
+    """Raises ValueError if settings of data sets are given for a file. is_shipped: whether it is named without its suffix."""
+    is_file = is_shipped or source.path.endswith((".txt", *TABLE_FILES))
     refuse_unused([(is_file and getattr(source, name), name, "a path to a data set") for name in ("split", "revision")])
 
 
@@ -121,13 +121,8 @@ class PromptSource(Section):
     def _settings_are_used(self) -> "PromptSource":
         is_shipped = self.path in prompt_sets()
         is_text = is_shipped or self.path.endswith(".txt")
-        refuse_unused(
-            [
-                (is_text and self.column != "prompt", "column", "a path to a table or data set"),
-                *[(is_shipped and getattr(self, n), n, "a path to a data set") for n in ("split", "revision")],
-            ]
-        )
-        _refuse_in_files(self)
+        refuse_unused([(is_text and self.column != "prompt", "column", "a path to a table or data set")])
+        _refuse_in_files(self, is_shipped=is_shipped)
         return self
 
 

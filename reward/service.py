@@ -133,6 +133,12 @@ def service(reward: VisionReward, *, root: Path | None = None, limits: Limits | 
     limits = limits or Limits()
     metrics = Metrics(lambda: line.queue.qsize())
     line = Line(reward, limits, metrics)
+    described = {  # once: a model's fingerprint is a digest over its vocabulary and weights
+        "judge": reward.judge.fingerprint,
+        "checklist": reward.checklist.fingerprint,
+        "kind": reward.checklist.kind,
+        "dimensions": list(reward.checklist.dimensions),
+    }
 
     async def score(request: Request) -> Response:
         try:
@@ -147,23 +153,14 @@ def service(reward: VisionReward, *, root: Path | None = None, limits: Limits | 
             return answered(504, {"error": f"no answer within {limits.timeout_s:g} s; send fewer items at a time"})
         except ClientDisconnect:
             return answered(499, {"error": "the client hung up"})
-        return answered(200, described() | {"results": results})
+        return answered(200, described | {"results": results})
 
     def answered(status: int, content: dict[str, Any]) -> Response:
         metrics.requests.labels(str(status)).inc()
         return JSONResponse(content, status, headers={"Retry-After": "1"} if status == 503 else None)
 
-    def described() -> dict[str, Any]:
-        checklist = reward.checklist
-        return {
-            "judge": reward.judge.fingerprint,
-            "checklist": checklist.fingerprint,
-            "kind": checklist.kind,
-            "dimensions": list(checklist.dimensions),
-        }
-
     async def health(request: Request) -> Response:
-        return JSONResponse({"status": "ok", "waiting_items": line.queue.qsize()} | described())
+        return JSONResponse({"status": "ok", "waiting_items": line.queue.qsize()} | described)
 
     async def read_metrics(request: Request) -> Response:
         return Response(prometheus.generate_latest(metrics.registry), media_type="text/plain; version=0.0.4")

@@ -22,6 +22,21 @@ PICTURES = (
     "qwen_image", "qwen_image_21", "z_image", "chroma", "lumina2", "hidream_image",
 )  # fmt: skip
 CLIPS = ("cogvideox_2b", "cogvideox_5b", "wan", "wan_5b", "wan_a14b", "ltx", "hunyuan_video")
+# Beside a family's own.
+MORE_TARGETS = {
+    "stable_diffusion": load_recipe("quickstart").train.lora_targets,
+    "stable_diffusion_xl": load_recipe("quickstart").train.lora_targets,
+    "flux": ("to_q", "proj_mlp", "proj_out", "ff.net.0.proj", "ff_context.net.2", "norm1.linear"),
+    "flux2": ("to_q", "add_v_proj", "to_qkv_mlp_proj", "ff.linear_in", "ff_context.linear_out", "x_embedder"),
+    "z_image": ("to_q", "w1", "w2", "w3", "0.adaLN_modulation.0"),
+    "chroma": ("to_q", "proj_mlp", "proj_out", "ff.net.0.proj", "ff_context.net.2"),
+    "lumina2": ("to_k", "feed_forward.linear_2", "norm1.linear"),
+    "hidream_image": ("to_q", "to_out_t", "w2"),
+    "wan": ("to_q", "to_v", "ffn.net.0.proj", "ffn.net.2"),
+    "cogvideox_2b": ("to_k", "ff.net.0.proj", "ff.net.2"),
+    "ltx": ("to_out.0", "ff.net.0.proj", "ff.net.2"),
+    "hunyuan_video": ("to_q", "add_k_proj", "proj_mlp", "ff.net.0.proj", "ff_context.net.2"),  # parts of fused weights
+}
 QKV = ("to_q", "to_k", "to_v")
 ADDED = ("add_q_proj", "add_k_proj", "add_v_proj")
 SINGLE = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")

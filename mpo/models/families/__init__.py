@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float, Real, Shaped
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from mpo import MpoError
 from mpo.sizes import Size, SizeRule
@@ -209,6 +210,22 @@ def encode_masked_prompts(pipeline: Any, prompts: Sequence[str], *arguments: str
         list(prompts), do_classifier_free_guidance=False, device=pipeline.device, **defaults
     )
     return {"encoder_hidden_states": embeddings, "encoder_attention_mask": mask}
+
+
+def masked(embeddings: Float[Tensor, "B n d"], mask: Real[Tensor, "B n"] | None) -> Conditioning:
+    """Embeddings with their mask. mask: None = the pipeline's sign that all prompts are equally long."""
+    if mask is None:
+        mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=embeddings.device)
+    return {"encoder_hidden_states": embeddings, "encoder_hidden_states_mask": mask}
+
+
+def padded(rows: Sequence[Float[Tensor, "_ d"]]) -> Conditioning:
+    """Embeddings of prompts of any lengths -> (B, n, d), filled up with zeros on the right, and the mask that leaves these out."""
+    masks = [torch.ones(len(row), dtype=torch.long, device=row.device) for row in rows]
+    return {
+        "encoder_hidden_states": pad_sequence(list(rows), batch_first=True),
+        "encoder_hidden_states_mask": pad_sequence(masks, batch_first=True),
+    }
 
 
 def by_length(mask: Real[Tensor, "B n"], forward: Callable[[list[int], int], Tensor]) -> Float[Tensor, " B *chw"]:

@@ -14,9 +14,8 @@ import torch
 from diffusers import CogView4Pipeline
 from jaxtyping import Float, Real
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from mpo.models.families import Conditioning, by_length
+from mpo.models.families import Conditioning, by_length, padded
 from mpo.models.families.stable_diffusion import encode_media, lora_targets
 from mpo.models.families.stable_diffusion_3 import size_rule
 from mpo.models.noise import flow_noise as add_noise
@@ -41,16 +40,12 @@ def shift_mu(scheduler_config: Mapping[str, Any], latent_shape: Sequence[int]) -
 
 
 def encode_prompts(pipeline: CogView4Pipeline, prompts: Sequence[str]) -> Conditioning:
-    """Rows are filled up with zeros on the right, which the mask leaves out."""
-    rows = [
-        pipeline.encode_prompt(prompt, device=pipeline.device, do_classifier_free_guidance=False)[0][0]
-        for prompt in prompts
-    ]
-    masks = [torch.ones(len(row), dtype=torch.long, device=row.device) for row in rows]
-    return {
-        "encoder_hidden_states": pad_sequence(rows, batch_first=True),
-        "encoder_hidden_states_mask": pad_sequence(masks, batch_first=True),
-    }
+    return padded(
+        [
+            pipeline.encode_prompt(prompt, device=pipeline.device, do_classifier_free_guidance=False)[0][0]
+            for prompt in prompts
+        ]
+    )
 
 
 def predict(

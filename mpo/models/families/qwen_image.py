@@ -11,7 +11,7 @@ from diffusers import QwenImagePipeline
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from mpo.models.families import Conditioning, call_default
+from mpo.models.families import Conditioning, call_default, masked
 from mpo.models.families.flux import pack, unpack
 from mpo.models.families.stable_diffusion_3 import lora_targets, shift_mu, size_rule
 from mpo.models.noise import flow_noise as add_noise
@@ -34,9 +34,7 @@ __all__ = [
 def encode_prompts(pipeline: QwenImagePipeline, prompts: Sequence[str]) -> Conditioning:
     length = call_default(pipeline, "max_sequence_length")  # encode_prompt's own default differs
     embeddings, mask = pipeline.encode_prompt(list(prompts), device=pipeline.device, max_sequence_length=length)
-    if mask is None:  # the pipeline's sign that all prompts are equally long
-        mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=embeddings.device)
-    return {"encoder_hidden_states": embeddings, "encoder_hidden_states_mask": mask}
+    return masked(embeddings, mask)
 
 
 def encode_media(pipeline: QwenImagePipeline, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, " B *chw"]:

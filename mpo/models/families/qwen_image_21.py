@@ -12,7 +12,7 @@ from diffusers import QwenImage21Pipeline
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from mpo.models.families import Conditioning, Configs, by_length, mu_of_tokens
+from mpo.models.families import Conditioning, Configs, by_length, masked, mu_of_tokens
 from mpo.models.families.qwen_image import encode_clips, sampling_arguments
 from mpo.models.families.stable_diffusion import lora_targets
 from mpo.models.noise import flow_noise as add_noise
@@ -46,9 +46,7 @@ def shift_mu(scheduler_config: Mapping[str, Any], latent_shape: Sequence[int]) -
 
 def encode_prompts(pipeline: QwenImage21Pipeline, prompts: Sequence[str]) -> Conditioning:
     embeddings, mask, _ = pipeline.encode_prompt(list(prompts), device=pipeline.device)
-    if mask is None:  # the pipeline's sign that all prompts are equally long
-        mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=embeddings.device)
-    return {"encoder_hidden_states": embeddings, "encoder_hidden_states_mask": mask}
+    return masked(embeddings, mask)
 
 
 def encode_media(pipeline: QwenImage21Pipeline, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, " B *chw"]:

@@ -11,9 +11,8 @@ import torch
 from diffusers import ZImagePipeline
 from jaxtyping import Float, Real
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from mpo.models.families import Conditioning
+from mpo.models.families import Conditioning, padded
 from mpo.models.families.stable_diffusion import encode_media, lora_targets
 from mpo.models.families.stable_diffusion_3 import shift_mu, size_rule
 from mpo.models.noise import flow_noise as add_noise
@@ -33,11 +32,7 @@ __all__ = [
 def encode_prompts(pipeline: ZImagePipeline, prompts: Sequence[str]) -> Conditioning:
     texts: Any  # (n, d) each
     texts, _ = pipeline.encode_prompt(list(prompts), pipeline.device, do_classifier_free_guidance=False)
-    masks = [torch.ones(len(text), dtype=torch.long, device=text.device) for text in texts]
-    return {
-        "encoder_hidden_states": pad_sequence(texts, batch_first=True),
-        "encoder_hidden_states_mask": pad_sequence(masks, batch_first=True),
-    }
+    return padded(texts)
 
 
 def predict(

@@ -11,9 +11,9 @@ from mpo.export import comfyui
 from mpo.export.convert import outputs_of
 from mpo.export.layers import LoraLayer, from_peft
 from mpo.models.families import denoiser_of, family_name
-from mpo.recipe import load_recipe
 from tests.helpers.lora_readers import (
     CLIPS,
+    MORE_TARGETS,
     PICTURES,
     assert_same_changes,
     build_any,
@@ -26,20 +26,6 @@ from tests.helpers.pipelines import sample
 from tests.helpers.recipes import TRAIN_PROMPTS
 from tests.helpers.video_pipelines import VIDEO_BUILDERS, sample_clips
 
-MORE_TARGETS = {
-    "stable_diffusion": load_recipe("quickstart").train.lora_targets,
-    "stable_diffusion_xl": load_recipe("quickstart").train.lora_targets,
-    "flux": ("to_q", "proj_mlp", "proj_out", "ff.net.0.proj", "ff_context.net.2", "norm1.linear"),
-    "flux2": ("to_q", "add_v_proj", "to_qkv_mlp_proj", "ff.linear_in", "ff_context.linear_out", "x_embedder"),
-    "z_image": ("to_q", "w1", "w2", "w3", "0.adaLN_modulation.0"),
-    "chroma": ("to_q", "proj_mlp", "proj_out", "ff.net.0.proj", "ff_context.net.2"),
-    "lumina2": ("to_k", "feed_forward.linear_2", "norm1.linear"),
-    "hidream_image": ("to_q", "to_out_t", "w2"),
-    "wan": ("to_q", "to_v", "ffn.net.0.proj", "ffn.net.2"),
-    "cogvideox_2b": ("to_k", "ff.net.0.proj", "ff.net.2"),
-    "ltx": ("to_out.0", "ff.net.0.proj", "ff.net.2"),
-    "hunyuan_video": ("to_q", "add_k_proj", "proj_mlp", "ff.net.0.proj", "ff_context.net.2"),  # parts of fused weights
-}
 CASES = [(name, None) for name in (*PICTURES, *CLIPS)] + list(MORE_TARGETS.items())
 
 
