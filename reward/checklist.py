@@ -30,7 +30,7 @@ Kind = Literal["image", "video"]
 
 
 class Question(BaseModel):
-    """One yes/no question. `text` may hold "{prompt}", which stands for the item's prompt."""
+    """One yes/no question, or one of a scorer's numbers. `text` may hold "{prompt}", which stands for the item's prompt."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,6 +40,7 @@ class Question(BaseModel):
     gate: bool = False  # a gate carries no weight: it says whether other questions apply
     gate_id: str | None = None  # None = applies always
     continuous: bool = False  # its probability itself counts, not the +1/-1 answer (as VQAScore, arXiv 2404.01291)
+    value: bool = False  # not asked: a scorer's number of this id, any real one, which counts as it is
 
     def ask(self, prompt: str) -> str:
         """The question's words for one item. The prompt is inserted literally, braces and quotes included."""
@@ -49,6 +50,8 @@ class Question(BaseModel):
     def _gate_has_no_weight(self) -> "Question":
         if self.gate and (self.weight or self.gate_id or self.continuous):
             raise ValueError(f"question {self.id!r} is a gate, which has no weight, gate_id or continuous; remove them")
+        if self.value and (self.gate or self.gate_id or self.continuous):
+            raise ValueError(f"question {self.id!r} is a value, which has no gate, gate_id or continuous; remove them")
         return self
 
 
@@ -121,6 +124,11 @@ class Checklist(BaseModel):
     def continuous(self) -> Bool[np.ndarray, " Q"]:
         """Whether a question's probability counts, not its yes or no."""
         return np.array([question.continuous for question in self.questions])
+
+    @cached_property
+    def values(self) -> Bool[np.ndarray, " Q"]:
+        """Whether a question is a scorer's number."""
+        return np.array([question.value for question in self.questions])
 
     @cached_property
     def gate_index(self) -> Int[np.ndarray, " Q"]:
@@ -208,7 +216,7 @@ class Checklist(BaseModel):
         column = {question_id: i for i, question_id in enumerate(self.question_ids)}
         found = []
         for sub in self.subdimensions:
-            levels = [column[q.id] for q in sub.questions if not q.gate and not q.continuous]
+            levels = [column[q.id] for q in sub.questions if not (q.gate or q.continuous or q.value)]
             for stricter, laxer in combinations(levels, 2):
                 rows = np.flatnonzero(yes[:, stricter] & ~yes[:, laxer] & applies[:, stricter] & applies[:, laxer])
                 ids = self.question_ids[stricter], self.question_ids[laxer]

@@ -2,7 +2,7 @@
 
 R_k = sum over the questions of group k of weight x answer; total = sum over all + intercept
 (arXiv 2412.21059, section 2.3), both divided by the checklist's divisor. Answers are +1 yes, -1 no, 0 if their gate's
-answer is no; a continuous question counts as its probability.
+answer is no; a continuous question counts as its probability, a scorer's number as it is.
 
 Shapes: N items, Q questions, D dimensions, S sub-dimensions, K groups of a granularity. An axis with an underscore (_Q)
 comes from the caller: the function checks it and says what is wrong.
@@ -35,8 +35,8 @@ class Scores:
     """The judge's answers about N items, and their scores. A failed item's row is all NaN."""
 
     checklist: Checklist
-    p_yes: Float[np.ndarray, "N Q"]  # in [0, 1]
-    answers: Float[np.ndarray, "N Q"]  # +1, -1, 0 gated off; a continuous question's probability
+    p_yes: Float[np.ndarray, "N Q"]  # in [0, 1]; a scorer's number
+    answers: Float[np.ndarray, "N Q"]  # +1, -1, 0 gated off; a continuous question's probability; a scorer's number
     failures: Mapping[int, str] = field(default_factory=dict)  # row -> why it has no score
 
     @property
@@ -77,22 +77,24 @@ class Scores:
 
 
 def score_answers(p_yes: Float[np.ndarray, "N _Q"], checklist: Checklist) -> Scores:
-    """Probabilities in [0, 1] -> Scores. Raises ValueError for a wrong shape, a NaN or a value outside."""
+    """Probabilities in [0, 1], and scorers' numbers -> Scores.
+
+    Raises ValueError for a wrong shape, a probability outside, and a number that is not finite.
+    """
     p_yes = np.asarray(p_yes, dtype=np.float64)
     if p_yes.ndim != 2 or p_yes.shape[1] != len(checklist.questions):
         raise ValueError(
             f"p_yes has shape {p_yes.shape}; checklist {checklist.name!r} needs (N, {len(checklist.questions)})"
         )
-    if not ((p_yes >= 0) & (p_yes <= 1)).all():
-        row, column = np.argwhere(~((p_yes >= 0) & (p_yes <= 1)))[0]
-        raise ValueError(
-            f"p_yes[{row}, {column}]={p_yes[row, column]} is not a probability; the judge must answer within [0, 1]"
-        )
+    possible = np.where(checklist.values, np.isfinite(p_yes), (p_yes >= 0) & (p_yes <= 1))
+    for row, column in np.argwhere(~possible):
+        of, within = ("finite", "numbers") if checklist.values[column] else ("a probability", "within [0, 1]")
+        raise ValueError(f"p_yes[{row}, {column}]={p_yes[row, column]} is not {of}; the judge must answer {within}")
     yes = p_yes >= 0.5
     answers = np.where(yes, 1.0, -1.0)
     gated_off = (checklist.gate_index >= 0) & ~yes[:, checklist.gate_index]
     answers[gated_off] = 0.0
-    return Scores(checklist, p_yes, np.where(checklist.continuous, p_yes, answers))
+    return Scores(checklist, p_yes, np.where(checklist.continuous | checklist.values, p_yes, answers))
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Contribution:
 
     question: Question
     dimension: str
-    answer: float  # +1, -1, 0, or a continuous question's probability
+    answer: float  # +1, -1, 0, a continuous question's probability, or a scorer's number
     other_answer: float | None  # the other item's answer in a comparison; None = there is no other
     difference: float  # what the question adds to the total, or to the gap
 

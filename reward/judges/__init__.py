@@ -54,13 +54,17 @@ class Judge(Protocol):
 
 
 class AnswersAnything:
-    """For judges that can be asked any question."""
+    """For judges that can be asked any question. A scorer's number is no question."""
 
     def can_answer(self, question: Question, kind: Kind) -> bool:
-        return True
+        return not question.value
 
     def require(self, questions: Sequence[Question], kind: Kind) -> None:
-        pass
+        for question in questions:
+            if question.value:
+                raise JudgeError(
+                    f"question {question.id!r} is a scorer's number, which this judge does not give; ask that scorer for it"
+                )
 
     def require_prompts(self, prompts: Sequence[str], kind: Kind) -> None:
         pass

@@ -23,7 +23,9 @@ from reward import (
     load_judge,
     score_answers,
 )
+from reward.checklist import Checklist, Question, SubDimension
 from reward.judges import AnswersAnything
+from reward.judges.scorers import number
 from reward.media import Sampling
 from tests.helpers.judges import CountingJudge
 
@@ -323,3 +325,30 @@ def test_what_is_no_list_of_items_is_said():
     assert reward.score([], []).total.shape == (0,)
     scores = reward.score([image, image], ["a", None], on_error="record")
     assert "prompt is None" in scores.failures[1]
+
+
+def test_a_scorers_number_counts_as_it_is_and_answers_keep_their_range():
+    checklist = Checklist(
+        name="both",
+        version=1,
+        kind="image",
+        subdimensions=(
+            SubDimension(name="sharp", dimension="sharp", questions=(Question(id="sharp", text="Sharp?", weight=2.0),)),
+            SubDimension(
+                name="pick", dimension="pick", questions=(Question(id="pick", text="Pick", weight=0.5, value=True),)
+            ),
+        ),
+    )
+    scores = score_answers(np.array([[0.9, 21.5], [0.2, -3.0]]), checklist)
+    assert scores.answers.tolist() == [[1.0, 21.5], [-1.0, -3.0]]
+    assert scores.dimensions.tolist() == [[2.0, 10.75], [-2.0, -1.5]]
+    with pytest.raises(ValueError, match=r"p_yes\[0, 1\]=inf is not finite"):
+        score_answers(np.array([[0.9, np.inf]]), checklist)
+    with pytest.raises(ValueError, match=r"p_yes\[0, 0\]=21.5 is not a probability"):
+        score_answers(np.array([[21.5, 21.5]]), checklist)
+
+
+def test_a_judge_of_questions_gives_no_numbers():
+    checklist = number("pickscore", kind="image", title="PickScore")
+    with pytest.raises(JudgeError, match="'pickscore' is a scorer's number, which this judge does not give"):
+        VisionReward(CountingJudge(), checklist)
