@@ -33,12 +33,14 @@ from mpo.models.costs import (
 )
 from mpo.models.families import family_of_class
 from mpo.models.lora import inject_lora
-from mpo.recipe import Judging, Prompts, Recipe
+from mpo.recipe import Prompts, Recipe
 from mpo.run import check_settings, stages_of
 from mpo.runtime.hub import OfflineError
 from mpo.sizes import Size, parse_size
 from mpo.stages.encode import BATCH, BATCH_PIXELS
 from reward.errors import RewardError
+from reward.judges.options import OPTIONS
+from reward.judging import Judging
 from reward.settings import read_yaml
 
 PEAK_TFLOPS, UTILISATION = 989.0, 0.35  # H100 SXM in bfloat16, dense (NVIDIA's data sheet); a share often reached
@@ -95,11 +97,11 @@ def plan(recipe: Recipe, *, count_judge: CountJudge | None = None) -> Plan:
         check_model(recipe)
     except OfflineError as error:
         notes.append(f"not checked: the model. {error}")
-    judge_gb = _judge_gb(recipe.judge, count_judge, notes)
+    sizes_gb = [_judge_gb(judging, count_judge, notes) for judging in recipe.judge]
     known = _costs(recipe, notes)
 
     def steps_of(changed: Recipe) -> list[Step]:
-        steps = _Steps(changed, num_prompts, known, _quantized_gb(changed, recipe, judge_gb))
+        steps = _Steps(changed, num_prompts, known, _quantized_gb(changed, recipe, sizes_gb))
         return [getattr(steps, stage.replace("-", "_"))() for stage in stages_of(changed)]
 
     return Plan(steps_of(recipe), notes, fits(recipe, steps_of) if known else [])
@@ -180,13 +182,20 @@ def required_disk(steps: list[Step], folder: Path) -> tuple[float, float]:
     return sum(step.disk_gb or 0 for step in steps), shutil.disk_usage(existing).free / 1e9
 
 
-def _quantized_gb(changed: Recipe, recipe: Recipe, judge_gb: float | None) -> float | None:
-    """The judge's memory if `changed` quantizes it."""
-    same = changed.judge.options.get("quantization") == recipe.judge.options.get("quantization")
-    if same or judge_gb is None:
-        return judge_gb
-    dtype = str(recipe.judge.options.get("dtype")).removeprefix("torch.")
-    return judge_gb * QUANTIZED_BYTES[changed.judge.options["quantization"]] / BYTES.get(dtype, 2)
+def _quantized_gb(changed: Recipe, recipe: Recipe, sizes_gb: Sequence[float | None]) -> float | None:
+    """Memory of all judges, which are held together, as `changed` quantizes them. sizes_gb: as `recipe` has them."""
+    found = []
+    for new, old, size_gb in zip(changed.judge, recipe.judge, sizes_gb, strict=True):
+        if size_gb is not None and new.options.get("quantization") != old.options.get("quantization"):
+            dtype = str(old.options.get("dtype")).removeprefix("torch.")
+            size_gb *= QUANTIZED_BYTES[new.options["quantization"]] / BYTES.get(dtype, 2)
+        found.append(size_gb)
+    known = [size_gb for size_gb in found if size_gb is not None]
+    return sum(known) if known else None
+
+
+def _can_quantize(judging: Judging) -> bool:
+    return judging.name in OPTIONS and "quantization" in OPTIONS[judging.name].model_fields
 
 
 # What makes a recipe need less memory, what costs least first: (a section, its field, the value, whether it may be said).
@@ -198,7 +207,7 @@ LESS_MEMORY: tuple[tuple[str, str, Any, Callable[[Recipe], bool]], ...] = (
     ("train", "micro_batch_size", 1, lambda r: True),
     ("train", "gradient_checkpointing", True, lambda r: True),
     ("train", "optimizer", "AdamW8bit", lambda r: r.train.optimizer == "AdamW"),
-    ("judge", "options.quantization", "4bit", lambda r: r.judge.name in ("vlm", "cogvlm2")),
+    ("judge", "options.quantization", "4bit", lambda r: any(map(_can_quantize, r.judge))),
     ("prompts", "validation", None, lambda r: r.validation is not None),  # then text encoders are not held in training
 )
 
@@ -215,7 +224,7 @@ def fits(recipe: Recipe, steps_of: Callable[[Recipe], list[Step]]) -> list[str]:
         needed = list(possible)
         most = peak(needed)
         if most.memory_gb is not None and most.memory_gb > size:
-            settings = _settings(c for c in possible if with_changes(recipe, [c]) != recipe)
+            settings = _settings(recipe, (c for c in possible if with_changes(recipe, [c]) != recipe))
             lines.append(
                 f"{size} GB: too small, {most.stage} takes {most.memory_gb:.0f} GB even with {settings}; give smaller model.sizes, or spread the weights over GPUs (recipes/accelerate)"
             )
@@ -224,17 +233,25 @@ def fits(recipe: Recipe, steps_of: Callable[[Recipe], list[Step]]) -> list[str]:
             fewer = [other for other in needed if other != change]
             if (peak(fewer).memory_gb or 0.0) <= size:
                 needed = fewer
-        lines.append(f"{size} GB: {f'fits with {_settings(needed)}' if needed else 'fits'}")
+        lines.append(f"{size} GB: {f'fits with {_settings(recipe, needed)}' if needed else 'fits'}")
     return lines
 
 
-def _settings(changes: Iterable[tuple[str, str, Any]]) -> str:
+def _settings(recipe: Recipe, changes: Iterable[tuple[str, str, Any]]) -> str:
     """As `--set` takes them."""
+    judges = [f"judge.{place}" for place, judging in enumerate(recipe.judge) if _can_quantize(judging)]
+    places = {"judge": judges if len(recipe.judge) > 1 else ["judge"]}
     named = [
-        f"{section}.{name}={json.dumps(value) if isinstance(value, bool | None) else value}"
+        f"{place}.{name}={json.dumps(value) if isinstance(value, bool | None) else value}"
         for section, name, value in changes
+        for place in places.get(section, [section])
     ]
     return ", ".join(named).replace("prompts.validation=null", "prompts.validation=null, validation=null")
+
+
+def _quantized(judging: Judging, how: str) -> Judging:
+    options = {**judging.options, "quantization": how}
+    return judging.model_copy(update={"options": options}) if _can_quantize(judging) else judging
 
 
 def with_changes(recipe: Recipe, changes: Sequence[tuple[str, str, Any]]) -> Recipe:
@@ -242,8 +259,9 @@ def with_changes(recipe: Recipe, changes: Sequence[tuple[str, str, Any]]) -> Rec
         old = getattr(recipe, section)
         if old is None:  # a change before this one has removed it
             continue
-        if name.startswith("options."):
-            name, value = "options", {**old.options, name.removeprefix("options."): value}
+        if section == "judge":
+            recipe = recipe.model_copy(update={"judge": tuple(_quantized(each, value) for each in old)})
+            continue
         recipe = recipe.model_copy(update={section: old.model_copy(update={name: value})})
         if section == "prompts":  # both or neither
             recipe = recipe.model_copy(update={name: value})
@@ -328,7 +346,10 @@ class _Steps:
         return Step("import-pairs", words, self._disk(2 * p.limit) if p.limit else None)
 
     def score(self) -> Step:
-        words = f"judge {self.recipe.judge.name}, checklist {self.recipe.judge.checklist}"
+        words = "; ".join(
+            f"judge {each.name}" + (f", checklist {each.checklist}" if each.checklist else "")
+            for each in self.recipe.judge
+        )
         return Step("score", words, memory_gb=self.judge_gb and self.judge_gb + RESERVE_GB)
 
     def select(self) -> Step:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -20,17 +21,30 @@ from pydantic import (
 from mpo import MpoError
 from mpo.sizes import Size, parse_size, size_fields
 from reward.errors import did_you_mean
+from reward.judging import Judging
 from reward.settings import parse_setting, read_yaml, write_yaml
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+# One judge, or a list of judges, each of which adds its dimensions.
+Judges = Annotated[
+    tuple[Judging, ...],
+    Field(min_length=1),
+    BeforeValidator(lambda value: (value,) if isinstance(value, Mapping) else _tuples(value)),
+    PlainSerializer(lambda judges: one_or_all([judging.model_dump(mode="json") for judging in judges])),
+]
 SizeFields = Annotated[Size, PlainValidator(parse_size), PlainSerializer(size_fields)]  # a list in YAML
 
 
 class RecipeError(MpoError):
     """A recipe or a setting that cannot be used."""
+
+
+def one_or_all(entries: list[Any]) -> Any:
+    """A single entry as YAML has it: without a list around it."""
+    return entries[0] if len(entries) == 1 else entries
 
 
 class Section(BaseModel):
@@ -173,17 +187,6 @@ class Generate(Section):
     guidance_scale: NonNegative  # 1.0 = none
     batch_size: Count  # samples at a time; part of the result, since rounding depends on it
     keep_latents: bool = False  # keep what the autoencoder decoded: encoding is free, and its loss is spared; more disk
-
-
-class Judging(Section):
-    """Who answers which questions."""
-
-    name: str
-    checklist: str
-    questions: Literal["all", "answerable"] | tuple[str, ...] = "all"
-    options: dict[str, Any] = Field(default_factory=dict)  # of the judge, such as model: Qwen/Qwen2.5-VL-3B-Instruct
-
-    _sequences = field_validator("questions", mode="before")(_tuples)
 
 
 class Select(Section):
@@ -366,7 +369,7 @@ class Recipe(Section):
     prompts: Prompts
     generate: Generate | None = None  # None = the pairs come from `preferences`
     preferences: Preferences | None = None
-    judge: Judging
+    judge: Judges
     select: Select
     train: Train
     validation: Validation | None = None  # None = the last checkpoint is the result
@@ -422,7 +425,7 @@ def parse_recipe(fields: Mapping[str, Any], *, source: str) -> Recipe:
     try:
         return Recipe.model_validate(fields)
     except ValidationError as error:
-        raise RecipeError(f"recipe {source}: {_explain(error)}") from None
+        raise RecipeError(f"recipe {source}: {_explain(error, fields)}") from None
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -464,16 +467,33 @@ def _lay_over(fields: dict[str, Any], setting: str) -> None:
     *sections, last = key.split(".")
     target, known = fields, Recipe.model_fields
     for section in sections:
+        if isinstance(target, list):  # of judges
+            target = _entry(target, section, setting)
+            continue
         annotation = known[section].annotation if section in known else None
         below = _section_in(annotation)
         if (below or get_origin(annotation) is dict) and target.get(section) is None:
             target[section] = {}  # a section that the file leaves out, or options
-        if not isinstance(target.get(section), dict):
+        held = target.get(section)
+        if not isinstance(held, dict | list):
             raise RecipeError(
                 f"--set {setting!r}: the recipe has no section {section!r}{did_you_mean(section, known if target is fields else target)}; it has: {', '.join(k for k, v in target.items() if isinstance(v, dict)) or 'none here'}"
             )
-        target, known = target[section], below.model_fields if below else {}
+        target[section] = held = held.copy()  # a YAML alias may stand for it elsewhere, too
+        target, known = held, below.model_fields if below else {}
+    if isinstance(target, list):
+        target = _entry(target, last, setting)
     target[last] = value
+
+
+def _entry(entries: list[Any], place: str, setting: str) -> dict[str, Any]:
+    """One judge of several."""
+    if place.isdigit() and int(place) < len(entries) and isinstance(entries[int(place)], dict):
+        entries[int(place)] = entries[int(place)].copy()
+        return entries[int(place)]
+    raise RecipeError(
+        f"--set {setting!r}: the recipe has a list of {len(entries)} judges; name one of them, as in judge.0.name"
+    )
 
 
 def _section_in(annotation: Any) -> type[BaseModel] | None:
@@ -481,13 +501,14 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
     return next((a for a in (annotation, *get_args(annotation)) if hasattr(a, "model_fields")), None)
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, fields: Mapping[str, Any]) -> str:
     """The first problem: field, value and remedy."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"]) or "the recipe"
+    place = place.replace("judge.0.", "judge.") if isinstance(fields.get("judge"), Mapping) else place
     if first["type"] == "extra_forbidden":
         section: Any = Recipe
-        for part in first["loc"][:-1]:
+        for part in (part for part in first["loc"][:-1] if isinstance(part, str)):
             section = _section_in(section.model_fields[str(part)].annotation)
         guess = did_you_mean(str(first["loc"][-1]), section.model_fields)
         return f"{place} is unknown{guess}; known here: {', '.join(section.model_fields)}"

@@ -18,10 +18,9 @@ from mpo.run_folder.tables import read_table, write_table
 from mpo.runtime.hub import is_hub_id, is_offline
 from mpo.runtime.processes import barrier, shard_of_rank
 from mpo.runtime.progress import track
-from reward import Checklist, Scores, VisionReward, load_checklist, load_judge, score_answers
-from reward.checklist import PROMPT_FIELD
+from reward import Checklist, Reward, Scores, score_answers
 from reward.errors import MediaError
-from reward.judges import check_kind
+from reward.judging import check_judges, checklist_of, checklist_of_all, load_reward
 
 CHUNK = 64  # pictures between two writes
 
@@ -35,23 +34,15 @@ def check_judge(recipe: Recipe, prompts: Sequence[str]) -> Checklist:
     Raises JudgeError or ChecklistError if the recipe's judge, its options, questions or prompts cannot be used, or if the
     judge is known not to take what the checklist is about.
     """
-    judging = recipe.judge
-    checklist = load_checklist(judging.checklist)
-    if judging.name == "vlm" and is_hub_id(str(judging.options.get("model"))) and checklist.kind == "video":
-        is_offline()  # finds out once, within seconds, that the hub cannot be reached: its files are asked for next
-    check_kind(judging.name, judging.options, checklist)
-    if judging.name != "measured":
-        return checklist.only(judging.questions) if isinstance(judging.questions, tuple) else checklist
-    reward = load_reward(recipe)
-    if any(PROMPT_FIELD in question.text for question in reward.checklist):
-        reward.judge.require_prompts(prompts, reward.checklist.kind)
-    return reward.checklist
-
-
-def load_reward(recipe: Recipe) -> VisionReward:
-    """The recipe's judge and checklist."""
-    judging = recipe.judge
-    return VisionReward(load_judge(judging.name, **judging.options), judging.checklist, questions=judging.questions)
+    for judging in recipe.judge:
+        about = checklist_of(judging).kind
+        if judging.name == "vlm" and is_hub_id(str(judging.options.get("model"))) and about == "video":
+            is_offline()  # finds out once, within seconds, that the hub cannot be reached: its files are asked for next
+    check_judges(recipe.judge)
+    measured = [judging for judging in recipe.judge if judging.name == "measured"]  # has no weights to be loaded
+    for judging in measured:
+        load_reward([judging]).require_prompts(prompts)
+    return load_reward(measured).checklist if measured == [*recipe.judge] else checklist_of_all(recipe.judge)
 
 
 def checklist_metadata(checklist: Checklist) -> dict[str, str]:
@@ -59,28 +50,25 @@ def checklist_metadata(checklist: Checklist) -> dict[str, str]:
     return {
         "checklist": checklist.fingerprint,
         "questions": ",".join(checklist.question_ids),
+        "asked": checklist.model_dump_json(exclude_defaults=True),
         "dimensions": ",".join(checklist.dimensions),
     }
 
 
-def scored_checklist(recipe: Recipe, table: pa.Table, path: Path) -> Checklist:
-    """The checklist that a table was scored with. Loads no judge.
-
-    Raises MpoError if the checklist has changed since.
-    """
+def scored_checklist(table: pa.Table, path: Path) -> Checklist:
+    """What the judges were asked for a table, as the table itself says. Raises MpoError if it does not."""
     metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    if not {"questions", "checklist"} <= metadata.keys():
-        raise MpoError(f"{path} is damaged: it does not say which questions were asked; see `mpo status {path.parent}`")
-    checklist = load_checklist(recipe.judge.checklist).only(metadata["questions"].split(","))
-    if metadata["checklist"] != checklist.fingerprint:
-        raise MpoError(
-            f"{path} was made with another version of checklist {recipe.judge.checklist!r}; put that one back, or use another folder"
-        )
-    return checklist
+    try:
+        checklist = Checklist.model_validate_json(metadata["asked"])
+        if checklist.fingerprint == metadata["checklist"]:
+            return checklist
+    except (KeyError, ValueError):
+        pass
+    raise MpoError(f"{path} is damaged: it does not say which questions were asked; see `mpo status {path.parent}`")
 
 
 def score_files(
-    reward: VisionReward,
+    reward: Reward,
     files: Sequence[Path],
     prompts: Sequence[str],
     *,
@@ -94,7 +82,7 @@ def score_files(
     A chunk that was kept from other pictures, texts, questions or another judge is judged again. Every process judges its
     share of the chunks, and all return the whole.
     """
-    judged_by = {"checklist": reward.checklist.fingerprint, "judge": reward.judge.fingerprint}
+    judged_by = {"checklist": reward.checklist.fingerprint, "judge": reward.fingerprint}
     chunks = [
         _Chunk(parts / f"{start:09d}.parquet", files[start : start + CHUNK], prompts[start : start + CHUNK])
         for start in range(0, len(files), CHUNK)

@@ -2,9 +2,12 @@
 
 from reward.checklist import Checklist, Question, load_checklist, save_checklist
 from reward.errors import CacheError, ChecklistError, JudgeError, JudgeUnavailableError, MediaError, RewardError
+from reward.joint import JointReward
 from reward.judges import Judge, load_judge
 from reward.media import Clip
-from reward.score import Comparison, Contribution, Scores, VisionReward, score_answers
+from reward.reward import Reward
+from reward.score import Comparison, Contribution, Scores, score_answers
+from reward.vision_reward import VisionReward
 
 __all__ = [
     "CacheError",
@@ -13,11 +16,13 @@ __all__ = [
     "Clip",
     "Comparison",
     "Contribution",
+    "JointReward",
     "Judge",
     "JudgeError",
     "JudgeUnavailableError",
     "MediaError",
     "Question",
+    "Reward",
     "RewardError",
     "Scores",
     "VisionReward",

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from reward.agreement import Agreement, agreement
 from reward.errors import RewardError
 from reward.preferences import Annotation, Preference
-from reward.score import Scores, VisionReward
+from reward.reward import Reward
+from reward.score import Scores
 from reward.weights import FittedWeights, fit_weights
 
 
@@ -37,7 +38,7 @@ class JudgedPairs:
         return [each.group for each in self.preferences]
 
 
-def judge_pairs(reward: VisionReward, preferences: Sequence[Preference], **scoring: Any) -> JudgedPairs:
+def judge_pairs(reward: Reward, preferences: Sequence[Preference], **scoring: Any) -> JudgedPairs:
     """Scores the items of all pairs; a pair with an item that fails is left out and the reason kept.
 
     scoring: `progress` of `VisionReward.score`. Raises RewardError if no pair is left.
@@ -109,9 +110,7 @@ class Judgement:
     num_no: int
 
 
-def judgements(
-    reward: VisionReward, annotations: Sequence[Annotation], **scoring: Any
-) -> tuple[list[Judgement], list[str]]:
+def judgements(reward: Reward, annotations: Sequence[Annotation], **scoring: Any) -> tuple[list[Judgement], list[str]]:
     """How a judge answers each question that people have answered, and why items failed.
 
     scoring: `progress` of `VisionReward.score`.
@@ -121,7 +120,7 @@ def judgements(
     asked = [q.id for q in reward.checklist if q.id in answered | gates]
     if not asked:
         return [], []
-    examined = VisionReward(reward.judge, reward.checklist.only(asked), cache=reward.cache)
+    examined = reward.only(asked)
     media, prompts = [each.media for each in annotations], [each.prompt for each in annotations]
     scores = examined.score(media, prompts, on_error="record", **scoring)
     found = []

@@ -33,7 +33,7 @@ from starlette.routing import Route
 
 from reward.errors import JudgeUnavailableError, MediaError, RewardError
 from reward.media import Clip, read_image
-from reward.score import VisionReward
+from reward.reward import Reward
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Waiting:
 class Line:
     """Items of all requests, judged in batches by one thread."""
 
-    def __init__(self, reward: VisionReward, limits: Limits, metrics: "Metrics"):
+    def __init__(self, reward: Reward, limits: Limits, metrics: "Metrics"):
         self.reward, self.limits, self.metrics = reward, limits, metrics
         self.queue: asyncio.Queue[Waiting] = asyncio.Queue()
 
@@ -82,7 +82,7 @@ class Line:
         """Judge what comes, until cancelled."""
         while True:
             batch = [await self.queue.get()]
-            while len(batch) < self.reward.judge.batch_size and not self.queue.empty():
+            while len(batch) < self.reward.batch_size and not self.queue.empty():
                 batch.append(self.queue.get_nowait())
             batch = [item for item in batch if not item.result.done()]  # some have been given up
             if batch:
@@ -128,13 +128,13 @@ class Metrics:
         prometheus.Gauge("reward_waiting_items", "Items in the line.", registry=self.registry).set_function(waiting)
 
 
-def service(reward: VisionReward, *, root: Path | None = None, limits: Limits | None = None) -> Starlette:
+def service(reward: Reward, *, root: Path | None = None, limits: Limits | None = None) -> Starlette:
     """The ASGI application. root: the folder under which items may be named by path; None = none may."""
     limits = limits or Limits()
     metrics = Metrics(lambda: line.queue.qsize())
     line = Line(reward, limits, metrics)
     described = {  # once: a model's fingerprint is a digest over its vocabulary and weights
-        "judge": reward.judge.fingerprint,
+        "judge": reward.fingerprint,
         "checklist": reward.checklist.fingerprint,
         "kind": reward.checklist.kind,
         "dimensions": list(reward.checklist.dimensions),
@@ -268,7 +268,7 @@ def _under(root: Path | None, path: str, k: int) -> Path:
 
 
 def serve(
-    reward: VisionReward, *, host: str, port: int, root: Path | None, limits: Limits, say: Callable[[str], None]
+    reward: Reward, *, host: str, port: int, root: Path | None, limits: Limits, say: Callable[[str], None]
 ) -> None:
     """Serve until interrupted. say: where the address is printed. Raises RewardError if it cannot be had."""
     import uvicorn
@@ -282,5 +282,5 @@ def serve(
     except SystemExit:
         raise RewardError(f"--host={host} --port={port} cannot be listened at; give another port") from None
     socket.listen(config.backlog)  # from here on, who connects waits and is not refused
-    say(f"{reward.judge.fingerprint} judges at http://{host}:{socket.getsockname()[1]}/score")
+    say(f"{reward.fingerprint} judges at http://{host}:{socket.getsockname()[1]}/score")
     uvicorn.Server(config).run(sockets=[socket])

@@ -6,7 +6,7 @@ import numpy as np
 
 from mpo import MpoError
 from mpo.comparison.dominance import tie_threshold
-from mpo.recipe import Recipe, read_recipe
+from mpo.recipe import Recipe
 from mpo.run_folder.files import read_json
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
@@ -63,6 +63,6 @@ def read_evaluation(run: RunFolder) -> tuple[list[dict[str, Any]], Scores, dict[
     if not run.evaluation_table.is_file() or not run.summary.is_file():
         raise MpoError(f"{run.evaluation_table} is missing; run `mpo evaluate {run.folder}` first")
     table = read_table(run.evaluation_table, made_by="evaluate")
-    checklist = scored_checklist(read_recipe(run.recipe), table, run.evaluation_table)
+    checklist = scored_checklist(table, run.evaluation_table)
     rows = table.to_pylist()
     return rows, checked_scores(rows, checklist, run.evaluation_table), read_json(run.summary)

@@ -17,8 +17,9 @@ from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_selection, read_table
 from mpo.runtime.progress import track
 from mpo.scoring import scored_checklist
-from reward import Checklist, load_checklist
+from reward import Checklist
 from reward.checklist import Kind
+from reward.judging import checklist_of_all, judges_in_words
 
 SHARD = 1000  # rows in a file
 
@@ -36,7 +37,7 @@ def publish(folder: str | Path, output: str | Path) -> None:
     scores: list[dict[str, Any]] = []
     if run.scores.exists():  # missing if pairs came as given
         table = read_table(run.scores, made_by="score")
-        checklist = scored_checklist(recipe, table, run.scores)
+        checklist = scored_checklist(table, run.scores)
         scores = table.to_pylist()
     candidates = {
         row["candidate_id"]: row
@@ -44,7 +45,7 @@ def publish(folder: str | Path, output: str | Path) -> None:
     }
     prompts = {row["prompt_id"]: row["prompt"] for row in read_table(run.prompts, made_by="run").to_pylist()}
     names = checklist.dimensions if checklist else ()
-    kind = load_checklist(recipe.judge.checklist).kind
+    kind = checklist_of_all(recipe.judge).kind
 
     def media(candidate_id: int) -> dict[str, Any]:
         file = run.candidates / candidates[candidate_id]["file"]
@@ -120,7 +121,7 @@ def _card(
     scored = "Nothing was scored: pairs are as their source has them."
     if checklist is not None:
         dimensions = ", ".join(f"`{name}`" for name in checklist.dimensions)
-        scored = f"""Scored by the `{recipe.judge.name}` judge on the checklist `{checklist.fingerprint}` (method: arXiv 2412.21059):
+        scored = f"""Scored by the {judges_in_words(recipe.judge)} on the checklist `{checklist.fingerprint}` (method: arXiv 2412.21059):
 `total` and the dimensions {dimensions}. `answers` are +1 yes, -1 no, 0 does not apply, or a probability, in the order of
 the questions below. Pairs are those of strategy `{selection["strategy"]}` at margin {selection["margin"]}."""
     questions = "\n".join(f"{k + 1}. `{q.id}`: {q.text}" for k, q in enumerate(checklist)) if checklist else "None."

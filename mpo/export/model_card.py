@@ -14,6 +14,7 @@ from mpo.run_folder.tables import read_selection
 from mpo.runtime.hub import is_hub_id
 from mpo.training.checkpoint_files import result_of
 from mpo.training.objectives import METHODS
+from reward.judging import judges_in_words
 
 
 def model_card(
@@ -145,4 +146,4 @@ def _selection_words(recipe: Recipe, checklist: str) -> str:
     pictures = f"`{recipe.preferences.path}`" if recipe.preferences else "its own samples"
     if recipe.select.strategy == "given":
         return f"{pictures}, as people compared them"
-    return f"{pictures}, selected by `{recipe.select.strategy}` from the scores of the `{recipe.judge.name}` judge on the checklist\n`{checklist}`"
+    return f"{pictures}, selected by `{recipe.select.strategy}` from the scores of the {judges_in_words(recipe.judge)} on the checklist\n`{checklist}`"

@@ -15,8 +15,8 @@ from mpo.models.lora import inject_lora
 from mpo.models.noise import check_scheduler, trained_range
 from mpo.recipe import Model, Recipe
 from mpo.sizes import SizeRule
-from reward import load_checklist
 from reward.judges import suggested_checklist
+from reward.judging import checklist_of
 
 
 def check_model(recipe: Recipe) -> None:
@@ -64,12 +64,13 @@ def check_medium(recipe: Recipe) -> None:
         raise MpoError(f"model.sizes is missing: {maker} makes clips; give [[width, height, frames, frames a second]]")
     for size in model.sizes or ():
         rule.check(size, field="model.sizes", maker=maker)
-    judge = recipe.judge
-    about = load_checklist(judge.checklist).kind
-    if about != rule.kind:
-        raise MpoError(
-            f"judge.checklist={judge.checklist!r} is about {about}s, but {maker} makes {rule.kind}s; use a checklist about {rule.kind}s, such as {suggested_checklist(rule.kind, judge.name)!r}"
-        )
+    for judging in recipe.judge:
+        about = checklist_of(judging).kind
+        if about != rule.kind:
+            named = f"checklist={judging.checklist!r}" if judging.checklist else f"name={judging.name!r}"
+            raise MpoError(
+                f"judge.{named} is about {about}s, but {maker} makes {rule.kind}s; use a checklist about {rule.kind}s, such as {suggested_checklist(rule.kind, judging.name)!r}"
+            )
 
 
 def size_rule(model: Model) -> SizeRule:

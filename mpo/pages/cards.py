@@ -85,7 +85,7 @@ def pair_cards(run: RunFolder, recipe: Recipe) -> list[Card]:
     pairs = pairs.take(_evenly_spaced(len(pairs), NUM_PAIRS)).to_pylist()
     files = read_table(run.candidates_table, made_by=made_by, columns=["file"]).column("file")
     prompts = read_table(run.prompts, made_by=made_by).column("prompt")
-    scores = None if recipe.select.strategy == "given" else _scores_of(run, recipe, pairs)
+    scores = None if recipe.select.strategy == "given" else _scores_of(run, pairs)
     cards = []
     for k, pair in enumerate(pairs):
         prompt = prompts[pair["prompt_id"]].as_py()
@@ -100,10 +100,10 @@ def pair_cards(run: RunFolder, recipe: Recipe) -> list[Card]:
     return cards
 
 
-def _scores_of(run: RunFolder, recipe: Recipe, pairs: Sequence[Mapping[str, Any]]) -> Scores:
+def _scores_of(run: RunFolder, pairs: Sequence[Mapping[str, Any]]) -> Scores:
     """Scores of M pairs' candidates: rejected and chosen of the first pair, then of the next."""
     table = read_table(run.scores, made_by="score", columns=["p_yes", "total"])
-    checklist = scored_checklist(recipe, table, run.scores)
+    checklist = scored_checklist(table, run.scores)
     rows = [pair[role] for pair in pairs for role in ("rejected_id", "chosen_id")]
     return checked_scores(table.take(rows).to_pylist(), checklist, run.scores)
 
@@ -132,6 +132,7 @@ def _differences(scores: Scores, first: int, second: int) -> list[Difference]:
         before, after = float(scores.answers[first, k]), float(scores.answers[second, k])
         if abs(after - before) <= (VISIBLE if question.continuous else 0):
             continue
-        words = [f"{v:.2f}" if question.continuous else ANSWERS[v] for v in (before, after)]
+        is_number = question.continuous or question.value
+        words = [f"{v:.2f}" if is_number else ANSWERS[v] for v in (before, after)]
         differing.append(Difference(question.text, *words, effect=float(effects[k])))
     return sorted(differing, key=lambda difference: -abs(difference.effect))

@@ -12,8 +12,9 @@ from mpo.run_folder.files import delete, write_json
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import EVALUATION, read_table, write_table
 from mpo.runtime.processes import barrier, is_main
-from mpo.scoring import checklist_metadata, load_reward, score_files
+from mpo.scoring import checklist_metadata, score_files
 from mpo.training.checkpoint_files import result_file
+from reward.judging import load_reward
 
 
 def evaluate(folder: str | Path) -> None:
@@ -22,7 +23,7 @@ def evaluate(folder: str | Path) -> None:
     recipe = read_recipe(run.recipe)
     samples = [(model, sample) for model in MODELS for sample in _make_pictures(run, recipe, model)]
     scores = score_files(
-        load_reward(recipe),
+        load_reward(recipe.judge),
         [sample.file for _, sample in samples],
         [sample.prompt for _, sample in samples],
         parts=run.evaluation_score_parts,

@@ -7,7 +7,8 @@ from mpo.run_folder.files import delete
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import SCORES, read_table, write_table
 from mpo.runtime.processes import barrier, is_main
-from mpo.scoring import checklist_metadata, load_reward, score_files
+from mpo.scoring import checklist_metadata, score_files
+from reward.judging import load_reward
 
 
 def score(folder: str | Path) -> None:
@@ -18,7 +19,7 @@ def score(folder: str | Path) -> None:
     candidates = read_table(run.candidates_table, made_by=candidate_stage(recipe)).to_pylist()
     files = [run.candidates / row["file"] for row in candidates]
     scores = score_files(
-        load_reward(recipe),
+        load_reward(recipe.judge),
         files,
         [prompts[row["prompt_id"]] for row in candidates],
         parts=run.score_parts,

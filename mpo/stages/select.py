@@ -65,7 +65,7 @@ def select(folder: str | Path) -> None:
     if settings.strategy == "given":
         _take_given(run, recipe)
         return
-    checklist = scored_checklist(recipe, read_table(run.scores, made_by="score", columns=["candidate_id"]), run.scores)
+    checklist = scored_checklist(read_table(run.scores, made_by="score", columns=["candidate_id"]), run.scores)
     prompt_ids = (
         read_table(run.candidates_table, made_by=candidate_stage(recipe), columns=["prompt_id"]).column(0).to_numpy()
     )

@@ -19,10 +19,11 @@ from mpo.run_folder.files import append_line, read_lines
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
 from mpo.runtime.processes import barrier, is_main
-from mpo.scoring import load_reward, score_files
+from mpo.scoring import score_files
 from mpo.training.checkpoint_files import checkpoint_folder, lora_file
 from mpo.training.setup import Training
 from mpo.training.trackers import log_pictures
+from reward.judging import load_reward
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def validate(t: Training, step: int) -> Validated:
     with weights_of(t, step, lora):
         make_samples(lambda: t.pipeline, samples, settings, description=f"validate {step}", lockstep=t.lockstep)
     scores = score_files(
-        load_reward(t.recipe),
+        load_reward(t.recipe.judge),
         [sample.file for sample in samples],
         [sample.prompt for sample in samples],
         parts=folder / "scores",

@@ -9,6 +9,7 @@ from reward.checklist import Checklist, Kind, Question
 from reward.errors import JudgeError
 from reward.judges.options import CogVLM2Options, VlmOptions, check_options
 from reward.judges.own import is_own, own_judge
+from reward.judges.scorers import CHECKLISTS
 from reward.media import Media, Sampling
 
 
@@ -105,6 +106,14 @@ def find_judge(name: str, options: Mapping[str, Any]) -> Callable[..., Judge]:
     return Class
 
 
+def own_checklist(name: str, options: Mapping[str, Any]) -> Checklist | None:
+    """The checklist that a judge brings, its numbers if it is a scorer; None = it is to be given one. Loads no weights."""
+    if name in CHECKLISTS:
+        return CHECKLISTS[name]
+    checklist = getattr(own_judge(name, options), "checklist", None) if is_own(name) else None
+    return checklist if isinstance(checklist, Checklist) else None  # not a property, which tells once it is loaded
+
+
 def suggested_checklist(kind: Kind, judge: str) -> str:
     """The built-in checklist of a kind that suits a judge: one that it answers whole, if there is one."""
     return "video-measured" if (kind, judge) == ("video", "measured") else kind
@@ -127,6 +136,10 @@ def check_kind(name: str, options: Mapping[str, Any], checklist: Checklist) -> N
     it takes clips; if they cannot be read, as without the hub, nothing is raised, and loading it tells.
     """
     judge_class: Any = find_judge(name, options)
+    own = own_checklist(name, options)
+    if own is not None:
+        require_kind((own.kind,), checklist, judge=f"judge {name!r}")
+        return
     if is_own(name):
         if isinstance(judge_class.kinds, (tuple, list)):  # not a property, which tells once it is loaded
             require_kind(judge_class.kinds, checklist, judge=f"judge {name!r}")

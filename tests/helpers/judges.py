@@ -1,9 +1,10 @@
-"""A judge whose answers are known, and that counts what it is asked."""
+"""Judges whose answers are known, and that count what they are asked."""
 
 import numpy as np
 
 from reward import JudgeError
 from reward.judges import AnswersAnything
+from reward.judges.scorers import Scorer, number
 from reward.media import Sampling
 
 
@@ -23,3 +24,21 @@ class CountingJudge(AnswersAnything):
         if "unanswerable" in prompts:
             raise JudgeError("prompt 'unanswerable' cannot be answered")
         return np.array([[np.asarray(m)[..., 0].mean() / 255] * len(questions) for m in media])
+
+
+class BrightnessScorer(Scorer):
+    """Gives a picture's mean level, 0 to 255, as its number; says which rows it was asked about."""
+
+    checklist = number("brightness", kind="image", title="Brightness")
+    sampling = Sampling(max_frames=1)
+    fingerprint = "brightness"
+    batch_size = 3
+
+    def __init__(self):
+        self.num_asked = 0
+
+    def answer(self, media, prompts, questions):
+        self.num_asked += len(media)
+        if "too dark" in prompts:
+            raise JudgeError("prompt 'too dark' cannot be judged")
+        return np.array([[np.asarray(each).mean()] for each in media])

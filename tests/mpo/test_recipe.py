@@ -145,7 +145,7 @@ def test_a_section_that_the_file_leaves_out_can_be_set():
 def test_options_that_the_file_leaves_out_can_be_set():
     """The quickstart's judge has none."""
     settings = ["judge.name=cogvlm2", "judge.options.kind=image", "judge.options.trust_remote_code=true"]
-    assert load_recipe("quickstart", settings).judge.options == {"kind": "image", "trust_remote_code": True}
+    assert load_recipe("quickstart", settings).judge[0].options == {"kind": "image", "trust_remote_code": True}
     assert load_recipe("quickstart", ["train.optimizer_options.eps=1e-6"]).train.optimizer_options == {"eps": 1e-6}
     with pytest.raises(RecipeError, match=r"--set 'judge.checklist.kind=image': the recipe has no section 'checklist'"):
         load_recipe("quickstart", ["judge.checklist.kind=image"])

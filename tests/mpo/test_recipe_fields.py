@@ -319,6 +319,7 @@ FIELDS: dict[str, Entry | str] = {
     "judge.name": Entry("nobody", judged),
     "judge.checklist": Entry("video", judged),
     "judge.questions": Entry("all", judged),
+    "judge.weight": Entry(2.0, lambda recipe: check_judge(recipe, []).weights.tolist()),
     "judge.options": Entry({"no_option": 1}, judged),
     "select.strategy": Entry("total", selected, {"select.strategy": "dominance"}),
     "select.granularity": Entry("question", blocks, {"select.strategy": "dominance"}),

@@ -1,14 +1,21 @@
+import json
+
 import numpy as np
 import pytest
 
 from mpo import MpoError
-from mpo.plan import plan
-from mpo.recipe import load_recipe, read_recipe
+from mpo.comparison.dominance import TIE, find_pairs, find_strategy
+from mpo.dependencies import fields_of
+from mpo.plan import RESERVE_GB, plan
+from mpo.recipe import RecipeError, load_recipe, parse_recipe, read_recipe
 from mpo.run import run_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
-from mpo.scoring import load_reward, score_files, scored_checklist
-from reward import JudgeError
+from mpo.scoring import score_files, scored_checklist
+from reward import ChecklistError, JudgeError, load_checklist
+from reward.judging import Judging, load_reward
+from reward.settings import write_yaml
+from tests.helpers.recipes import small_fields
 from tests.reward.judges.small_vlms import save_without_weights
 
 
@@ -22,7 +29,7 @@ def test_answers_that_are_kept_are_not_asked_for_again(finished, tmp_path):
     part = tmp_path / "parts" / "000000000.parquet"
 
     def score(recipe=recipe) -> np.ndarray:
-        reward = load_reward(recipe)
+        reward = load_reward(recipe.judge)
         return score_files(reward, files, prompts, parts=part.parent, description="score", made_by="").p_yes
 
     first = score()
@@ -33,18 +40,19 @@ def test_answers_that_are_kept_are_not_asked_for_again(finished, tmp_path):
     np.testing.assert_array_equal(score(), first)
     files[0].write_bytes(candidates[5].read_bytes())
     assert (score()[0] != first[0]).any()
-    fewer = recipe.model_copy(update={"judge": recipe.judge.model_copy(update={"questions": ("alignment",)})})
+    fewer = recipe.model_copy(
+        update={"judge": (Judging(name="measured", checklist="image", questions=("alignment",)),)}
+    )
     assert score(fewer).shape == (3, 1)
 
 
-def test_a_table_of_another_checklist_is_refused(finished):
+def test_a_table_says_whole_what_was_asked_for_it(finished):
     run = RunFolder(finished)
     table = read_table(run.scores, made_by="score")
-    recipe = read_recipe(run.recipe)
-    assert scored_checklist(recipe, table, run.scores).question_ids == load_reward(recipe).checklist.question_ids
+    assert scored_checklist(table, run.scores) == load_reward(read_recipe(run.recipe).judge).checklist
     other = table.replace_schema_metadata({**table.schema.metadata, b"checklist": b"image:0"})
-    with pytest.raises(MpoError, match=r"scores.parquet was made with another version of checklist 'image'"):
-        scored_checklist(recipe, other, run.scores)
+    with pytest.raises(MpoError, match=r"scores.parquet is damaged: it does not say which questions were asked"):
+        scored_checklist(other, run.scores)
 
 
 def test_a_judge_that_takes_no_clips_is_refused_before_any_is_sampled(tmp_path):
@@ -59,13 +67,88 @@ def test_a_judge_that_takes_no_clips_is_refused_before_any_is_sampled(tmp_path):
         ):
             refused(recipe)
     assert not (tmp_path / "run").exists()
-    of_pictures = recipe.judge.model_copy(
-        update={"name": "cogvlm2", "options": {"kind": "image", "trust_remote_code": True}}
-    )
+    options = {"kind": "image", "trust_remote_code": True}
+    of_pictures = Judging(name="cogvlm2", checklist="video", options=options)
     with pytest.raises(JudgeError, match="kind='image' takes images only"):
-        plan(recipe.model_copy(update={"judge": of_pictures}))
+        plan(recipe.model_copy(update={"judge": (of_pictures,)}))
 
 
 def test_a_judge_that_only_the_hub_has_is_planned_without_it():
     settings = ["judge.name=vlm", "judge.checklist=video", "judge.options={model: nobody/nothing}"]
     assert any("not checked: judge 'vlm'" in note for note in plan(load_recipe("quickstart-video", settings)).notes)
+
+
+SCORER = "tests.helpers.judges:BrightnessScorer"
+
+
+def test_a_recipe_with_two_judges_runs_whole(model_folder, tmp_path):
+    """Each adds its dimensions, and a chosen picture is worse in none of them."""
+    fields = small_fields(model_folder, tmp_path)
+    fields["judge"] = [{**fields["judge"]}, {"name": SCORER, "weight": 0.01}]
+    fields["select"] = {"strategy": "dominance", "margin": 0.0}
+    fields["generate"]["num_candidates"] = 12
+    recipe = parse_recipe(fields, source="small")
+    run = RunFolder(tmp_path / "run")
+    run_recipe(recipe, run.folder)
+    assert read_recipe(run.recipe) == recipe
+    scores, pairs = read_table(run.scores, made_by="score"), read_table(run.pairs, made_by="select").to_pylist()
+    checklist = scored_checklist(scores, run.scores)
+    assert checklist.dimensions[-1] == "brightness"
+    assert len(checklist.dimensions) > 2
+    levels = np.array([row[-1] for row in scores.column("p_yes").to_pylist()])
+    dimensions = np.array(scores.column("dimensions").to_pylist())
+    np.testing.assert_allclose(dimensions[:, -1], 0.01 * levels)
+    assert pairs
+    for pair in pairs:
+        assert (dimensions[pair["chosen_id"]] >= dimensions[pair["rejected_id"]] - TIE).all()
+    left_out = pairs_without(dimensions[:, :-1], run) - {(pair["chosen_id"], pair["rejected_id"]) for pair in pairs}
+    assert any(dimensions[chosen, -1] < dimensions[rejected, -1] - TIE for chosen, rejected in left_out)
+    page = (run.folder / "evaluation" / "report.html").read_text("utf-8")
+    assert f"Judges: measured, {SCORER}" in page
+    assert "brightness" in page
+    # Of the parts that a stage depends on, each judge's fields are named by its place.
+    named = fields_of(recipe, "score")
+    assert (named["judge.0.name"], named["judge.1.name"], named["judge.1.weight"]) == ("measured", SCORER, 0.01)
+    # A chosen pair is explained by what both say.
+    summary = json.loads(run.summary.read_text("utf-8"))
+    assert set(summary["dimensions"]) == set(checklist.dimensions)
+
+
+def pairs_without(dimensions: np.ndarray, run: RunFolder) -> set[tuple[int, int]]:
+    """The pairs that the first judge alone would have chosen."""
+    prompt_ids = np.array(read_table(run.candidates_table, made_by="generate").column("prompt_id"))
+    strategy = find_strategy("dominance", load_checklist("image"))
+    found = find_pairs(strategy, prompt_ids, dimensions, dimensions.sum(axis=1), min_margin=0.0, per_prompt=None)
+    return set(zip(found.chosen.tolist(), found.rejected.tolist(), strict=True))
+
+
+def test_judges_are_planned_and_set_one_by_one(model_folder, tmp_path):
+    fields = small_fields(model_folder, tmp_path)
+    vlm = {"name": "vlm", "checklist": "image", "options": {"model": "Qwen/Qwen2.5-VL-7B-Instruct"}}
+    fields["judge"] = [{"name": SCORER}, vlm, vlm]
+    with pytest.raises(ChecklistError, match="judge 'vlm' adds nothing"):
+        plan(parse_recipe(fields, source="small"))
+    fields["judge"][1] = {**vlm, "questions": ["alignment"]}
+    (tmp_path / "recipe.yaml").write_text(write_yaml(fields), "utf-8")
+    found = plan(parse_recipe(fields, source="small"))
+    one = plan(parse_recipe({**fields, "judge": vlm}, source="small"))
+    memory = {step.stage: step.memory_gb for step in found.steps}
+    alone = {step.stage: step.memory_gb for step in one.steps}
+    assert memory["score"] - alone["score"] == pytest.approx(alone["score"] - RESERVE_GB)  # both are held
+    assert any("judge.1.options.quantization=4bit, judge.2.options.quantization=4bit" in line for line in found.fits)
+    recipe = load_recipe(str(tmp_path / "recipe.yaml"), ["judge.1.options.batch_size=2", "judge.0.weight=3"])
+    assert [judging.options.get("batch_size") for judging in recipe.judge] == [None, 2, None]
+    assert recipe.judge[0].weight == 3
+    for setting in ("judge.name=vlm", "judge.7.name=vlm", "judge.options.batch_size=2"):
+        with pytest.raises(RecipeError, match=r"a list of 3 judges; name one of them, as in judge\.0\.name"):
+            load_recipe(str(tmp_path / "recipe.yaml"), [setting])
+
+
+def test_judges_that_look_at_other_media_are_refused(model_folder, tmp_path):
+    fields = small_fields(model_folder, tmp_path)
+    fields["judge"] = [fields["judge"], {"name": "videoreward"}]
+    with pytest.raises(MpoError, match=r"judge\.name='videoreward' is about videos, but StableDiffusionPipeline makes"):
+        plan(parse_recipe(fields, source="small"))
+    for judges in ([], [{**fields["judge"][0], "weight": -1.0}], [{"nam": "measured"}]):
+        with pytest.raises(RecipeError, match="judge"):
+            parse_recipe({**fields, "judge": judges}, source="small")
