@@ -24,7 +24,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-JudgeName = Annotated[str, typer.Option("--judge", help="measured, vlm, cogvlm2, server, or your own as module:Class.")]
+JudgeName = Annotated[
+    str,
+    typer.Option(
+        "--judge",
+        help="measured, vlm, cogvlm2, server, a scorer such as pickscore, your own as module:Class, or a YAML file with a list of judges.",
+    ),
+]
 Options = Annotated[
     list[str] | None,
     typer.Option(
@@ -35,14 +41,17 @@ Options = Annotated[
     ),
 ]
 ChecklistName = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--checklist",
-        help="image, video, video-measured, official:image, official:image-full, official:video, or a YAML file.",
+        help="image, video, video-measured, official:image, official:image-full, official:video, or a YAML file. Default: the scorer's own, else image.",
     ),
 ]
 Questions = Annotated[
-    str, typer.Option("--questions", help="all, answerable (by this judge), or question ids separated by commas.")
+    str | None,
+    typer.Option(
+        "--questions", help="all, answerable (by this judge; the default), or question ids separated by commas."
+    ),
 ]
 Cache = Annotated[
     Path | None, typer.Option("--cache", help="Keep answers in this folder, so that nothing is asked twice.")
@@ -64,21 +73,37 @@ Root = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 
-def load_reward(judge: str, options: Sequence[str], checklist: str, questions: str, cache: Path | None):
-    """The reward that a command's options describe."""
-    from reward import VisionReward, load_checklist, load_judge
-    from reward.judges import check_kind
+def judges_of(judge: str, options: Sequence[str], checklist: str | None, questions: str | None):
+    """The judges that a command's options describe."""
+    from reward.judges import own_checklist
+    from reward.judging import Judging, read_judges
     from reward.settings import parse_setting
 
+    if judge.endswith((".yaml", ".yml")):
+        given = {"--option": options, "--checklist": checklist, "--questions": questions}
+        for flag in (flag for flag, value in given.items() if value):
+            raise RewardError(f"{flag} goes with one judge; write it into {judge}")
+        return read_judges(Path(judge))
     values = dict(parse_setting(option, flag="--option", example="batch_size=4") for option in options)
-    asked = questions if questions in ("all", "answerable") else [each.strip() for each in questions.split(",")]
-    whole = load_checklist(checklist)
-    check_kind(judge, values, whole)  # before its weights are loaded
-    reward = VisionReward(load_judge(judge, **values), whole, questions=asked, cache=cache)
-    if questions == "answerable":
+    if checklist is None and own_checklist(judge, values) is None:
+        checklist = "image"
+    questions = questions or "answerable"
+    asked = questions if questions in ("all", "answerable") else tuple(each.strip() for each in questions.split(","))
+    return (Judging(name=judge, checklist=checklist, questions=asked, options=values),)
+
+
+def load_reward(judge: str, options: Sequence[str], checklist: str | None, questions: str | None, cache: Path | None):
+    """The reward that a command's options describe."""
+    from reward import judging
+
+    judges = judges_of(judge, options, checklist, questions)
+    judging.check_judges(judges)  # before weights are loaded
+    reward = judging.load_reward(judges, cache=cache)
+    if len(judges) == 1 and judges[0].questions == "answerable":
+        whole = judging.checklist_of(judges[0])
         left_out = len(whole.questions) - len(reward.checklist.questions)
         if left_out:
-            _say(f"{left_out} questions of checklist {checklist!r} are left out: the {judge} judge cannot answer them")
+            _say(f"{left_out} questions of checklist {whole.name!r} are left out: the {judge} judge cannot answer them")
     return reward
 
 
@@ -111,8 +136,8 @@ def score(
     no_alignment: NoAlignment = False,
     judge: JudgeName = "measured",
     option: Options = None,
-    checklist: ChecklistName = "image",
-    questions: Questions = "answerable",
+    checklist: ChecklistName = None,
+    questions: Questions = None,
     cache: Cache = None,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
@@ -122,7 +147,8 @@ def score(
     set_quiet(quiet)
     if as_json and as_csv:
         raise RewardError("--json and --csv cannot both go to standard output; give one")
-    media, texts = _items(files or [], prompt, prompts, checklist, judge, needs_prompts=not no_alignment)
+    kind = _kind_of(judge, option, checklist, questions)
+    media, texts = _items(files or [], prompt, prompts, kind, judge, needs_prompts=not no_alignment)
     reward = load_reward(judge, option or [], checklist, questions, cache)
     reward = reward.without_alignment() if no_alignment else reward
     scores = reward.score(media, texts, on_error="record", progress=not quiet)
@@ -131,7 +157,7 @@ def score(
     if as_json:
         kept = [i for i in range(len(media)) if i not in scores.failures]
         found = {
-            "judge": reward.judge.fingerprint,
+            "judge": reward.fingerprint,
             "checklist": reward.checklist.fingerprint,
             "dimensions": reward.checklist.dimensions,
             "questions": reward.checklist.question_ids,
@@ -158,15 +184,15 @@ def compare(
     no_alignment: NoAlignment = False,
     judge: JudgeName = "measured",
     option: Options = None,
-    checklist: ChecklistName = "image",
-    questions: Questions = "answerable",
+    checklist: ChecklistName = None,
+    questions: Questions = None,
     cache: Cache = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Show which of two items is better for a prompt, by how much, and because of which answers."""
     set_quiet(quiet)
-    _require_medium([a, b], checklist, judge)
+    _require_medium([a, b], _kind_of(judge, option, checklist, questions), judge)
     reward = load_reward(judge, option or [], checklist, questions, cache)
     found = (reward.without_alignment() if no_alignment else reward).compare(a, b, prompt)
     if as_json:
@@ -187,15 +213,15 @@ def explain(
     no_alignment: NoAlignment = False,
     judge: JudgeName = "measured",
     option: Options = None,
-    checklist: ChecklistName = "image",
-    questions: Questions = "answerable",
+    checklist: ChecklistName = None,
+    questions: Questions = None,
     cache: Cache = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Show what each answer adds to an item's score, largest first."""
     set_quiet(quiet)
-    _require_medium([item], checklist, judge)
+    _require_medium([item], _kind_of(judge, option, checklist, questions), judge)
     reward = load_reward(judge, option or [], checklist, questions, cache)
     reward = reward.without_alignment() if no_alignment else reward
     found = reward.explain(item, prompt)
@@ -204,7 +230,7 @@ def explain(
         return
     # Answers that add nothing are left out; the total is still complete.
     total = sum(each.difference for each in found) + reward.checklist.intercept / reward.checklist.divisor
-    judged = {"judge": reward.judge.fingerprint, "checklist": reward.checklist.fingerprint, "total": total}
+    judged = {"judge": reward.fingerprint, "checklist": reward.checklist.fingerprint, "total": total}
     contributions = [_contribution_fields(each, prompt) for each in found]
     typer.echo(json.dumps(judged | {"contributions": contributions}, indent=1))
 
@@ -219,8 +245,8 @@ def fit(
     method: Annotated[str, typer.Option(help="exact, or projected passes as in the paper.")] = "exact",
     judge: JudgeName = "measured",
     option: Options = None,
-    checklist: ChecklistName = "image",
-    questions: Questions = "answerable",
+    checklist: ChecklistName = None,
+    questions: Questions = None,
     cache: Cache = None,
     quiet: Quiet = False,
 ) -> None:
@@ -257,8 +283,8 @@ def agree(
     root: Root = None,
     judge: JudgeName = "measured",
     option: Options = None,
-    checklist: ChecklistName = "image",
-    questions: Questions = "answerable",
+    checklist: ChecklistName = None,
+    questions: Questions = None,
     cache: Cache = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -273,8 +299,11 @@ def agree(
 
     set_quiet(quiet)
     if format == "annotations":
+        from reward.judging import checklist_of_all
+
         reward = load_reward(judge, option or [], checklist, questions, cache)
-        _judgements(preferences, root, checklist, reward, as_json)
+        whole = checklist_of_all(judges_of(judge, option or [], checklist, questions))
+        _judgements(preferences, root, whole, reward, as_json)
         return
     pairs = _judged(preferences, format, root, judge, option, checklist, questions, cache)
     found = agreements(pairs)
@@ -295,7 +324,7 @@ def tune(
     model: Annotated[str, typer.Option(help="A vision-language model: a folder or hub id.")],
     output: Annotated[Path, typer.Option(help="Folder for the LoRA; `-o model=FOLDER` then judges with it.")],
     heldout: Annotated[Path | None, typer.Option(help="Answers to test the judge on, before and after.")] = None,
-    checklist: ChecklistName = "image",
+    checklist: ChecklistName = None,
     root: Root = None,
     num_steps: int = 1500,
     batch_size: int = 64,
@@ -314,7 +343,7 @@ def tune(
     from reward.preferences import read_annotations
 
     set_quiet(quiet)
-    loaded = load_checklist(checklist)
+    loaded = load_checklist(checklist or "image")
     taught = read_annotations(annotations, loaded.kind, root=root, checklist=loaded)
     examined = read_annotations(heldout, loaded.kind, root=root, checklist=loaded) if heldout else []
     from reward.judges import check_kind
@@ -362,8 +391,8 @@ def serve(
     no_alignment: NoAlignment = False,
     judge: JudgeName = "measured",
     option: Options = None,
-    checklist: ChecklistName = "image",
-    questions: Questions = "answerable",
+    checklist: ChecklistName = None,
+    questions: Questions = None,
     cache: Cache = None,
 ) -> None:
     """Serve the reward over HTTP, for trainers in another environment: POST /score, GET /health, GET /metrics."""
@@ -409,39 +438,42 @@ def serve_check(
 
 
 def _items(
-    files: Sequence[Path], prompt: str, prompts: Path | None, checklist: str, judge: str, *, needs_prompts: bool
+    files: Sequence[Path], prompt: str, prompts: Path | None, kind: Any, judge: str, *, needs_prompts: bool
 ) -> tuple[list[Path], list[str]]:
     """Media and their prompts, from the command's arguments or from the file of --prompts."""
-    from reward import load_checklist
     from reward.media import files_in
 
-    kind = load_checklist(checklist).kind
     if prompts is not None:
         if files or prompt:
             raise RewardError("--prompts names the files and their prompts; leave out the files and --prompt")
         media, texts = _read_prompts(prompts, needs_prompts=needs_prompts)
-        _require_medium(media, checklist, judge)
+        _require_medium(media, kind, judge)
         return media, texts
     if not files:
         raise RewardError("nothing to score; give files, or --prompts FILE.jsonl")
-    _require_medium(files, checklist, judge)
+    _require_medium(files, kind, judge)
     media = [file for given in files for file in (files_in(given, kind) if given.is_dir() else [given])]
     return media, [prompt] * len(media)
 
 
-def _require_medium(given: Sequence[Path], checklist: str, judge: str) -> None:
-    """Raises RewardError if all files and folders are, by their names, of the other medium than the checklist."""
-    from reward import load_checklist
+def _kind_of(judge: str, option: Sequence[str] | None, checklist: str | None, questions: str | None) -> Any:
+    """What the judges are asked about, as far as can be known before they are loaded."""
+    from reward.judging import checklist_of_all
+
+    return checklist_of_all(judges_of(judge, option or [], checklist, questions)).kind
+
+
+def _require_medium(given: Sequence[Path], kind: Any, judge: str) -> None:
+    """Raises RewardError if all files and folders are, by their names, of the other medium."""
     from reward.judges import suggested_checklist
     from reward.media import is_named_as
 
-    kind = load_checklist(checklist).kind
     other = "video" if kind == "image" else "image"
     held = [sorted(each.iterdir()) if each.is_dir() else [each] for each in given]
     found = [[file for file in files if is_named_as(file, other)] for files in held]
     if all(found) and not any(is_named_as(file, kind) for files in held for file in files):
         raise RewardError(
-            f"--checklist {checklist} is about {kind}s, and only {other}s are given, such as {found[0][0]}; use --checklist {suggested_checklist(other, judge)}"
+            f"judge {judge} is asked about {kind}s, and only {other}s are given, such as {found[0][0]}; use --checklist {suggested_checklist(other, judge)}"
         )
 
 
@@ -500,14 +532,12 @@ def _score_rows(scores: Any, media: Sequence[Path]) -> list[dict[str, Any]]:
     ]
 
 
-def _judgements(path: Path, root: Path | None, checklist: str, reward: Any, as_json: bool) -> None:
+def _judgements(path: Path, root: Path | None, whole: Any, reward: Any, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from reward import load_checklist
     from reward.pairs import judgements
     from reward.preferences import read_annotations
 
-    whole = load_checklist(checklist)
     annotations = read_annotations(path, whole.kind, root=root, checklist=whole)
     found, failures = judgements(reward, annotations, progress=not _quiet)
     if as_json:
@@ -520,7 +550,7 @@ def _judgements(path: Path, root: Path | None, checklist: str, reward: Any, as_j
 
 
 def _judged(
-    path: Path, format: str, root: Path | None, judge: str, option: Any, checklist: str, questions: str, cache: Any
+    path: Path, format: str, root: Path | None, judge: str, option: Any, checklist: Any, questions: Any, cache: Any
 ):
     from reward.pairs import judge_pairs
     from reward.preferences import read_preferences

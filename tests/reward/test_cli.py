@@ -254,14 +254,16 @@ def test_a_checklist_about_the_other_medium_is_named(run, pictures):
         (clips / name).write_bytes(b"no clip")
     (clips / "notes.txt").write_text("no picture")
     (pictures / "list.jsonl").write_text(json.dumps({"file": "clips/a.mp4", "prompt": PROMPT}))
-    said = f"--checklist image is about images, and only videos are given, such as {clips / 'a.mp4'}; use --checklist "
+    said = f"is asked about images, and only videos are given, such as {clips / 'a.mp4'}; use --checklist "
     a, b = clips / "a.mp4", clips / "b.webm"
     for words in (("score", a, b), ("score", clips), ("score", a, clips), ("compare", a, b), ("explain", a)):
         one_line(run(*words, "-p", PROMPT), said + "video-measured\n")
     one_line(run("score", "--prompts", pictures / "list.jsonl"), said + "video-measured\n")
     one_line(run("score", a, "-p", PROMPT, "--judge", "vlm", "-o", "model=a/b"), said + "video\n")
     words = ("score", pictures / "red.png", "-p", PROMPT, "--checklist", "video-measured")
-    one_line(run(*words), f"is about videos, and only images are given, such as {words[1]}; use --checklist image\n")
+    one_line(
+        run(*words), f"is asked about videos, and only images are given, such as {words[1]}; use --checklist image\n"
+    )
 
     code, out, err = run("score", pictures / "red.png", a, "-p", PROMPT, "--csv")
     assert (code, len(out.splitlines())) == (1, 2)
@@ -428,3 +430,63 @@ def test_help_and_version(run):
     for command in ("score", "compare", "explain", "fit", "agree", "tune", "serve-check"):
         assert command in out
     assert run("--version")[1].strip()
+
+
+SCORER = "tests.helpers.judges:BrightnessScorer"
+
+
+def test_a_scorer_brings_its_own_checklist(run, pictures):
+    code, out, _ = run("score", pictures / "red.png", pictures / "dark.png", "-p", PROMPT, "--judge", SCORER, "--csv")
+    assert code == 0
+    first, second = csv.DictReader(io.StringIO(out))
+    assert float(first["brightness"]) == float(first["total"]) > 100 > float(second["brightness"])
+
+
+def test_judges_of_a_file_are_asked_together_and_their_weights_learnt(run, pictures):
+    """People who like light pictures: what they say gives the scorer its weight, and the judge's questions theirs."""
+    judges = pictures / "judges.yaml"
+    judges.write_text(
+        "- {name: measured, checklist: image, questions: [color_brightness_1, clarity_1, richness_4]}\n"
+        f"- {{name: '{SCORER}', weight: 0.01}}\n"
+    )
+    words = ("score", pictures / "red.png", "-p", PROMPT, "--judge", judges)
+    found = json.loads(run(*words, "--json")[1])
+    assert found["dimensions"][-1] == "brightness"
+    assert found["judge"].endswith("+brightness")
+    explained = json.loads(run("explain", *words[1:], "--json")[1])
+    assert sum(each["difference"] for each in explained["contributions"]) == pytest.approx(found["scores"][0]["total"])
+
+    rng = np.random.default_rng(0)
+    levels = rng.integers(20, 236, (60, 2))
+    lines = []
+    for row, pair in enumerate(levels):
+        for side, level in zip("ab", pair, strict=True):
+            Image.new("RGB", (8, 8), (int(level),) * 3).save(pictures / f"{row}{side}.png")
+        preferred = "a" if pair[0] + rng.normal(0, 20) > pair[1] else "b"
+        lines.append({"prompt": f"p{row}", "a": f"{row}a.png", "b": f"{row}b.png", "preferred": preferred})
+    (pictures / "pairs.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    fitted = pictures / "fitted.yaml"
+    code, out, _ = run("fit", pictures / "pairs.jsonl", "--output", fitted, "--judge", judges)
+    assert code == 0, out
+    learnt = {question.id: question for question in load_checklist(fitted)}
+    assert learnt["brightness"].value
+    assert learnt["brightness"].weight > 0.02  # of a level in 255: the noise is 20 levels
+    # The learnt checklist, given to each judge, is the joint reward again.
+    judges.write_text(
+        f"- {{name: measured, checklist: {fitted}, questions: answerable}}\n"
+        f"- {{name: '{SCORER}', checklist: {fitted}, questions: answerable}}\n"
+    )
+    again = json.loads(run(*words, "--json")[1])
+    assert again["questions"] == found["questions"]
+    total = sum(
+        learnt[i].weight * (value if learnt[i].value else (1 if value >= 0.5 else -1))
+        for i, value in zip(again["questions"], again["scores"][0]["p_yes"], strict=True)
+    )
+    assert again["scores"][0]["total"] == pytest.approx(total)
+
+
+def test_options_of_one_judge_do_not_go_with_a_file_of_several(run, pictures):
+    (pictures / "judges.yaml").write_text("- {name: measured, checklist: image}\n")
+    words = ("score", pictures / "red.png", "-p", PROMPT, "--judge", pictures / "judges.yaml")
+    one_line(run(*words, "--checklist", "image"), "--checklist goes with one judge; write it into")
+    one_line(run(*words, "-o", "a=1"), "--option goes with one judge; write it into")
