@@ -100,6 +100,7 @@ def _conclude(run: Any) -> None:
     """Print the run's result, from the main process."""
     import json
 
+    from mpo.comparison.win_rates import opinions
     from mpo.runtime.processes import is_main
 
     if not is_main():
@@ -111,6 +112,14 @@ def _conclude(run: Any) -> None:
             typer.echo(
                 f"{name:<20} win rate {entry['win_rate']:.3f}  95% {low:.3f} to {high:.3f}  ties {entry['tie_rate']:.3f}  ({entry['num_prompts']} prompts)"
             )
+        for row in opinions(summary):
+            low, high = row.rates["ci95"]
+            typer.echo(
+                f"{row.judge}, which did not choose: {row.name} win rate {row.rates['win_rate']:.3f}  95% {low:.3f} to {high:.3f}  {row.verdict}"
+            )
+        for name, guard in summary["guards"].items():
+            low, high = guard["ci95"]
+            typer.echo(f"{name:<20} tuned / base {guard['ratio']:.3f}  95% {low:.3f} to {high:.3f}")
     for path in (run.lora_weights, run.report):
         if path.exists():
             typer.echo(str(path))

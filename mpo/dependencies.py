@@ -117,7 +117,8 @@ def writes_of(run: RunFolder, recipe: Recipe, stage: str) -> list[Path]:
             logs = [run.training_log, run.timing_log, run.validation_log, run.trained, run.trackers]
             return [run.checkpoints, run.validation, *logs]
         case "evaluate":
-            return [run.evaluation_table, run.summary, run.samples, run.evaluation_score_parts]
+            judged = [run.judge_tables] if recipe.evaluate.judges else []
+            return [run.evaluation_table, *judged, run.summary, run.samples, run.evaluation_score_parts]
         case "export":
             return [run.lora]
         case "report":

@@ -98,10 +98,11 @@ def plan(recipe: Recipe, *, count_judge: CountJudge | None = None) -> Plan:
     except OfflineError as error:
         notes.append(f"not checked: the model. {error}")
     sizes_gb = [_judge_gb(judging, count_judge, notes) for judging in recipe.judge]
+    others_gb = [_judge_gb(judging, count_judge, notes) or 0.0 for judging in recipe.evaluate.judges]
     known = _costs(recipe, notes)
 
     def steps_of(changed: Recipe) -> list[Step]:
-        steps = _Steps(changed, num_prompts, known, _quantized_gb(changed, recipe, sizes_gb))
+        steps = _Steps(changed, num_prompts, known, _quantized_gb(changed, recipe, sizes_gb), max([0.0, *others_gb]))
         return [getattr(steps, stage.replace("-", "_"))() for stage in stages_of(changed)]
 
     return Plan(steps_of(recipe), notes, fits(recipe, steps_of) if known else [])
@@ -271,8 +272,10 @@ def with_changes(recipe: Recipe, changes: Sequence[tuple[str, str, Any]]) -> Rec
 class _Steps:
     """One method a stage."""
 
-    def __init__(self, recipe: Recipe, num_prompts: dict[str, int], known: dict | None, judge_gb: float | None):
-        self.recipe, self.known, self.judge_gb = recipe, known, judge_gb
+    def __init__(
+        self, recipe: Recipe, num_prompts: dict[str, int], known: dict | None, judge_gb: float | None, other_gb: float
+    ):
+        self.recipe, self.known, self.judge_gb, self.other_gb = recipe, known, judge_gb, other_gb
         self.num_train, self.num_heldout, self.num_validation = num_prompts.values()
         self.bytes = BYTES[recipe.model.dtype]
         self.sizes = recipe.model.sizes or (parse_size(known["size"]) if known else Size(64, 64),)
@@ -423,6 +426,10 @@ class _Steps:
         count = 2 * self.num_heldout * e.num_seeds
         memory, hours = self._sampling(count, e)
         words = f"{count} {self.noun}: {self.num_heldout} held-out prompts x {e.num_seeds} seeds x base and tuned"
+        if e.judges:
+            words += f", also by {', '.join(each.name for each in e.judges)}"
+        if self.other_gb:  # one after the other, when the model is no longer held
+            memory = max(memory or 0.0, self.other_gb + RESERVE_GB)
         return Step("evaluate", words, self._disk(count), memory, hours)
 
     def export(self) -> Step:

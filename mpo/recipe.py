@@ -356,7 +356,10 @@ class Evaluate(Section):
     num_inference_steps: Count
     guidance_scale: NonNegative
     batch_size: Count
+    judges: tuple[Judging, ...] = ()  # others than `judge`, which had no part in choosing: does the gain hold by them?
     num_bootstrap: Count = 10_000
+
+    _sequences = field_validator("judges", mode="before")(_tuples)
 
 
 class Recipe(Section):
@@ -386,6 +389,12 @@ class Recipe(Section):
             )
         if self.select.strategy == "given" and self.preferences is None:
             raise ValueError("select.strategy='given' needs a section 'preferences'; use 'dominance'")
+        chose = [] if self.select.strategy == "given" else [(each.name, each.options) for each in self.judge]
+        for judging in self.evaluate.judges:
+            if (judging.name, judging.options) in chose:
+                raise ValueError(
+                    f"evaluate.judges names {judging.name!r}, which chooses the pairs; name judges that have no part in it"
+                )
         if (self.validation is None) != (self.prompts.validation is None):
             raise ValueError("prompts.validation and a section 'validation' go together; give both or neither")
         return self

@@ -1,5 +1,6 @@
 """Which of two models wins: outcomes, win rates and their intervals."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,39 @@ def summary_of(scores: Scores, recipe: Recipe) -> dict[str, Any]:
         "total": summary(scores.total),
         "dimensions": {name: summary(scores.dimensions[:, k]) for k, name in enumerate(scores.checklist.dimensions)},
     }
+
+
+def verdict_on(own: dict[str, Any], other: dict[str, Any]) -> str:
+    """What the totals of a judge that had no part in choosing say about the gain by the judge that had; summaries' entries.
+
+    "confirms" (both intervals above one half), "contradicts" (its interval below), else "does not confirm"; "agrees" where
+    the own judge sees no gain either.
+    """
+    low, high = other["ci95"]
+    if own["ci95"][0] <= 0.5:
+        return "agrees" if low <= 0.5 else "sees a gain where that judge does not"
+    return "confirms" if low > 0.5 else "contradicts" if high < 0.5 else "does not confirm"
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """A row of what a judge says that had no part in choosing."""
+
+    judge: str
+    name: str  # "total" or a dimension
+    rates: dict[str, Any]  # as `summarise` gives them
+    verdict: str  # of the total on the gain by the judge that chose; "" for a dimension
+
+
+def opinions(summary: dict[str, Any]) -> list[Opinion]:
+    """The rows of all such judges; a judge with one dimension has its total alone."""
+    found = []
+    for judged in summary["judges"]:
+        verdict = verdict_on(summary["total"], judged["total"])
+        found.append(Opinion(judged["name"], "total", judged["total"], verdict))
+        if len(judged["dimensions"]) > 1:
+            found += [Opinion(judged["name"], name, rates, "") for name, rates in judged["dimensions"].items()]
+    return found
 
 
 def read_evaluation(run: RunFolder) -> tuple[list[dict[str, Any]], Scores, dict[str, Any]]:

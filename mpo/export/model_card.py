@@ -4,7 +4,7 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from mpo.comparison.win_rates import read_evaluation
+from mpo.comparison.win_rates import opinions, read_evaluation
 from mpo.export.card_samples import CardSamples
 from mpo.models import SHIPPED
 from mpo.models.loading import load_index
@@ -56,7 +56,7 @@ selected the training pairs. Scores that differ by no more than {summary["tie_th
 | dimension | win rate | 95 % interval | tie rate | base mean | tuned mean |
 |---|---|---|---|---|---|
 {table}
-
+{_beyond_the_judge(summary)}
 ## Limits
 The LoRA is tuned for what the judge measures, and inherits the weaknesses of the judge and the base model. No person has rated it.
 
@@ -65,6 +65,27 @@ The LoRA is tuned for what the judge measures, and inherits the weaknesses of th
 {dump_recipe(recipe).rstrip()}
 ```
 """
+
+
+def _beyond_the_judge(summary: dict[str, Any]) -> str:
+    """What judges say that had no part in choosing, and what no judge sees."""
+    lines = []
+    if summary["judges"]:
+        lines += [
+            "\nBy judges that had no part in choosing:\n",
+            "| judge | win rate | 95 % interval | base mean | tuned mean | of the gain above |",
+            "|---|---|---|---|---|---|",
+        ]
+        for row in opinions(summary):
+            low, high = row.rates["ci95"]
+            means = f"{row.rates['base_mean']:.3f} | {row.rates['tuned_mean']:.3f}"
+            lines.append(
+                f"| {row.judge}: {row.name} | {row.rates['win_rate']:.3f} | {low:.3f} to {high:.3f} | {means} | {row.verdict} |"
+            )
+    for name, guard in summary["guards"].items():
+        low, high = guard["ci95"]
+        lines.append(f"\n{name.capitalize()}, tuned / base: {guard['ratio']:.3f} ({low:.3f} to {high:.3f}).")
+    return "\n".join(lines) + ("\n" if lines else "")
 
 
 def _hub_data(recipe: Recipe, kind: str, samples: CardSamples | None) -> ModelCardData:

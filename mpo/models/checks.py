@@ -64,12 +64,12 @@ def check_medium(recipe: Recipe) -> None:
         raise MpoError(f"model.sizes is missing: {maker} makes clips; give [[width, height, frames, frames a second]]")
     for size in model.sizes or ():
         rule.check(size, field="model.sizes", maker=maker)
-    for judging in recipe.judge:
+    for judging in (*recipe.judge, *recipe.evaluate.judges):
         about = checklist_of(judging).kind
         if about != rule.kind:
             named = f"checklist={judging.checklist!r}" if judging.checklist else f"name={judging.name!r}"
             raise MpoError(
-                f"judge.{named} is about {about}s, but {maker} makes {rule.kind}s; use a checklist about {rule.kind}s, such as {suggested_checklist(rule.kind, judging.name)!r}"
+                f"{'judge' if judging in recipe.judge else 'evaluate.judges'}.{named} is about {about}s, but {maker} makes {rule.kind}s; use a checklist about {rule.kind}s, such as {suggested_checklist(rule.kind, judging.name)!r}"
             )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mpo import __version__
-from mpo.comparison.win_rates import read_evaluation
+from mpo.comparison.win_rates import opinions, read_evaluation
 from mpo.pages.cards import heldout_cards, pair_cards
 from mpo.recipe import Recipe, dump_recipe, read_recipe
 from mpo.run_folder.files import read_json, read_lines
@@ -49,6 +49,7 @@ def render(run: RunFolder) -> str:
         selection=selection,
         checklist=scores.checklist,
         win_rates=_win_rates(summary),
+        opinions=opinions(summary),
         training=_training_curves(metrics, recipe),
         validation=_validation_curve(validated) if recipe.validation else "",
         num_validated=len(list((run.validation / "step-000000").glob(f"*{SUFFIX[kind]}"))),

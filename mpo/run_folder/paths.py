@@ -46,6 +46,7 @@ class RunFolder:
         self.samples = self.evaluation / "samples"
         self.evaluation_table = self.evaluation / "evaluation.parquet"
         self.evaluation_score_parts = self.evaluation / "scores"  # while they are being made
+        self.judge_tables = self.evaluation / "judges"  # what judges said that had no part in choosing, a table each
         self.summary = self.evaluation / "summary.json"
         self.report = self.evaluation / "report.html"
         self.log = self.folder / "log.jsonl"

@@ -5,6 +5,7 @@ import pytest
 
 from mpo import MpoError
 from mpo.comparison.dominance import TIE, find_pairs, find_strategy
+from mpo.comparison.win_rates import opinions, outcomes
 from mpo.dependencies import fields_of
 from mpo.plan import RESERVE_GB, plan
 from mpo.recipe import RecipeError, load_recipe, parse_recipe, read_recipe
@@ -78,6 +79,7 @@ def test_a_judge_that_only_the_hub_has_is_planned_without_it():
     assert any("not checked: judge 'vlm'" in note for note in plan(load_recipe("quickstart-video", settings)).notes)
 
 
+OTHER = "tests.helpers.judges:CountingJudge"
 SCORER = "tests.helpers.judges:BrightnessScorer"
 
 
@@ -87,6 +89,7 @@ def test_a_recipe_with_two_judges_runs_whole(model_folder, tmp_path):
     fields["judge"] = [{**fields["judge"]}, {"name": SCORER, "weight": 0.01}]
     fields["select"] = {"strategy": "dominance", "margin": 0.0}
     fields["generate"]["num_candidates"] = 12
+    fields["evaluate"]["judges"] = [{"name": OTHER, "checklist": "image", "questions": ["clarity_1", "alignment"]}]
     recipe = parse_recipe(fields, source="small")
     run = RunFolder(tmp_path / "run")
     run_recipe(recipe, run.folder)
@@ -112,6 +115,17 @@ def test_a_recipe_with_two_judges_runs_whole(model_folder, tmp_path):
     # A chosen pair is explained by what both say.
     summary = json.loads(run.summary.read_text("utf-8"))
     assert set(summary["dimensions"]) == set(checklist.dimensions)
+    # A judge that had no part in choosing has a table of its own, and its say on the page and the card.
+    (told,) = summary["judges"]
+    table = read_table(run.judge_tables / "1.parquet", made_by="evaluate")
+    base, tuned = np.split(np.array(table.column("total")), 2)
+    assert told["total"]["win_rate"] == pytest.approx(outcomes(tuned, base, tie=TIE).mean())
+    assert set(told["dimensions"]) == {"alignment", "quality"}
+    card = (run.lora / "README.md").read_text("utf-8")
+    for words in (page, card):
+        assert f"{OTHER}: total" in words
+        assert opinions(summary)[0].verdict in words
+        assert f"{summary['guards']['diversity']['ratio']:.3f}" in words
 
 
 def pairs_without(dimensions: np.ndarray, run: RunFolder) -> set[tuple[int, int]]:
@@ -149,6 +163,12 @@ def test_judges_that_look_at_other_media_are_refused(model_folder, tmp_path):
     fields["judge"] = [fields["judge"], {"name": "videoreward"}]
     with pytest.raises(MpoError, match=r"judge\.name='videoreward' is about videos, but StableDiffusionPipeline makes"):
         plan(parse_recipe(fields, source="small"))
+    clips = {**fields, "judge": fields["judge"][0], "evaluate": {**fields["evaluate"], "judges": [fields["judge"][1]]}}
+    with pytest.raises(MpoError, match=r"evaluate\.judges\.name='videoreward' is about videos"):
+        plan(parse_recipe(clips, source="small"))
+    clips["evaluate"]["judges"] = [{**fields["judge"][0], "checklist": "official:image"}]
+    with pytest.raises(RecipeError, match=r"evaluate\.judges names 'measured', which chooses the pairs"):
+        parse_recipe(clips, source="small")
     for judges in ([], [{**fields["judge"][0], "weight": -1.0}], [{"nam": "measured"}]):
         with pytest.raises(RecipeError, match="judge"):
             parse_recipe({**fields, "judge": judges}, source="small")

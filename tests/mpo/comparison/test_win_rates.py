@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mpo.comparison.win_rates import outcomes, summarise
+from mpo.comparison.win_rates import outcomes, summarise, verdict_on
 
 scores = arrays(np.float64, (6, 2), elements=st.integers(-2, 2).map(float))
 
@@ -34,3 +34,17 @@ def test_the_interval_covers_at_its_rate():
         low, high = summarise((rng.random((60, 1)) < 0.6).astype(float), num_bootstrap=400, seed=seed)["ci95"]
         held += low <= 0.6 <= high
     assert 0.91 <= held / 400 <= 0.985
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "verdict"),
+    [
+        ([0.6, 0.8], [0.55, 0.7], "confirms"),
+        ([0.6, 0.8], [0.45, 0.7], "does not confirm"),
+        ([0.6, 0.8], [0.2, 0.4], "contradicts"),
+        ([0.4, 0.8], [0.45, 0.7], "agrees"),
+        ([0.4, 0.8], [0.55, 0.7], "sees a gain where that judge does not"),
+    ],
+)
+def test_what_another_judge_says_of_the_gain(own, other, verdict):
+    assert verdict_on({"ci95": own}, {"ci95": other}) == verdict

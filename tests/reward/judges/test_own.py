@@ -12,10 +12,12 @@ from typer.testing import CliRunner
 from mpo.plan import plan
 from mpo.recipe import parse_recipe
 from mpo.run import run_recipe
-from reward import JudgeError, load_checklist, load_judge
+from reward import JudgeError, load_checklist, load_judge, save_checklist
 from reward.cli import app
 from reward.judges import check_kind
 from reward.judges.loading import count_parameters
+from reward.judging import check_judges, checklist_of_all, read_judges
+from reward.settings import read_yaml
 from tests.helpers.recipes import small_fields
 
 DOCS = Path(__file__).parents[3] / "docs" / "reward.md"
@@ -25,15 +27,15 @@ DOCS = Path(__file__).parents[3] / "docs" / "reward.md"
 def here(tmp_path, monkeypatch):
     """A working directory with the document's two files and two pictures."""
     section = DOCS.read_text("utf-8").split("## A judge of your own\n")[1].split("\n## ")[0]
-    for language, name in (("python", "warmth.py"), ("yaml", "warmth.yaml")):
-        [code] = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
-        (tmp_path / name).write_text(code, "utf-8")
+    for language, names in (("python", ["warmth.py", "lightness.py"]), ("yaml", ["warmth.yaml"])):
+        for name, code in zip(names, re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL), strict=True):
+            (tmp_path / name).write_text(code, "utf-8")
     Image.new("RGB", (8, 8), (200, 80, 40)).save(tmp_path / "warm.png")
     Image.new("RGB", (8, 8), (40, 80, 200)).save(tmp_path / "cold.png")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield tmp_path
-    for name in ("warmth", "broken", "needy", "judges_of_others"):
+    for name in ("warmth", "lightness", "broken", "needy", "judges_of_others"):
         sys.modules.pop(name, None)
 
 
@@ -59,6 +61,31 @@ def test_the_command_line_scores_with_it(here):
     assert found["judge"] == "warmth-1-20"
     done = CliRunner().invoke(app, [*command, "-o", "threshold=170"])
     assert [row["total"] for row in json.loads(done.stdout)["scores"]] == [0.0, 0.0]
+
+
+def test_a_scorer_needs_no_checklist(here):
+    command = ["score", "warm.png", "cold.png", "--judge", "lightness:Lightness", "-p", "a colour", "--json"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["dimensions"] == ["lightness"]
+    assert [row["total"] for row in found["scores"]] == [pytest.approx(320 / 3), pytest.approx(320 / 3)]
+
+
+def test_the_documents_lists_of_judges_are_read(here):
+    """As far as their checklists are here: the published one is not."""
+    section = DOCS.read_text("utf-8").split("## Several judges\n")[1].split("\n## ")[0]
+    in_recipe, fitted, published = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    recipe = parse_recipe({**small_fields(here, here), **read_yaml(in_recipe)}, source="small")
+    assert checklist_of_all(recipe.judge).dimensions == (*load_checklist("image").dimensions, "pickscore", "hpsv3")
+    check_judges(recipe.judge[1:])
+    save_checklist(checklist_of_all(recipe.judge), here / "fitted.yaml")
+    (here / "judges.yaml").write_text(fitted, "utf-8")
+    assert (
+        checklist_of_all(read_judges(here / "judges.yaml")).question_ids == checklist_of_all(recipe.judge).question_ids
+    )
+    (here / "judges.yaml").write_text(published, "utf-8")
+    assert [judging.name for judging in read_judges(here / "judges.yaml")] == ["vqascore", "cogvlm2"]
 
 
 def test_a_recipe_runs_with_it(here, model_folder):
