@@ -223,6 +223,12 @@ class Train(Section):
     seed: Seed = 0
     objective: Literal["dpo", "ipo", "hinge", "mapo"] = "dpo"  # mpo/training/objectives.py says what each is
     beta: Positive  # on errors averaged over all but the batch axis (arXiv 2311.12908, eq. 14); mapo: about 0.1
+    gradient_factor: Annotated[float, Field(gt=0, lt=0.5)] | None = (
+        None  # dpo only: beta falls so that the mean factor of the gradient, sigmoid(-margin), stays at it; None = beta stays
+    )
+    safeguard: Annotated[float, Field(ge=0, lt=1)] | None = (
+        None  # the rejected's gradient is scaled so that the chosen's error cannot rise (mu in arXiv 2511.03317); None = not
+    )
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = (
         0.0  # dpo only: the chance that a pair is the wrong way round
     )
@@ -271,6 +277,7 @@ class Train(Section):
     def _settings_are_used(self) -> "Train":
         unused = [
             (self.label_smoothing and self.objective != "dpo", "label_smoothing", "objective 'dpo'"),
+            (self.gradient_factor and self.objective != "dpo", "gradient_factor", "objective 'dpo'"),
             (
                 self.timestep_mean and self.timestep_sampling != "logit_normal",
                 "timestep_mean",

@@ -15,6 +15,7 @@ from mpo.run_folder.files import append_line, write_json
 from mpo.run_folder.paths import RunFolder
 from mpo.runtime.processes import barrier
 from mpo.runtime.progress import say, track
+from mpo.training.adaptive_beta import beta_of_step
 from mpo.training.checkpoints import resume, save_checkpoint
 from mpo.training.divergence import refuse_divergence
 from mpo.training.forward import METRICS, average_gradients, forward, micro_batches
@@ -43,9 +44,10 @@ def train(folder: str | Path) -> None:
             # Forward and backward: one micro-batch at a time; the reference, then the policy.
             started_s = time.perf_counter()
             draws = t.batches.of_step(step)
+            beta = beta_of_step(history, beta=settings.beta, gradient_factor=settings.gradient_factor)
             sums = torch.zeros(len(METRICS), device=accelerator.device)
             for global_draws, local_draws in micro_batches(t, draws):
-                outcome, means = forward(t, global_draws, local_draws)
+                outcome, means = forward(t, global_draws, local_draws, beta=beta)
                 accelerator.backward(outcome.loss.mean() / t.num_micro)
                 sums += means.to(sums) / t.num_micro
 
@@ -55,6 +57,8 @@ def train(folder: str | Path) -> None:
             reduced: Any = accelerator.reduce(sums, "mean")
             metrics = dict(zip(METRICS, reduced.tolist(), strict=True))
             metrics |= {"grad_norm": float(grad_norm), "learning_rate": float(t.schedule.get_last_lr()[0])}
+            if settings.gradient_factor is not None:
+                metrics["beta"] = beta
             history.append({"step": step + 1, **metrics})
             refuse_divergence(history, settings, t.pairs, draws, scaled=accelerator.scaler is not None)
             t.optimizer.step()

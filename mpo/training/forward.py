@@ -14,7 +14,7 @@ from mpo.models.families import Family
 from mpo.models.lora import lora_off
 from mpo.models.noise import error_weights
 from mpo.training.batches import Batch, Draw
-from mpo.training.objectives import PreferenceLoss, denoising_error, with_sft
+from mpo.training.objectives import PreferenceLoss, denoising_error, safe_scale, with_gradient_scaled, with_sft
 from mpo.training.setup import Training
 
 METRICS = ("loss", "accuracy", "margin", "chosen_error", "rejected_error", "reference_error")
@@ -29,16 +29,16 @@ def micro_batches(t: Training, draws: Sequence[Draw]) -> Iterator[tuple[Sequence
 
 
 def forward(
-    t: Training, global_draws: Sequence[Draw], local_draws: Sequence[Draw]
+    t: Training, global_draws: Sequence[Draw], local_draws: Sequence[Draw], *, beta: float
 ) -> tuple[PreferenceLoss, Float[Tensor, " 6"]]:
     """The loss of this process's pairs, and means over them in the order of METRICS, detached."""
     inputs = [t.batches.batch(group) for group in t.batches.alike(local_draws)]
     weights = halves([error_weights(t.pipeline.scheduler, batch.timesteps, t.recipe.train) for batch in inputs])
     with t.accelerator.autocast():
         reference = reference_errors(t, global_draws, local_draws, inputs)
-        policy = weights * denoising_errors(t.pipeline, t.family, inputs)
+        policy = weights * denoising_errors(t.pipeline, t.family, inputs, safeguard=t.recipe.train.safeguard)
     weighted = () if reference is None else tuple(weights * reference)
-    outcome = t.objective.loss(*policy, *weighted)
+    outcome = t.objective.loss(*policy, *weighted, beta=beta)
     if t.recipe.train.sft_weight:
         outcome = with_sft(outcome, policy[0], t.recipe.train.sft_weight)
     values = (outcome.loss, outcome.accuracy, outcome.margin, *policy, weighted[0] if weighted else policy[0])
@@ -65,10 +65,16 @@ def reference_errors(
     return t.cache.get(local_draws, t.accelerator.device)  # new ones too, as a resumed run will read them
 
 
-def denoising_errors(pipeline: Any, family: Family, inputs: Sequence[Batch]) -> Float[Tensor, "2 B"]:
-    """Errors of the chosen and of the rejected, over batches of B draws in all."""
+def denoising_errors(
+    pipeline: Any, family: Family, inputs: Sequence[Batch], *, safeguard: float | None = None
+) -> Float[Tensor, "2 B"]:
+    """Errors of the chosen and of the rejected, over batches of B draws in all; safeguard: see `safe_scale`."""
     predictions = [family.predict(pipeline, b.noisy, b.timesteps, b.conditioning) for b in inputs]
-    return halves([denoising_error(p, b.target) for p, b in zip(predictions, inputs, strict=True)])
+    errors = halves([denoising_error(p, b.target) for p, b in zip(predictions, inputs, strict=True)])
+    if safeguard is None:
+        return errors
+    scales = [safe_scale(p, b.target, mu=safeguard) for p, b in zip(predictions, inputs, strict=True)]
+    return torch.stack([errors[0], with_gradient_scaled(errors[1], torch.cat(scales))])
 
 
 def halves(values: Sequence[Float[Tensor, " _"]]) -> Float[Tensor, "2 B"]:

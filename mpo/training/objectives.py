@@ -43,12 +43,34 @@ def denoising_error(prediction: Float[Tensor, "B ..."], target: Float[Tensor, "B
     return (prediction.to(dtype) - target.to(dtype)).square().flatten(1).mean(dim=1)
 
 
+def safe_scale(
+    prediction: Float[Tensor, "_N ..."], target: Float[Tensor, "_N ..."], *, mu: float
+) -> Float[Tensor, " B"]:
+    """How much of the rejected's gradient a pair may take without the chosen's error rising (arXiv 2511.03317, output space).
+
+    B chosen, then their B rejected. With residuals r_w and r_l of a pair: (1 - mu) |r_w|^2 / (r_w . r_l) if the two point the same
+    way, at most 1; else 1. mu in [0, 1): 0 allows as much as keeps the chosen's error to first order, above it
+    the error must fall. Here each pair has its own scale; the paper's code has one for the batch.
+    """
+    dtype = torch.promote_types(prediction.dtype, torch.float32)
+    chosen, rejected = (prediction.detach().to(dtype) - target.to(dtype)).flatten(1).chunk(2)
+    along = (chosen * rejected).sum(dim=1)
+    allowed = (1 - mu) * chosen.square().sum(dim=1) / torch.where(along > 0, along, 1.0)
+    return torch.where(along > 0, allowed.clamp(max=1.0), 1.0)
+
+
+def with_gradient_scaled(values: Float[Tensor, " B"], scale: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """The same values; what flows back through them is scaled."""
+    return values.detach() + scale * (values - values.detach())
+
+
 @dataclass(frozen=True)
 class Objective:
     """A loss of this module with its settings fixed."""
 
     needs_reference: bool
-    loss: Callable[..., PreferenceLoss]  # (policy_chosen, policy_rejected[, reference_chosen, reference_rejected])
+    # (policy_chosen, policy_rejected[, reference_chosen, reference_rejected], beta=another than the recipe's)
+    loss: Callable[..., PreferenceLoss]
 
 
 def find_objective(name: str, *, beta: float, label_smoothing: float = 0.0) -> Objective:

@@ -329,6 +329,8 @@ FIELDS: dict[str, Entry | str] = {
     "train.seed": Entry(1, draws),
     "train.objective": Entry("ipo", objective),
     "train.beta": Entry(2.0, objective),
+    "train.gradient_factor": "test_levers_change_what_a_step_does_and_resume_exactly",
+    "train.safeguard": "test_levers_change_what_a_step_does_and_resume_exactly",
     "train.label_smoothing": Entry(0.1, objective),
     "train.sft_weight": "test_each_objective_trains",
     "train.timestep_sampling": Entry("logit_normal", draws),
@@ -373,6 +375,10 @@ FIELDS: dict[str, Entry | str] = {
     "evaluate.seed": Entry(5, evaluated),
     "evaluate.num_seeds": Entry(3, evaluated),
     **sampling("evaluate", evaluated, {}),
+    **{
+        f"evaluate.judges.{name}": "test_a_recipe_with_two_judges_runs_whole"
+        for name in ("name", "checklist", "questions", "options", "weight")
+    },
     "evaluate.num_bootstrap": Entry(50, summarised),
 }
 

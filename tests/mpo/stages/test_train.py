@@ -24,6 +24,7 @@ from mpo.run import run_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
 from mpo.stages.train import train
+from mpo.training.adaptive_beta import beta_of_step
 from mpo.training.batches import draw_noise, stream
 from mpo.training.checkpoint_files import checkpoint_folder, result_file
 from mpo.training.checkpoints import trim_logs
@@ -74,6 +75,32 @@ def test_each_objective_trains(changes, finished: Path, fields, tmp_path):
     assert all(np.isfinite(list(entry.values())).all() for entry in log)
     lora = load_file(run.checkpoints / "step-000003" / "lora.safetensors")
     assert all(tensor.abs().max() > 0 for name, tensor in lora.items() if "lora_B" in name)
+
+
+@pytest.mark.parametrize("levers", [{"safeguard": 0.0}, {"gradient_factor": 0.49}])
+def test_levers_change_what_a_step_does_and_resume_exactly(levers, finished: Path, fields, tmp_path):
+    """Both leave the first loss as it is. Another path is taken, and a stopped run goes on along it."""
+    fields["train"] |= {
+        "num_steps": 12,
+        "checkpoint_interval_steps": 2,
+        "learning_rate": 3e-3,
+        "beta": 5000.0,
+        "num_draws": 1,
+    }
+    plain = trainable(finished, tmp_path / "plain", fields)
+    train(plain.folder)
+    fields["train"] |= levers
+    run = trainable(finished, tmp_path / "run", fields)
+    train(run.folder)
+    log = log_of(run)
+    assert log[0]["loss"] == pytest.approx(log_of(plain)[0]["loss"])
+    assert not torch.equal(lora_of(run, 12), lora_of(plain, 12))
+    if "gradient_factor" in levers:
+        assert [entry["beta"] for entry in log] == [
+            beta_of_step(log[:step], beta=5000.0, gradient_factor=levers["gradient_factor"]) for step in range(12)
+        ]
+        assert log[-1]["beta"] < 5000.0
+    resumes_exactly(run, tmp_path, fields)
 
 
 def test_the_reference_is_not_asked_where_it_is_not_needed(finished: Path, fields, tmp_path):

@@ -14,6 +14,8 @@ from mpo.training.objectives import (
     diffusion_ipo,
     find_objective,
     mapo,
+    safe_scale,
+    with_gradient_scaled,
     with_sft,
 )
 
@@ -192,3 +194,33 @@ def test_losses_and_gradients_are_finite_at_any_error(name, w, l, beta):  # noqa
     assert loss.isfinite().all()
     assert errors.grad is not None
     assert errors.grad.isfinite().all()
+
+
+def test_the_safe_scale_by_hand():
+    # |r_w|^2 = 4; r_w . r_l = 8, -8, 0, 2 in the four pairs.
+    target = torch.zeros(8, 2, 1)
+    chosen = torch.tensor([[2.0, 0.0]] * 4)
+    rejected = torch.tensor([[4.0, 1.0], [-4.0, 1.0], [0.0, 5.0], [1.0, 9.0]])
+    prediction = torch.cat([chosen, rejected])[..., None]
+    torch.testing.assert_close(safe_scale(prediction, target, mu=0.0), torch.tensor([0.5, 1.0, 1.0, 1.0]))
+    torch.testing.assert_close(safe_scale(prediction, target, mu=0.6), torch.tensor([0.2, 1.0, 1.0, 0.8]))
+    assert safe_scale(prediction.bfloat16(), target, mu=0.6).dtype == torch.float32
+
+
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.3, 0.9]))
+def test_a_safe_step_does_not_raise_the_chosens_error(seed, mu):
+    """Where the output is the parameter itself, the first order is known: the error falls by mu times what it would alone."""
+    generator = torch.Generator().manual_seed(seed)
+    parameter = torch.randn(3, dtype=torch.float64, generator=generator, requires_grad=True)
+    target = torch.randn(2, 3, dtype=torch.float64, generator=generator)
+    prediction = torch.stack([parameter, parameter])
+    errors = denoising_error(prediction, target)
+    scale = safe_scale(prediction, target, mu=mu)
+    outcome = diffusion_dpo(errors[:1], with_gradient_scaled(errors[1:], scale), one(1.0), one(1.0), beta=2.0)
+    (direction,) = torch.autograd.grad(outcome.loss.sum(), parameter)
+    alone = torch.autograd.grad(denoising_error(parameter[None], target[:1]).sum(), parameter)[0]
+    push = torch.sigmoid(-outcome.margin).item()
+    slope = -(direction @ alone).item()  # of the chosen's error, along the step
+    assert slope <= -push * mu * (alone @ alone).item() + 1e-9
+    free = diffusion_dpo(errors[:1].detach(), errors[1:].detach(), one(1.0), one(1.0), beta=2.0)
+    assert outcome.loss.item() == pytest.approx(free.loss.item())  # the loss itself is as it was
