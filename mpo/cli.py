@@ -245,6 +245,24 @@ def status(
 
 
 @app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="Finished run directories.", metavar="RUN...")],
+    output: Annotated[Path | None, typer.Option(help="Also write the page: an .html file.", metavar="PAGE")] = None,
+) -> None:
+    """Show finished runs side by side: repetitions of an arm together, arms with the difference and how sure it is."""
+    from mpo.pages.study import write_study
+    from mpo.study import compare, describe
+
+    if output is not None and output.suffix != ".html":
+        raise MpoError(f"--output {output} does not end in .html; give a name that does")
+    study = compare(folders)
+    typer.echo(describe(study))
+    if output is not None:
+        write_study(study, output)
+        typer.echo(str(output))
+
+
+@app.command()
 def dataset(
     folder: Folder,
     output: Annotated[Path, typer.Option(help="A new folder for the data set.")],

@@ -40,8 +40,10 @@ TESTED_ELSEWHERE = {
     "mpo/training/checkpoint_files.py": "tests/faults/test_damage.py and tests/mpo/training/test_checkpoints.py",
     "mpo/training/forward.py": "tests/mpo/stages/test_train.py: a step by hand",
     "mpo/training/setup.py": "tests/mpo/stages/test_train.py: every setting of training",
+    "reward/reward.py": "tests/reward/test_vision_reward.py and test_joint.py: both are rewards",
     "reward/judges/modes.py": "tests/reward/judges/test_vlm.py and test_cogvlm2.py: both choose by it",
     "mpo/export/original_layout.py": "tests/mpo/export/test_merged.py: read by diffusers' own reader of that layout",
+    "mpo/pages/figures.py": "tests/mpo/pages/test_report.py and test_study.py: the same bytes for the same data",
     "mpo/stages/report.py": "tests/mpo/pages/test_report.py: the stage only writes that page",
     **dict.fromkeys(
         [

@@ -1,17 +1,16 @@
 """The page of a run: self-contained HTML that shows what the run did."""
 
-import io
 from importlib import resources
 from typing import Any
 
 import jinja2
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from mpo import __version__
 from mpo.comparison.win_rates import opinions, read_evaluation
 from mpo.pages.cards import heldout_cards, pair_cards
+from mpo.pages.figures import BASE, TUNED, svg
 from mpo.recipe import Recipe, dump_recipe, read_recipe
 from mpo.run_folder.files import read_json, read_lines
 from mpo.run_folder.media import SUFFIX
@@ -20,13 +19,6 @@ from mpo.run_folder.tables import read_selection, read_table
 from mpo.training.objectives import METHODS
 from mpo.training.validation import Validated, read_validations
 from reward import Scores
-
-BASE, TUNED = "#8a94a6", "#2563a8"
-
-
-matplotlib.rcParams.update(
-    {"svg.hashsalt": "mpo", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-)
 
 
 def render(run: RunFolder) -> str:
@@ -69,13 +61,6 @@ def decimals(divisor: float) -> int:
     return 2 + max(0, int(np.ceil(np.log10(divisor))))
 
 
-def _svg(figure: Figure) -> str:
-    """A figure as inline SVG, the same bytes for the same data."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-    return buffer.getvalue()[buffer.getvalue().index("<svg") :]
-
-
 def _win_rates(summary: dict[str, Any]) -> str:
     entries = [("total", summary["total"]), *summary["dimensions"].items()]
     figure = Figure(figsize=(6.4, 0.5 + 0.42 * len(entries)))
@@ -92,7 +77,7 @@ def _win_rates(summary: dict[str, Any]) -> str:
         xlabel="win rate of tuned over base, ties as half, with 95 % interval",
     )
     axes.set_yticks(range(len(entries)), [name.replace("_", " ") for name, _ in entries])
-    return _svg(figure)
+    return svg(figure)
 
 
 # The loss of an untrained LoRA, for objectives where it does not depend on the model.
@@ -105,7 +90,7 @@ def _validation_curve(validated: list[Validated]) -> str:
     axes.plot([v.step for v in validated], [v.total for v in validated], "o-", color=TUNED, markersize=4)
     axes.axhline(validated[0].total, color="#444", linewidth=0.8, linestyle="--")
     axes.set(xlabel="step", ylabel="mean total score")
-    return _svg(figure)
+    return svg(figure)
 
 
 def _training_curves(metrics: list[dict[str, float]], recipe: Recipe) -> str:
@@ -128,7 +113,7 @@ def _training_curves(metrics: list[dict[str, float]], recipe: Recipe) -> str:
             axes.axhline(level, color="#444", linewidth=0.8, linestyle="--")
         axes.set(title=title, xlabel="step")
     figure.tight_layout()
-    return _svg(figure)
+    return svg(figure)
 
 
 def _score_shift(scores: Scores) -> str:
@@ -140,4 +125,4 @@ def _score_shift(scores: Scores) -> str:
     axes.hist(tuned, bins=bins, color=TUNED, alpha=0.6, label="tuned")
     axes.set(xlabel="total score", ylabel="samples")
     axes.legend(frameon=False)
-    return _svg(figure)
+    return svg(figure)

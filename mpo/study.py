@@ -1,0 +1,174 @@
+"""Several runs side by side: `mpo compare`.
+
+Runs that differ in nothing but seeds are repetitions of one arm. Arms are compared by what evaluation measured: win rates over the
+base model by the judge that chose the pairs and by those that did not, and the guards.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpo import MpoError
+from mpo.comparison.repetitions import (
+    Difference,
+    Mean,
+    Row,
+    Study,
+    mean_of,
+    paired_difference,
+    unpaired_difference,
+)
+from mpo.recipe import Recipe, read_recipe
+from mpo.run_folder.files import read_json
+from mpo.run_folder.paths import RunFolder
+
+# What repetitions of an arm may differ in, by its place in a recipe; `*` is any prompt set.
+SEEDS = ("seed", "train.seed", "validation.seed", "evaluate.seed", "prompts.*.shuffle_seed")
+NAMES = ("name", "description", "tracking")  # what changes nothing
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its recipe flattened, its seeds, and what evaluation measured, by name."""
+
+    folder: Path
+    settings: Mapping[str, Any]
+    seeds: tuple[Any, ...]
+    measures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Repetitions of one recipe."""
+
+    label: str  # in which settings it differs from the first arm
+    runs: tuple[Run, ...]
+
+    def values(self, measure: str) -> np.ndarray:
+        """(R,) of its runs, in order of their seeds."""
+        return np.array([run.measures[measure] for run in self.runs])
+
+
+def compare(folders: Sequence[Path]) -> Study:
+    """The runs in these folders as a study; the first run's arm is what the others are compared with.
+
+    Repetitions of two arms are paired by their seeds if all seeds of both are the same. Raises MpoError for a run
+    without an evaluation, the same repetition twice, and runs that were measured by different judges.
+    """
+    if not folders:
+        raise MpoError("no run is given; name run directories")
+    runs = [_read(RunFolder(folder)) for folder in folders]
+    arms: dict[str, list[Run]] = {}
+    for run in runs:
+        arms.setdefault(repr(sorted(run.settings.items())), []).append(run)
+    first = runs[0].settings
+    found = []
+    for of_arm in arms.values():
+        of_arm.sort(key=lambda run: repr(run.seeds))
+        for one, other in pairwise(of_arm):
+            if one.seeds == other.seeds:
+                raise MpoError(
+                    f"{one.folder} and {other.folder} are the same repetition: same settings, same seeds; leave one out"
+                )
+        found.append(Arm(_label(first, of_arm[0].settings), tuple(of_arm)))
+    measures = list(runs[0].measures)
+    for run in runs:
+        if list(run.measures) != measures:
+            raise MpoError(
+                f"{run.folder} measures {', '.join(run.measures)}, but {runs[0].folder} {', '.join(measures)}; evaluate all by the same judges"
+            )
+    rows = [
+        Row(
+            measure,
+            tuple(mean_of(arm.values(measure)) for arm in found),
+            tuple(_difference(found[0], arm, measure) for arm in found[1:]),
+        )
+        for measure in measures
+    ]
+    return Study(tuple(_words(arm) for arm in found), tuple(rows))
+
+
+def _read(run: RunFolder) -> Run:
+    if not run.summary.is_file():
+        raise MpoError(f"{run.folder} has no evaluation; finish it with `mpo run`, or leave it out")
+    recipe, summary = read_recipe(run.recipe), read_json(run.summary)
+    settings, seeds = _settings_and_seeds(recipe)
+    measures = {"total": summary["total"]["win_rate"]}
+    measures |= {name: rates["win_rate"] for name, rates in summary["dimensions"].items()}
+    for judged in summary["judges"]:
+        measures[f"{judged['name']}: total"] = judged["total"]["win_rate"]
+        if len(judged["dimensions"]) > 1:
+            measures |= {f"{judged['name']}: {name}": rates["win_rate"] for name, rates in judged["dimensions"].items()}
+    measures |= {f"{name}, tuned / base": guard["ratio"] for name, guard in summary["guards"].items()}
+    return Run(run.folder, settings, seeds, measures)
+
+
+def _settings_and_seeds(recipe: Recipe) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    """Everything of a recipe that is not a seed, by its dotted place, and the seeds."""
+    settings, seeds = {}, []
+    for place, value in _flat("", recipe.model_dump(mode="json")):
+        if any(_matches(place, pattern) for pattern in SEEDS):
+            seeds.append(value)
+        elif place.split(".")[0] not in NAMES:
+            settings[place] = value
+    return settings, tuple(seeds)
+
+
+def _flat(place: str, value: Any) -> list[tuple[str, Any]]:
+    if not isinstance(value, dict) or not value:
+        return [(place, value)]
+    return [entry for key, held in value.items() for entry in _flat(f"{place}.{key}" if place else key, held)]
+
+
+def _matches(place: str, pattern: str) -> bool:
+    parts, wanted = place.split("."), pattern.split(".")
+    return len(parts) == len(wanted) and all(w in ("*", p) for p, w in zip(parts, wanted, strict=True))
+
+
+def _label(first: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """The settings that differ, as the other has them; of the first itself nothing."""
+    differing = [place for place in {**first, **other} if first.get(place) != other.get(place)]
+    return ", ".join(f"{place}={other.get(place)}" for place in differing) or "the first"
+
+
+def _difference(first: Arm, second: Arm, measure: str) -> Difference:
+    if [run.seeds for run in first.runs] == [run.seeds for run in second.runs]:
+        return paired_difference(first.values(measure), second.values(measure))
+    return unpaired_difference(first.values(measure), second.values(measure))
+
+
+def describe(study: Study) -> str:
+    """The study as Markdown: arms, then a table of means, then one of differences from the first arm."""
+    letters = study.letters
+    lines = [f"{letter}: {words}" for letter, words in zip(letters, study.arms, strict=True)]
+    lines += ["", f"| mean, 95 % interval | {' | '.join(letters)} |", "|---" * (len(letters) + 1) + "|"]
+    for row in study.rows:
+        lines.append(f"| {row.measure} | {' | '.join(_interval(mean) for mean in row.means)} |")
+    if len(study.arms) > 1:
+        lines += [
+            "",
+            "| less A | | difference | 95 % interval | p | effect | verdict | repetitions needed |",
+            "|---" * 8 + "|",
+        ]
+    for row in study.rows:
+        for letter, gap in zip(letters[1:], row.differences, strict=True):
+            known = f"{gap.low:+.3f} to {gap.high:+.3f}" if np.isfinite(gap.low) else "unknown"
+            p, effect = (f"{value:.2g}" if np.isfinite(value) else "–" for value in (gap.p, gap.effect))
+            more = str(gap.needed) if gap.needed else "–"
+            paired = "paired" if gap.paired else "unpaired"
+            lines.append(
+                f"| {row.measure} | {letter}, {paired} | {gap.mean:+.3f} | {known} | {p} | {effect} | {gap.verdict} | {more} |"
+            )
+    return "\n".join(lines)
+
+
+def _words(arm: Arm) -> str:
+    return f"{arm.label} ({len(arm.runs)} repetition{'s' if len(arm.runs) > 1 else ''})"
+
+
+def _interval(mean: Mean) -> str:
+    return f"{mean.mean:.3f} ({mean.low:.3f} to {mean.high:.3f})" if mean.count > 1 else f"{mean.mean:.3f}"

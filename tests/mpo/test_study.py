@@ -1,0 +1,107 @@
+"""Runs side by side: what is a repetition, what an arm, and what is compared."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mpo import MpoError
+from mpo.cli import app
+from mpo.recipe import dump_recipe, parse_recipe
+from mpo.run_folder.files import write_json, write_text
+from mpo.run_folder.paths import RunFolder
+from mpo.study import compare, describe
+from tests.helpers.recipes import small_fields
+
+RATES = {"ci95": [0.4, 0.9], "tie_rate": 0.0, "loss_rate": 0.0, "num_prompts": 2, "base_mean": 0.0, "tuned_mean": 0.1}
+
+
+@pytest.fixture
+def finish(tmp_path):
+    """`finish(strategy, seed, win rate)` -> the folder of a run that ended so."""
+
+    def make(strategy: str, seed: int, rate: float, **summary) -> Path:
+        fields = small_fields(Path("embedded"), tmp_path)
+        fields |= {"seed": seed, "name": f"run-{seed}"}
+        fields["select"] = {"strategy": strategy, "margin": 0.0}
+        fields["train"]["seed"] = seed
+        run = RunFolder(tmp_path / f"{strategy}-{seed}")
+        run.evaluation.mkdir(parents=True)
+        write_text(run.recipe, dump_recipe(parse_recipe(fields, source="small")))
+        found = {
+            "total": {**RATES, "win_rate": rate},
+            "dimensions": {},
+            "judges": [],
+            "guards": {},
+            "tie_threshold": 0.01,
+        }
+        write_json(run.summary, found | summary)
+        return run.folder
+
+    return make
+
+
+def test_runs_that_differ_in_seeds_alone_are_repetitions(finish):
+    runs = [finish("total", seed, rate) for seed, rate in enumerate([0.6, 0.7, 0.8])]
+    runs += [finish("dominance", seed, rate) for seed, rate in enumerate([0.75, 0.8, 0.97])]
+    study = compare(runs)
+    assert study.arms == ("the first (3 repetitions)", "select.strategy=dominance (3 repetitions)")
+    (row,) = study.rows
+    assert [mean.mean for mean in row.means] == [pytest.approx(0.7), pytest.approx(0.84)]
+    (gap,) = row.differences
+    assert gap.paired
+    assert gap.mean == pytest.approx(0.14)  # of 0.15, 0.10, 0.17
+    assert gap.verdict == "higher"
+    again = compare([runs[2], *runs[:2], *reversed(runs[3:])])
+    assert again.rows == study.rows  # whatever the order
+    text = describe(study)
+    assert "| total | 0.700 (0.452 to 0.948) |" in text
+    assert "B: select.strategy=dominance (3 repetitions)" in text
+    assert "| total | B, paired | +0.140 |" in text
+
+
+def test_arms_without_common_seeds_are_not_paired(finish):
+    runs = [finish("total", seed, 0.6 + 0.05 * seed) for seed in range(3)]
+    runs += [finish("dominance", seed, 0.9 + 0.01 * seed) for seed in (1, 2, 3)]
+    assert not compare(runs).rows[0].differences[0].paired
+
+
+def test_other_judges_and_guards_are_compared_too(finish):
+    other = {
+        "name": "pickscore",
+        "checklist": "c",
+        "total": {**RATES, "win_rate": 0.55},
+        "dimensions": {"pickscore": {}},
+    }
+    guard = {"ratio": 0.9, "ci95": [0.8, 1.0], "base_mean": 1.0, "tuned_mean": 0.9, "num_prompts": 2}
+    study = compare([finish("total", 0, 0.6, judges=[other], guards={"diversity": guard})])
+    assert [row.measure for row in study.rows] == ["total", "pickscore: total", "diversity, tuned / base"]
+    assert [row.means[0].mean for row in study.rows] == [0.6, 0.55, 0.9]
+
+
+def test_what_cannot_be_compared_is_said(finish, tmp_path):
+    run = finish("total", 0, 0.6)
+    with pytest.raises(MpoError, match="are the same repetition"):
+        compare([run, run])
+    with pytest.raises(MpoError, match="has no evaluation; finish it"):
+        compare([run, tmp_path / "nothing"])
+    guard = {"ratio": 0.9, "ci95": [0.8, 1.0], "base_mean": 1.0, "tuned_mean": 0.9, "num_prompts": 2}
+    with pytest.raises(MpoError, match="evaluate all by the same judges"):
+        compare([run, finish("dominance", 0, 0.7, guards={"diversity": guard})])
+    with pytest.raises(MpoError, match="no run is given"):
+        compare([])
+
+
+def test_a_real_run_is_read_and_a_page_written(finished, tmp_path):
+    page = tmp_path / "study.html"
+    done = CliRunner().invoke(app, ["compare", str(finished), "--output", str(page)])
+    assert done.exit_code == 0, done.output
+    assert "A: the first (1 repetition)" in done.stdout
+    assert "| diversity, tuned / base |" in done.stdout
+    html = page.read_text("utf-8")
+    assert "<svg" in html
+    assert "diversity" in html
+    assert not re.search(r"<(script|link|img)|src=|@import", html)  # nothing is fetched
+    refused = CliRunner().invoke(app, ["compare", str(finished), "--output", str(tmp_path / "study.md")])
+    assert "does not end in .html" in str(refused.exception)
