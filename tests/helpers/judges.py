@@ -14,12 +14,13 @@ class CountingJudge(AnswersAnything):
     kinds = ("image",)
     sampling = Sampling(max_frames=1)
     fingerprint = "counting"
-    batch_size = 4
 
-    def __init__(self):
+    def __init__(self, batch_size: int = 4):
+        self.batch_size = batch_size
         self.num_asked = 0
 
     def answer(self, media, prompts, questions):
+        assert len(media) <= self.batch_size
         self.num_asked += len(media)
         if "unanswerable" in prompts:
             raise JudgeError("prompt 'unanswerable' cannot be answered")

@@ -89,7 +89,8 @@ def test_a_recipe_with_two_judges_runs_whole(model_folder, tmp_path):
     fields["judge"] = [{**fields["judge"]}, {"name": SCORER, "weight": 0.01}]
     fields["select"] = {"strategy": "dominance", "margin": 0.0}
     fields["generate"]["num_candidates"] = 12
-    fields["evaluate"]["judges"] = [{"name": OTHER, "checklist": "image", "questions": ["clarity_1", "alignment"]}]
+    asked = {"checklist": "image", "questions": ["clarity_1", "alignment"]}
+    fields["evaluate"]["judges"] = [{"name": OTHER, **asked, "options": {"batch_size": 1}, "weight": 3.0}]
     recipe = parse_recipe(fields, source="small")
     run = RunFolder(tmp_path / "run")
     run_recipe(recipe, run.folder)
@@ -119,6 +120,10 @@ def test_a_recipe_with_two_judges_runs_whole(model_folder, tmp_path):
     (told,) = summary["judges"]
     table = read_table(run.judge_tables / "1.parquet", made_by="evaluate")
     base, tuned = np.split(np.array(table.column("total")), 2)
+    weights = load_checklist("image").only(asked["questions"]).weights
+    p_yes = np.array(table.column("p_yes").to_pylist())  # clarity is a yes or no, alignment a probability
+    expected = 3.0 * weights * np.where([True, False], p_yes, np.where(p_yes >= 0.5, 1.0, -1.0))
+    np.testing.assert_allclose(np.array(table.column("total")), expected.sum(axis=1))
     assert told["total"]["win_rate"] == pytest.approx(outcomes(tuned, base, tie=TIE).mean())
     assert set(told["dimensions"]) == {"alignment", "quality"}
     card = (run.lora / "README.md").read_text("utf-8")
