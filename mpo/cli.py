@@ -81,7 +81,16 @@ def run(
         typer.echo(describe(loaded, folder, count_judge=count_parameters))
         typer.echo(f"done      {', '.join(done) or 'nothing yet'} in {folder}")
         return
-    with _stopped_by_hand(lambda: "run the same command again to continue from here"):
+    again = "run the same command again to continue from here"
+    if loaded.rounds > 1:
+        if source or until != "report":
+            raise MpoError("--from and --until are for one round; leave them out, or set rounds=1")
+        from mpo.rounds import run_rounds
+
+        with _stopped_by_hand(lambda: again):
+            _conclude(run_rounds(loaded, folder, repair=repair))
+        return
+    with _stopped_by_hand(lambda: again):
         run_recipe(loaded, folder, stages=stages[: stages.index(until) + 1], repair=repair, source=source)
     _conclude(RunFolder(folder))
 
@@ -226,22 +235,24 @@ def status(
 
     from mpo.dependencies import status as verdicts
     from mpo.recipe import read_recipe
+    from mpo.rounds import rounds_in
     from mpo.run_folder.paths import RunFolder
 
-    run = RunFolder(folder)
-    if not run.recipe.is_file():
+    if not RunFolder(folder).recipe.is_file():
         raise MpoError(f"{str(folder)!r} is not a run: it has no recipe.yaml; name a run folder")
-    rows = verdicts(run, read_recipe(run.recipe))
+    runs = [RunFolder(each) for each in rounds_in(folder) or [folder]]
+    rows = [(run, *row) for run in runs for row in verdicts(run, read_recipe(run.recipe))]
     if as_json:
         records = [
-            {"stage": stage, "state": v.state, "why": v.why, "files": v.names, "command": todo}
-            for stage, v, todo in rows
+            {"run": str(run.folder), "stage": stage, "state": v.state, "why": v.why, "files": v.names, "command": todo}
+            for run, stage, v, todo in rows
         ]
         typer.echo(json.dumps(records, indent=1))
         return
-    for stage, verdict, todo in rows:
+    for run, stage, verdict, todo in rows:
         colon = ": " if verdict.why and todo else ""
-        typer.echo(f"{stage:<13} {WORDS[verdict.state]:<12} {verdict.why}{colon}{todo}".rstrip())
+        within = f"{run.folder.name:<9} " if len(runs) > 1 else ""
+        typer.echo(f"{within}{stage:<13} {WORDS[verdict.state]:<12} {verdict.why}{colon}{todo}".rstrip())
 
 
 @app.command()

@@ -69,7 +69,7 @@ def inputs_of(run: RunFolder, recipe: Recipe, stage: str) -> list[Path]:
         case "prompts":
             return []
         case "generate":
-            return [run.prompts]
+            return [run.prompts, run.start]
         case "import-pairs":
             return [run.heldout_prompts, run.validation_prompts]
         case "score":
@@ -79,7 +79,7 @@ def inputs_of(run: RunFolder, recipe: Recipe, stage: str) -> list[Path]:
         case "encode":
             return [run.prompts, run.candidates_table, run.pairs]
         case "train":
-            return [run.pairs, run.encoded, run.validation_prompts]
+            return [run.pairs, run.encoded, run.validation_prompts, run.start]
         case "evaluate":
             return [run.heldout_prompts, run.trained, *_result(run)]
         case "export":

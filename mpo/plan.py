@@ -460,12 +460,15 @@ def describe(recipe: Recipe, folder: Path, *, count_judge: CountJudge | None = N
         if any(figures):
             lines.append(f"{'':<9} {', '.join(figure for figure in figures if figure)}")
     needed, free = required_disk(steps, folder)
+    needed *= recipe.rounds
     hours = [step.gpu_hours for step in steps if step.gpu_hours is not None]
     lines.append(f"disk      about {figure(needed)} GB needed in {folder}, {free:.0f} GB free")
     if hours:
         lines.append(
             f"sum       about {figure(sum(hours))} H100-hours without the judge; memory and time computed, not measured, at {UTILISATION:.0%} of {PEAK_TFLOPS:.0f} TFLOP/s"
         )
+    if recipe.rounds > 1:
+        lines.append(f"rounds    {recipe.rounds}, each of which takes what is above")
     lines += [f"GPU of    {line}" for line in found.fits]
     lines += [f"note      {note}" for note in found.notes]
     if needed > free:

@@ -375,6 +375,11 @@ class Recipe(Section):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
     description: str
     seed: Seed = 0
+    rounds: Count = 1  # above 1: each further round samples from the model tuned so far, and trains on (mpo/rounds.py)
+    start: str | None = (
+        None  # a finished run, or its LoRA as training writes it: candidates come from the model with it, and training goes
+    )
+    # on from it; None = the untuned model. It is copied into the run
     model: Model
     prompts: Prompts
     generate: Generate | None = None  # None = the pairs come from `preferences`
@@ -394,6 +399,8 @@ class Recipe(Section):
             raise ValueError(
                 "prompts.train goes with a section 'generate'; with 'preferences', prompts are those of the pairs"
             )
+        if self.preferences is not None and self.rounds > 1:
+            raise ValueError("rounds sample anew, so they go with a section 'generate'; set rounds to 1")
         if self.select.strategy == "given" and self.preferences is None:
             raise ValueError("select.strategy='given' needs a section 'preferences'; use 'dominance'")
         chose = [] if self.select.strategy == "given" else [(each.name, each.options) for each in self.judge]

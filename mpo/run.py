@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ from mpo.dependencies import (
     status,
 )
 from mpo.recipe import Recipe, dump_recipe, read_recipe
-from mpo.run_folder.files import sha256, write_text
+from mpo.run_folder.files import replacing, sha256, write_text
 from mpo.run_folder.lock import OWN, locked, refuse_if_in_use
 from mpo.run_folder.manifest import Manifest, library_versions, read_manifest
 from mpo.run_folder.paths import RunFolder
@@ -33,6 +34,7 @@ from mpo.runtime.hub import OfflineError
 from mpo.runtime.processes import barrier, broadcast_from_main, is_main, num_processes
 from mpo.runtime.progress import say
 from mpo.take_over import take_over
+from mpo.training.checkpoint_files import result_file
 
 # Several processes take part in these; the main one does the others alone.
 ALL_RANKS = ("generate", "score", "encode", "train", "evaluate")
@@ -88,6 +90,9 @@ def prepare(
             with locked(run.folder):
                 if not run.recipe.exists():
                     write_text(run.recipe, dump_recipe(recipe))
+                if recipe.start and not run.start.exists():
+                    with replacing(run.start) as temporary:
+                        shutil.copyfile(_start_file(recipe.start), temporary)
                 if taken_from is not None:
                     taken = take_over(read_recipe(taken_from.recipe), recipe, taken_from, run, prompts)
                     say(f"taken over from {source}: {', '.join(taken) or 'nothing, since no finished stage agrees'}")
@@ -115,6 +120,16 @@ def preview(recipe: Recipe, output: str | Path, *, repair: bool = False) -> list
     return [stage for stage, verdict, _ in rows if stage != PREPARE and verdict.state == "done"]
 
 
+def _start_file(start: str) -> Path:
+    """The LoRA that a recipe's `start` names. Raises MpoError if there is none."""
+    if start.endswith(".safetensors") and Path(start).is_file():
+        return Path(start)
+    run = RunFolder(start)
+    if not run.trained.is_file():
+        raise MpoError(f"start={start!r} is no run that has been trained, and no .safetensors file; name one")
+    return result_file(run)
+
+
 def _check_folder(recipe: Recipe, run: RunFolder) -> None:
     """Raises MpoError if the folder can be no run of this recipe."""
     if not run.folder.is_dir() and (run.folder.exists() or run.folder.is_symlink()):
@@ -138,6 +153,8 @@ def _check(recipe: Recipe, run: RunFolder, stages: Sequence[str]) -> PromptSets:
 
     with suppress(OfflineError):  # which check_model raises, once all that needs no hub is checked
         check_medium(recipe)
+    if recipe.start and not run.start.exists():
+        _start_file(recipe.start)
     train, heldout, validation = read_prompts(run, recipe)
     judged = [] if recipe.select.strategy == "given" else train  # the others always are
     check_settings(recipe, [*judged, *heldout, *validation], training="train" in stages)
@@ -242,6 +259,10 @@ def run_stage(folder: str | Path, stage: str, *, repair: bool = False, redo: boo
             f"{str(folder)!r} is not a run: it has no recipe.yaml; make one with `mpo run RECIPE --output {folder}`"
         )
     recipe = read_recipe(run.recipe)
+    if recipe.rounds > 1:
+        raise MpoError(
+            f"{str(folder)!r} holds {recipe.rounds} rounds, each a run; name one, such as {run.folder / 'round-1'}"
+        )
     if stage not in stages_of(recipe):
         raise MpoError(f"stage {stage} is not among this recipe's; stages: {', '.join(stages_of(recipe))}")
     if broadcast_from_main(not redo and is_done(run, recipe, stage) if is_main() else None):

@@ -15,6 +15,7 @@ FLOORS = (
     ("cli",),
     ("study",),
     ("plan",),
+    ("rounds",),
     ("run", "take_over"),
     ("dependencies",),
     ("stages",),

@@ -18,6 +18,7 @@ class RunFolder:
         self.prompts = self.folder / "prompts.parquet"  # prompt_id, prompt
         self.heldout_prompts = self.folder / "heldout_prompts.parquet"  # the same
         self.validation_prompts = self.folder / "validation_prompts.parquet"  # the same, if the recipe validates
+        self.start = self.folder / "start.safetensors"  # the LoRA that sampling and training start from, if any
         self.candidates = (
             self.folder / "candidates"
         )  # PNG, or MP4 without loss; their latents beside them if they are kept

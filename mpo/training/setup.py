@@ -15,7 +15,7 @@ from mpo.models.acceleration import set_up_acceleration
 from mpo.models.checks import distilled_guidance
 from mpo.models.families import Family, find_family
 from mpo.models.loading import load_pipeline
-from mpo.models.lora import add_lora
+from mpo.models.lora import add_lora, load_lora
 from mpo.models.noise import trained_range
 from mpo.recipe import Recipe
 from mpo.run_folder.paths import RunFolder
@@ -76,6 +76,8 @@ def set_up(run: RunFolder, recipe: Recipe) -> Training:
     settings = recipe.train.model_copy(update={"timestep_range": timesteps})
     recipe = recipe.model_copy(update={"train": settings})
     denoiser = add_lora(pipeline, settings).train()
+    if recipe.start:
+        load_lora(denoiser, run.start)
     cache = None
     if settings.reference_cache is not None:
         cache = ReferenceErrors(run.folder / settings.reference_cache, describe(recipe, run, pipeline, denoiser))

@@ -296,6 +296,8 @@ FIELDS: dict[str, Entry | str] = {
     "name": "test_name_and_description_head_the_card_and_the_page",
     "description": "test_name_and_description_head_the_card_and_the_page",
     "seed": Entry(1, generated),
+    "rounds": "test_a_later_round_samples_from_the_tuned_model_and_trains_on",
+    "start": "test_a_later_round_samples_from_the_tuned_model_and_trains_on",
     "model.path": Entry(HUB, model),
     "model.revision": Entry("v2", model, {"model.path": HUB}),
     "model.config": "test_one_file_gives_the_same_pictures_as_the_folder",

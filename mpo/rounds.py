@@ -1,0 +1,68 @@
+"""Rounds: on-policy training. Each samples from the model that the round before has tuned, and trains on.
+
+RUN/round-1, RUN/round-2, … are runs of their own, so whatever holds of a run (killed and resumed, repaired, shown) holds of each. A later round's
+candidates come from the tuned model at new seeds; its LoRA goes on from the one before, while the reference stays the base model,
+so that the last LoRA alone is the result, and each round's page compares it with the base.
+"""
+
+from pathlib import Path
+
+from mpo import MpoError
+from mpo.recipe import Recipe, dump_recipe, read_recipe
+from mpo.run import run_recipe
+from mpo.run_folder.files import write_text
+from mpo.run_folder.paths import RunFolder
+from mpo.runtime.processes import barrier, is_main
+from mpo.runtime.progress import say
+
+
+def run_rounds(recipe: Recipe, output: str | Path, *, repair: bool = False) -> RunFolder:
+    """All rounds, from where an earlier call stopped; returns the last one's folder.
+
+    Raises MpoError as `run_recipe` does, and for a folder that holds another recipe's rounds.
+    """
+    folder = Path(output)
+    if is_main():
+        _check_folder(recipe, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "recipe.yaml", dump_recipe(recipe))
+    barrier()
+    for number in range(1, recipe.rounds + 1):
+        say(f"round {number} of {recipe.rounds}")
+        run_recipe(recipe_of_round(recipe, folder, number), round_folder(folder, number), repair=repair)
+    return RunFolder(round_folder(folder, recipe.rounds))
+
+
+def round_folder(folder: Path, number: int) -> Path:
+    return folder / f"round-{number}"
+
+
+def recipe_of_round(recipe: Recipe, folder: Path, number: int) -> Recipe:
+    """The recipe of one round, counted from 1: it starts from the round before, at seeds of its own."""
+    start = recipe.start if number == 1 else str(round_folder(folder, number - 1))
+    changes = {
+        "rounds": 1,
+        "start": start,
+        "seed": recipe.seed + number - 1,
+        "train": recipe.train.model_copy(update={"seed": recipe.train.seed + number - 1}),
+    }
+    return recipe.model_copy(update=changes)
+
+
+def rounds_in(folder: Path) -> list[Path]:
+    """The folders of a run in rounds, in order; none of any other run."""
+    if not (folder / "recipe.yaml").is_file():
+        return []
+    folders = [round_folder(folder, number) for number in range(1, read_recipe(folder / "recipe.yaml").rounds + 1)]
+    return [each for each in folders if each.is_dir()]
+
+
+def _check_folder(recipe: Recipe, folder: Path) -> None:
+    """Raises MpoError if the folder holds something else. More rounds than it was made with may follow."""
+    held = folder / "recipe.yaml"
+    if not held.is_file():
+        if folder.exists() and any(folder.iterdir()):
+            raise MpoError(f"--output {str(folder)!r} is not empty and holds no run; use another folder")
+        return
+    if read_recipe(held).model_copy(update={"rounds": recipe.rounds, "tracking": recipe.tracking}) != recipe:
+        raise MpoError(f"--output {str(folder)!r} holds a run of another recipe; use another folder")
