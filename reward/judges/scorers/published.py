@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -42,7 +43,10 @@ def read_weights(file: Path, *, device: str = "cpu") -> dict[str, Tensor]:
         return load_file(file)
     if file.suffix == ".safetensors":
         return {name: value.to("meta") for name, value in load_file(file).items()}  # mapped from disk, not read
-    held: Any = torch.load(file, map_location=device, weights_only=True)
+    try:
+        held: Any = torch.load(file, map_location=device, weights_only=True)
+    except UnpicklingError:  # its message has several lines, and advises to run what the file holds
+        raise ValueError(f"{file.name} holds more than tensors, or is broken") from None
     for name in ("model", "state_dict"):
         if isinstance(held, Mapping) and isinstance(held.get(name), Mapping):
             held = held[name]

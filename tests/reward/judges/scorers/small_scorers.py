@@ -83,13 +83,13 @@ def spread(module: torch.nn.Module, seed: int = 0, scale: float = 0.3) -> None:
         parameter.data.copy_(1 + noise if norm else noise)
 
 
-def trained(model: Any, trainer: Any, template: str, specials: Sequence[str], **tokens: str) -> PreTrainedTokenizerFast:
+def trained(template: str, specials: Sequence[str], **tokens: str) -> PreTrainedTokenizerFast:
     """A tokenizer learnt on the prompts, which puts special tokens around them."""
-    core = Tokenizer(model)
-    core.normalizer = normalizers.Lowercase() if "[CLS]" in specials else normalizers.NFC()
-    core.pre_tokenizer = pre_tokenizers.Whitespace() if "[CLS]" in specials else pre_tokenizers.Metaspace()
+    core = Tokenizer(models.BPE(unk_token=tokens["unk_token"]))
+    core.pre_tokenizer = pre_tokenizers.Metaspace()
     words = [*PROMPTS, "Yes No yes no Does this figure show a chat between USER: ASSISTANT: Please answer or"] * 3
-    core.train_from_iterator([*words, *map(chr, range(32, 127))], trainer(special_tokens=list(specials), show_progress=False, vocab_size=300))  # fmt: skip
+    trainer = trainers.BpeTrainer(special_tokens=list(specials), show_progress=False, vocab_size=300)
+    core.train_from_iterator([*words, *map(chr, range(32, 127))], trainer)
     ids = [(token, core.token_to_id(token)) for token in specials]
     core.post_processor = processors.TemplateProcessing(single=template, special_tokens=ids)
     return PreTrainedTokenizerFast(tokenizer_object=core, **tokens)
@@ -98,7 +98,6 @@ def trained(model: Any, trainer: Any, template: str, specials: Sequence[str], **
 def clip(folder: Path) -> CLIPModel:
     """A CLIP with its processor, as saved by transformers."""
     words = trained(
-        models.BPE(unk_token="<|endoftext|>"), trainers.BpeTrainer,
         "<|startoftext|> $A <|endoftext|>", ["<|startoftext|>", "<|endoftext|>"],
         pad_token="<|endoftext|>", eos_token="<|endoftext|>", bos_token="<|startoftext|>", unk_token="<|endoftext|>",
     )  # fmt: skip
@@ -125,10 +124,16 @@ def clip(folder: Path) -> CLIPModel:
 
 def imagereward(folder: Path) -> dict[str, Tensor]:
     """ImageReward.pt under BLIP's own names, and a BERT's tokenizer. Returns the weights."""
-    words = trained(
-        models.WordPiece(unk_token="[UNK]"), trainers.WordPieceTrainer, "[CLS] $A [SEP]",
-        ["[PAD]", "[UNK]", "[CLS]", "[SEP]"], pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
-    )  # fmt: skip
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    letters = sorted({letter for letter in "".join(PROMPTS).lower() if letter != " "})
+    vocabulary = [*specials, *letters, *(f"##{letter}" for letter in letters), "red", "cat", "many", "words"]
+    core = Tokenizer(models.WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+    core.normalizer, core.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.BertPreTokenizer()
+    ends = [(token, specials.index(token)) for token in ("[CLS]", "[SEP]")]
+    core.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    words = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
     words.save_pretrained(folder)
     vision, text, depth = 128, 64, 2
     shapes: dict[str, tuple[int, ...]] = {
@@ -290,7 +295,7 @@ def videoreward(
 def clip_flant5(folder: Path) -> tuple[T5ForConditionalGeneration, CLIPVisionModel, list[torch.nn.Linear]]:
     """config.json and pytorch_model-….bin as published; tokenizer and tower beside. Returns T5, tower, projector."""
     words = trained(
-        models.BPE(unk_token="<unk>"), trainers.BpeTrainer, "$A </s>", ["<pad>", "</s>", "<unk>"],
+        "$A </s>", ["<pad>", "</s>", "<unk>"],
         pad_token="<pad>", eos_token="</s>", unk_token="<unk>",
     )  # fmt: skip
     tower_folder = folder / "tower"
