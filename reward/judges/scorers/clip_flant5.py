@@ -26,6 +26,7 @@ from transformers import (
 from reward.checklist import Kind
 from reward.errors import JudgeError
 from reward.judges.scorers.published import (
+    fill,
     fingerprint,
     from_weights,
     published_folder,
@@ -151,7 +152,7 @@ def load(weights: Mapping[str, Tensor], fields: Mapping[str, Any], **options: An
         else CLIPVisionModel.from_pretrained(fields["mm_vision_tower"], **options).eval()
     )
     middle = projector(fields)
-    middle.load_state_dict(of_projector)
+    fill(middle, of_projector)
     return Network(tower, middle.to(words.device, words.dtype), words, fields["mm_vision_select_layer"]).eval()
 
 

@@ -27,6 +27,7 @@ from reward.judges.loading import BUILDING_ERRORS, loading_options
 from reward.judges.options import Dtype, ImageRewardOptions, check_options
 from reward.judges.scorers import CHECKLISTS, Scorer
 from reward.judges.scorers.published import (
+    fill,
     find_file,
     fingerprint,
     from_weights,
@@ -152,7 +153,7 @@ def load(weights: Mapping[str, Tensor], **options: Any) -> RewardModel:
     vision = from_weights(BlipVisionModel, vision_config, parts["vision."], **options)
     text = from_weights(_TextModel, text_config, parts["text."], **options)
     top = head(text_config.hidden_size)
-    top.load_state_dict(parts["head."])
+    fill(top, parts["head."])
     return RewardModel(vision, text, top.to(text.device)).eval()
 
 

@@ -80,6 +80,18 @@ def from_weights(model_class: Any, config: Any, weights: dict[str, Tensor], **op
     return model.eval()
 
 
+def fill(module: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Puts exactly these weights into a part that transformers does not know. Raises ValueError naming one that does not fit."""
+    own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in sorted(own.keys() | given.keys()):
+        if own.get(name) != given.get(name):
+            raise ValueError(
+                f"the head's weight {name!r} is {given.get(name, 'missing')}, not {own.get(name, 'known')}"
+            )
+    module.load_state_dict(dict(weights))
+
+
 def loading_error(model: str, error: Exception, expected: str) -> JudgeError:
     """In one line, with what to give instead."""
     return JudgeError(f"model={model!r} cannot be loaded ({first_line(error)}); give {expected}")

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer, Qwen2VLConfig, Qwen2VLModel
 
 from reward.judges.processing import chat_text, input_names, processor_tensors
-from reward.judges.scorers.published import from_weights, renamed
+from reward.judges.scorers.published import fill, from_weights, renamed
 from reward.media import Media
 
 # Published names, older and newer, and today's. The head that writes words is not needed.
@@ -72,7 +72,7 @@ def load(
         raise ValueError(f"it has {len(named[EMBEDDING])} words, but its processor {len(eyes.tokenizer)}")
     backbone = from_weights(Qwen2VLModel, config, named, **options)
     top = head(config.text_config.hidden_size)
-    top.load_state_dict(of_head)
+    fill(top, of_head)
     return RewardModel(backbone, top.to(backbone.device)).eval(), eyes
 
 
