@@ -73,7 +73,12 @@ class VQAScore:
                     f"judge 'vqascore': processor={processor!r} is not possible with a vision-language model; leave it out"
                 )
             self._model = _VisionLanguage(
-                options.model, mode="sequential", num_frames=num_frames, batch_size=batch_size, **settings
+                options.model,
+                mode="sequential",
+                template="{question}",
+                num_frames=num_frames,
+                batch_size=batch_size,
+                **settings,
             )
         self.kinds = self._model.kinds
         self.sampling = self._model.sampling
