@@ -173,8 +173,6 @@ def check_kind(name: str, options: Mapping[str, Any], checklist: Checklist) -> N
             from reward.judges.scorers.vqascore import kinds_without_weights as kinds_of_vqascore
 
             kinds = kinds_of_vqascore(checked)
-        case _ if name in CHECKLISTS:
-            kinds = (CHECKLISTS[name].kind,)
         case _:
             kinds = judge_class.kinds
     if kinds is not None:

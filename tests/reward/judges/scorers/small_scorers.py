@@ -27,8 +27,9 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from reward import load_checklist
 from reward.media import Clip
-from tests.reward.judges.small_vlms import SPECIAL, chat_template, text_config
+from tests.reward.judges.small_vlms import SPECIAL, chat_template, qwen2_5_vl, text_config
 from tests.reward.judges.small_vlms import tokenizer as bytes_tokenizer
 
 PROMPTS = [
@@ -333,6 +334,12 @@ def clip_flant5(folder: Path) -> tuple[T5ForConditionalGeneration, CLIPVisionMod
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(fields))
     return t5, tower, projector
+
+
+def vision_language() -> tuple[Any, Any]:
+    """A Qwen2.5-VL with a token for "Yes", as the published ones have, and its processor."""
+    words = bytes_tokenizer([*(q.text for q in load_checklist("image")), *["Yes"] * 300])
+    return qwen2_5_vl("sdpa", words=words)
 
 
 def largest_difference(found: np.ndarray, expected: Sequence[Any] | np.ndarray) -> float:

@@ -1,20 +1,15 @@
 """Against the formulas as their authors describe them, written out here in float64."""
 
-import math
-from collections.abc import Callable
-
 import numpy as np
 import pytest
-import torch
-from PIL import Image
-from transformers import CLIPModel, PreTrainedTokenizerFast
+from transformers import CLIPModel
 
 from reward import JudgeError, VisionReward, load_checklist, load_judge
 from reward.judges import check_kind
 from reward.judges.loading import count_parameters
+from tests.reward.judges.scorers.as_published import clip_cosines
 from tests.reward.judges.scorers.small_scorers import PROMPTS, clip, largest_difference, one_by_one, pictures
 
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of OpenAI's CLIP
 NAMES = ("clip-score", "pickscore")
 
 
@@ -29,36 +24,9 @@ def judge(name, folder, **options):
     return load_judge(name, model=str(folder), processor=str(folder), **options)
 
 
-def published_pixels(picture: Image.Image, side: int, middle: Callable[[float], float] = math.floor) -> np.ndarray:
-    """CLIP's own: the shorter side to `side` with Pillow's bicubic filter, the middle, [0, 1], mean and spread.
-
-    middle: what becomes of half a pixel; torchvision rounds it to even.
-    """
-    width, height = picture.size
-    short = min(width, height)
-    picture = picture.resize((int(side * width / short), int(side * height / short)), Image.Resampling.BICUBIC)
-    left, top = (int(middle((each - side) / 2)) for each in picture.size)
-    cut = np.asarray(picture.crop((left, top, left + side, top + side)), dtype=np.float64) / 255
-    return ((cut - MEAN) / STD).transpose(2, 0, 1)
-
-
-@torch.inference_mode()
-def published_cosine(model: CLIPModel, words, picture: Image.Image, prompt: str) -> float:
-    """One picture and prompt at a time, without padding: features of each tower, projected, as unit vectors."""
-    ids = words(prompt)["input_ids"]
-    ids = ids if len(ids) <= 77 else [*ids[:76], ids[-1]]  # the mark of the end stays
-    text = model.text_model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1] @ model.text_projection.weight.T
-    pixels = torch.tensor(published_pixels(picture, 56))[None]
-    seen = model.vision_model(pixel_values=pixels).last_hidden_state[0, 0]
-    image = model.vision_model.post_layernorm(seen) @ model.visual_projection.weight.T
-    return float(text @ image / (text.norm() * image.norm()))
-
-
 @pytest.fixture(scope="module")
 def cosines(folder):
-    model = CLIPModel.from_pretrained(folder).double().eval()
-    words = PreTrainedTokenizerFast.from_pretrained(folder)
-    return np.array([published_cosine(model, words, *each) for each in zip(pictures(), PROMPTS, strict=True)])
+    return clip_cosines(folder, pictures(), PROMPTS)
 
 
 def test_scores_are_those_of_the_published_formulas(folder, cosines):
@@ -128,7 +96,7 @@ def test_what_the_configuration_tells_needs_no_weights(name, folder, tmp_path):
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
     expected = sum(each.numel() for each in CLIPModel.from_pretrained(folder).parameters())
     assert count_parameters(name, {"model": str(tmp_path)}) == expected
-    with pytest.raises(JudgeError, match=f"judge '{name}' with model='nowhere/none' takes images only"):
+    with pytest.raises(JudgeError, match=f"judge '{name}' takes images only"):
         check_kind(name, {"model": "nowhere/none"}, load_checklist("video"))
     check_kind(name, {"model": "nowhere/none"}, load_checklist("image"))
 

@@ -4,19 +4,15 @@ import json
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
-from torch.nn.functional import gelu
 from transformers import PreTrainedTokenizerFast
 
 from reward import JudgeError, load_checklist, load_judge
 from reward.judges import check_kind
 from reward.judges.loading import count_parameters
+from tests.reward.judges.scorers.as_published import clip_flant5_scores
 from tests.reward.judges.scorers.small_scorers import PROMPTS, clip_flant5, largest_difference, one_by_one, pictures
-from tests.reward.judges.scorers.test_clip import MEAN, STD
 
 QUESTIONS = [q for q in load_checklist("image") if q.continuous]
-SYSTEM = "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the user's questions."
 
 
 @pytest.fixture(scope="module")
@@ -43,29 +39,9 @@ def judge(folder, **options):
     return load_judge("vqascore", model=str(folder), processor=str(folder / "words"), **options)
 
 
-@torch.inference_mode()
-def published(t5, tower, projector, words, picture: Image.Image, prompt: str) -> float:
-    side = max(picture.size)
-    square = Image.new("RGB", (side, side), tuple(int(channel * 255) for channel in MEAN))
-    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-    small = np.asarray(square.resize((56, 56), Image.Resampling.BICUBIC), dtype=np.float64) / 255
-    pixels = torch.tensor(((small - MEAN) / STD).transpose(2, 0, 1))[None]
-    states = tower(pixel_values=pixels, output_hidden_states=True).hidden_states[-2][0, 1:]
-    seen = projector[1](gelu(projector[0](states)))
-    text = f'{SYSTEM} USER: <image>\nDoes this figure show "{prompt}"? Please answer yes or no. ASSISTANT: '
-    before, after = (
-        t5.get_input_embeddings()(torch.tensor(words(each)["input_ids"])) for each in text.split("<image>")
-    )
-    labels = torch.tensor([words("Yes")["input_ids"]])
-    loss = t5(inputs_embeds=torch.cat([before, seen, after])[None], labels=labels).loss  # a mean over the tokens
-    return float((-loss).exp())
-
-
 def test_scores_are_those_of_the_published_network(folder, parts, found):
-    t5, tower, projector = parts
-    doubled = (t5.double(), tower.double(), [layer.double() for layer in projector])
     words = PreTrainedTokenizerFast.from_pretrained(folder / "words")
-    expected = [published(*doubled, words, *each) for each in zip(pictures(), PROMPTS, strict=True)]
+    expected = clip_flant5_scores(parts, words, pictures(), PROMPTS)
     assert words("Yes")["input_ids"][-1] == words.eos_token_id  # the end counts
     assert np.std(np.log(expected)) > 0.1
     assert largest_difference(np.log(found), np.log(expected)) < 1e-4

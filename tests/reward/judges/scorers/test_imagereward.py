@@ -3,19 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
-from torch import Tensor
-from torch.nn.functional import conv2d, gelu, layer_norm
-from transformers import PreTrainedTokenizerFast
 
 from reward import JudgeError, load_checklist, load_judge
 from reward.judges import check_kind
 from reward.judges.loading import count_parameters
+from tests.reward.judges.scorers.as_published import imagereward_scores
 from tests.reward.judges.scorers.small_scorers import PROMPTS, imagereward, largest_difference, one_by_one, pictures
-from tests.reward.judges.scorers.test_clip import published_pixels
-
-HEAD = 64  # features of an attention head, published: 1024 / 16 and 768 / 12
 
 
 @pytest.fixture(scope="module")
@@ -37,70 +31,8 @@ def judge(folder, **options):
     return load_judge("imagereward", model=str(folder), processor=str(folder), **options)
 
 
-class Published:
-    """One picture and prompt at a time."""
-
-    def __init__(self, weights: dict[str, Tensor]):
-        self.weights = weights
-
-    def linear(self, name: str, x: Tensor) -> Tensor:
-        return x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
-
-    def norm(self, name: str, x: Tensor, eps: float) -> Tensor:
-        return layer_norm(x, x.shape[-1:], self.weights[f"{name}.weight"], self.weights[f"{name}.bias"], eps)
-
-    @staticmethod
-    def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        query, key, value = (each.reshape(len(each), -1, HEAD).transpose(0, 1) for each in (query, key, value))
-        mixed = (query @ key.transpose(1, 2) / HEAD**0.5).softmax(-1) @ value
-        return mixed.transpose(0, 1).reshape(query.shape[1], -1)
-
-    def picture(self, pixels: Tensor) -> Tensor:
-        name = "blip.visual_encoder"
-        get = self.weights
-        patches = conv2d(
-            pixels[None], get[f"{name}.patch_embed.proj.weight"], get[f"{name}.patch_embed.proj.bias"], stride=16
-        )
-        x = torch.cat([get[f"{name}.cls_token"][0], patches[0].flatten(1).T]) + get[f"{name}.pos_embed"][0]
-        for number in range(2):
-            block = f"{name}.blocks.{number}"
-            query, key, value = self.linear(f"{block}.attn.qkv", self.norm(f"{block}.norm1", x, 1e-6)).chunk(3, dim=-1)
-            x = x + self.linear(f"{block}.attn.proj", self.attention(query, key, value))
-            inner = gelu(self.linear(f"{block}.mlp.fc1", self.norm(f"{block}.norm2", x, 1e-6)))
-            x = x + self.linear(f"{block}.mlp.fc2", inner)
-        return self.norm(f"{name}.norm", x, 1e-6)
-
-    def words(self, ids: list[int], seen: Tensor) -> Tensor:
-        name = "blip.text_encoder.embeddings"
-        x = self.weights[f"{name}.word_embeddings.weight"][ids]
-        x = self.norm(f"{name}.LayerNorm", x + self.weights[f"{name}.position_embeddings.weight"][: len(ids)], 1e-12)
-        for number in range(2):
-            layer = f"blip.text_encoder.encoder.layer.{number}"
-            for part, looked_at in (("attention", None), ("crossattention", seen)):
-                of = x if looked_at is None else looked_at
-                query, key, value = (
-                    self.linear(f"{layer}.{part}.self.{each}", x if each == "query" else of)
-                    for each in ("query", "key", "value")
-                )
-                mixed = self.linear(f"{layer}.{part}.output.dense", self.attention(query, key, value))
-                x = self.norm(f"{layer}.{part}.output.LayerNorm", x + mixed, 1e-12)
-            inner = self.linear(f"{layer}.output.dense", gelu(self.linear(f"{layer}.intermediate.dense", x)))
-            x = self.norm(f"{layer}.output.LayerNorm", x + inner, 1e-12)
-        return x
-
-    def reward(self, picture: Image.Image, ids: list[int]) -> float:
-        x = self.words(ids, self.picture(torch.tensor(published_pixels(picture, 64, round))))[0]
-        for place in (0, 2, 4, 6, 7):
-            x = self.linear(f"mlp.layers.{place}", x)
-        return (float(x) - 0.16717362830052426) / 1.0333394966054072
-
-
 def test_scores_are_those_of_the_published_network(folder, weights, scorer):
-    words = PreTrainedTokenizerFast.from_pretrained(folder)
-    expected = []
-    for picture, prompt in zip(pictures(), PROMPTS, strict=True):
-        ids = words(prompt)["input_ids"]
-        expected.append(Published(weights).reward(picture, ids if len(ids) <= 35 else [*ids[:34], ids[-1]]))
+    expected = imagereward_scores(folder, weights, pictures(), PROMPTS)
     found = scorer.answer(pictures(), PROMPTS, scorer.checklist.questions)
     assert np.std(expected) > 1
     assert largest_difference(found, expected) < 1e-4
@@ -154,7 +86,7 @@ def test_a_folder_tells_its_size(folder, weights):
 
 
 def test_clips_are_refused_before_anything_is_loaded():
-    with pytest.raises(JudgeError, match="judge 'imagereward' with model='zai-org/ImageReward' takes images only"):
+    with pytest.raises(JudgeError, match="judge 'imagereward' takes images only"):
         check_kind("imagereward", {}, load_checklist("video"))
 
 

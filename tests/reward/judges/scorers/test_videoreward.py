@@ -4,17 +4,12 @@ import json
 
 import numpy as np
 import pytest
-import torch
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.functional import resize
-from transformers import AutoTokenizer
 
 from reward import JudgeError, VisionReward, load_checklist, load_judge
 from reward.judges import check_kind
 from reward.judges.loading import count_parameters
-from reward.judges.scorers.templates import VIDEOREWARD
 from reward.media import Clip
-from tests.reward.judges.scorers.published_qwen import published_size, states
+from tests.reward.judges.scorers.as_published import videoreward_scores
 from tests.reward.judges.scorers.small_scorers import (
     NORMS,
     PROMPTS,
@@ -59,33 +54,8 @@ def judge(folder, base, **options):
     return load_judge("videoreward", model=str(folder), processor=str(base), **{"batch_size": 4, **options})
 
 
-def published_frames(clip: Clip) -> np.ndarray:
-    """Two a second, an even number, at least 4 if there are as many, spread evenly; to the published size."""
-    total, rate = len(clip.frames), clip.fps
-    count = min(max(total / rate * 2.0, 4), min(768, total) // 2 * 2)
-    count = min(round(count / 2) * 2, total)
-    frames = torch.tensor(clip.frames[torch.linspace(0, total - 1, count).round().long()]).permute(0, 3, 1, 2)
-    size = published_size(*frames.shape[-2:], 128 * 28 * 28, SMALL)
-    frames = resize(frames, list(size), interpolation=InterpolationMode.BICUBIC, antialias=True).float()
-    return frames.permute(0, 2, 3, 1).double().numpy()
-
-
 def test_scores_are_those_of_the_published_network(base, tuned, found):
-    network, head = tuned
-    model = network.double().get_base_model()  # the LoRA stays beside the weights
-    words = AutoTokenizer.from_pretrained(base)
-    tokens = [f"<|{part}_reward|>" for part in ("VQ", "MQ", "TA")]
-    words.add_special_tokens({"additional_special_tokens": tokens})
-    expected = []
-    for clip, prompt in zip(clips(), PROMPTS, strict=False):
-        ids, state = states(
-            model, words, published_frames(clip), VIDEOREWARD.format(prompt=prompt), pad="<|video_pad|>"
-        )
-        row = []
-        for part, token in zip(("VQ", "MQ", "TA"), tokens, strict=True):
-            raw = state[ids.index(words.convert_tokens_to_ids(token))] @ head.weight.detach().double()[0]
-            row.append((float(raw) - NORMS[f"{part}_mean"]) / NORMS[f"{part}_std"])
-        expected.append(row)
+    expected = videoreward_scores(base, tuned, clips(), PROMPTS[: len(clips())], NORMS, most_pixels=SMALL)
     assert np.std(expected, axis=0).min() > 0.02
     assert largest_difference(found, expected) < 1e-4
 
@@ -138,7 +108,7 @@ def test_the_fingerprint_changes_with_what_a_score_depends_on(base, folder, scor
 def test_what_the_configuration_tells_needs_no_weights(base, scorer):
     expected = sum(each.numel() for each in scorer.model.parameters())
     assert count_parameters("videoreward", {"processor": str(base)}) == expected
-    with pytest.raises(JudgeError, match="judge 'videoreward' with model='KwaiVGI/VideoReward' takes videos only"):
+    with pytest.raises(JudgeError, match="judge 'videoreward' takes videos only"):
         check_kind("videoreward", {}, load_checklist("image"))
     check_kind("videoreward", {}, load_checklist("video"))
 

@@ -7,6 +7,7 @@ import torch
 from reward import JudgeError, Question, VisionReward, load_checklist, load_judge
 from reward.judges import check_kind
 from reward.judges.loading import count_parameters
+from tests.reward.judges.scorers.as_published import vqascores
 from tests.reward.judges.scorers.small_scorers import (
     PROMPTS,
     clip_flant5,
@@ -14,6 +15,7 @@ from tests.reward.judges.scorers.small_scorers import (
     largest_difference,
     one_by_one,
     pictures,
+    vision_language,
 )
 from tests.reward.judges.small_vlms import qwen2_5_vl, smolvlm, tokenizer
 
@@ -21,16 +23,10 @@ QUESTIONS = [q for q in load_checklist("image") if q.continuous]
 SHORT = PROMPTS[:9] + PROMPTS[10:]  # without the one of hundreds of words
 
 
-def small_model() -> tuple:
-    """With a token for "Yes", as the published ones have."""
-    model, processor = qwen2_5_vl("sdpa", words=tokenizer([*(q.text for q in load_checklist("image")), *["Yes"] * 300]))
-    return model, processor
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vlm")
-    for each in small_model():
+    for each in vision_language():
         each.save_pretrained(folder)
     return folder
 
@@ -45,20 +41,8 @@ def found(scorer):
     return scorer.answer(pictures()[: len(SHORT)], SHORT, QUESTIONS)
 
 
-@torch.inference_mode()
-def published(model, processor, item, prompt) -> float:
-    words = f'Does this figure show "{prompt}"? Please answer yes or no.'
-    text = f"<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>{words}<|im_end|>\n<|im_start|>assistant\n"
-    inputs = processor(text=[text], images=[item], return_tensors="pt")
-    pixels = inputs.pop("pixel_values").to(model.dtype)
-    logits = model(**inputs, pixel_values=pixels).logits[0, -1]
-    return float(torch.exp(logits[processor.tokenizer("Yes")["input_ids"][0]] - torch.logsumexp(logits, 0)))
-
-
 def test_scores_are_those_of_the_published_formula(found):
-    model, processor = small_model()
-    model = model.double()
-    expected = [published(model, processor, *each) for each in zip(pictures(), SHORT, strict=False)]
+    expected = vqascores(*vision_language(), pictures()[: len(SHORT)], SHORT)
     assert np.std(np.log(expected)) > 0.1
     assert largest_difference(np.log(found), np.log(expected)) < 1e-4
 
@@ -104,7 +88,7 @@ def test_it_looks_at_clips_too(scorer):
 
 
 def test_the_configuration_tells_kinds_and_size(folder, scorer):
-    expected = sum(each.numel() for each in small_model()[0].parameters())
+    expected = sum(each.numel() for each in vision_language()[0].parameters())
     assert count_parameters("vqascore", {"model": str(folder)}) == expected
     check_kind("vqascore", {"model": str(folder)}, load_checklist("video"))
     with pytest.raises(JudgeError, match="judge 'vqascore' with model='zhiqiulin/clip-flant5-xxl' takes images only"):
@@ -144,7 +128,7 @@ def test_options_of_the_other_kind_of_model_are_refused(folder, tmp_path):
 
 
 def test_an_answer_that_is_none_is_an_error(tmp_path):
-    model, processor = small_model()
+    model, processor = vision_language()
     model.lm_head.weight.data.fill_(torch.nan)
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
