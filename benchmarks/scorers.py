@@ -3,22 +3,26 @@
     python -m benchmarks.scorers                # 2 cores: about two minutes
 
 Small networks of the published classes with random weights, on the CPU in float32; the formulas are written out in
-float64 (tests/reward/judges/scorers/as_published.py) and share no code with the scorers. Speed is that of the small
-networks: what batches gain there, not what the published ones take. Pictures are of a dozen sizes, clips of half a dozen.
+float64 (tests/reward/judges/scorers/as_published.py) and share no code with the scorers. Differences are over pictures of
+a dozen sizes, or clips of half a dozen; speed is over items of one size and prompts of about one length, as in a run, and
+that of the small networks: what batches gain there, not what the published ones take.
 """
 
 import argparse
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from reward import load_checklist, load_judge
+from reward.media import Clip
 from tests.reward.judges.scorers import as_published, small_scorers
 
 PIXELS = 130 * 28 * 28  # of a frame at most: fewer than published, since they are counted in float64, too
@@ -100,6 +104,15 @@ CASES: dict[str, Callable[[Path], Case]] = {
 }
 
 
+def alike(items: Sequence[Any], prompts: Sequence[str]) -> tuple[list[Any], list[str]]:
+    """As many items of one size, and prompts without the one of hundreds of words."""
+    short = [prompt if len(prompt) < 200 else prompts[0] for prompt in prompts]
+    if isinstance(items[0], Image.Image):
+        return [item.resize((224, 224)) for item in items], short
+    first = items[1]
+    return [Clip(np.roll(first.frames, shift, axis=2), first.times_s) for shift in range(len(items))], short
+
+
 def seconds(run: Callable[[], Any], repeats: int) -> float:
     """The shortest of some runs."""
     taken = []
@@ -127,8 +140,9 @@ def main() -> None:
             single = small_scorers.one_by_one(judge, items, prompts, questions)
             from_formula = small_scorers.largest_difference(found, expected)
             from_single = small_scorers.largest_difference(found, single)
-            batched_s = seconds(lambda: judge.answer(items, prompts, questions), repeats)  # noqa: B023
-            single_s = seconds(lambda: small_scorers.one_by_one(judge, items, prompts, questions), repeats)  # noqa: B023
+            timed = (*alike(items, prompts), questions)
+            batched_s = seconds(partial(judge.answer, *timed), repeats)
+            single_s = seconds(partial(small_scorers.one_by_one, judge, *timed), repeats)
         count = len(items)
         print(
             f"| {name} | {found.min():.3g} to {found.max():.3g} | {from_formula:.1e} | {from_single:.1e} | {count / batched_s:.1f} | {count / single_s:.1f} |",

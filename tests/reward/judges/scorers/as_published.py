@@ -194,7 +194,7 @@ def videoreward_frames(clip: Clip, most_pixels: int) -> np.ndarray:
     count = min(max(total / rate * 2.0, 4), min(768, total) // 2 * 2)
     count = min(round(count / 2) * 2, total)
     frames = torch.tensor(clip.frames[torch.linspace(0, total - 1, count).round().long()]).permute(0, 3, 1, 2)
-    size = published_size(*frames.shape[-2:], 128 * 28 * 28, most_pixels)
+    size = published_size(frames.shape[-2], frames.shape[-1], 128 * 28 * 28, most_pixels)
     frames = resize(frames, list(size), interpolation=InterpolationMode.BICUBIC, antialias=True).float()
     return frames.permute(0, 2, 3, 1).double().numpy()
 

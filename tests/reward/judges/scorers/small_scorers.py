@@ -251,6 +251,9 @@ def videoreward(
     """
     from peft import LoraConfig, get_peft_model
 
+    tuned: Any = None
+    head = torch.nn.Linear(64, 1, bias=False)
+    spread(head, seed=7)
     for step in steps:  # the last one is returned
         model = qwen2_vl_model(base, 3)
         targets = [
@@ -258,14 +261,10 @@ def videoreward(
             for name, module in model.named_modules()
             if isinstance(module, torch.nn.Linear) and "language_model" in name
         ]
-        tuned: Any = get_peft_model(
-            model, LoraConfig(r=4, lora_alpha=8, lora_dropout=0.05, target_modules=targets)
-        ).eval()
+        tuned = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, lora_dropout=0.05, target_modules=targets)).eval()
         for seed, (name, parameter) in enumerate(tuned.named_parameters()):
             if "lora_" in name:
                 parameter.data.normal_(0, 0.1, generator=torch.Generator().manual_seed(seed + step))
-        head = torch.nn.Linear(64, 1, bias=False)
-        spread(head, seed=7)
         place = folder / f"checkpoint-{step}"
         place.mkdir(parents=True)
         named = {
@@ -308,9 +307,10 @@ def clip_flant5(folder: Path) -> tuple[T5ForConditionalGeneration, CLIPVisionMod
     vision.save_pretrained(tower_folder)
     CLIPImageProcessor(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56}).save_pretrained(tower_folder)
     words.save_pretrained(folder / "words")
+    fields: dict[str, Any] = {"tie_word_embeddings": False, "decoder_start_token_id": 0}
     config = T5Config(
         vocab_size=len(words) + 8, d_model=48, d_kv=16, d_ff=64, num_layers=2, num_heads=3,
-        feed_forward_proj="gated-gelu", tie_word_embeddings=False, decoder_start_token_id=0,
+        feed_forward_proj="gated-gelu", **fields,
     )  # fmt: skip
     t5 = T5ForConditionalGeneration(config).eval()
     spread(t5, seed=2)
