@@ -7,6 +7,7 @@ is cut at 35 tokens.
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -200,14 +201,14 @@ def configs(vision: Mapping[str, Tensor], text: Mapping[str, Tensor]) -> tuple[B
 
 
 def build_without_weights(options: ImageRewardOptions) -> RewardModel:
-    """The published network on the device in force, or that of a folder."""
-    if options.model == ImageRewardOptions().model:
+    """The network of a folder on the device in force; of a hub id the published one, so that nothing is fetched."""
+    if not Path(options.model).is_dir():
         vision = BlipVisionConfig(
             hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, image_size=224
         )
         text = _text_config(vocab_size=30524, hidden_size=768, encoder_hidden_size=1024)
     else:
-        file = find_file(published_folder(options.model, options.revision, *FILES), *FILES)
+        file = find_file(Path(options.model), *FILES)
         shapes = read_weights(file, device="meta")
         prefixes = ("blip.visual_encoder.", "blip.text_encoder.")
         vision, text = configs(*(_below(shapes, prefix) for prefix in prefixes))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from transformers import CLIPModel
 
-from reward import JudgeError, VisionReward, load_checklist, load_judge
+from reward import Judge, JudgeError, VisionReward, load_checklist, load_judge
 from reward.judges import check_kind
 from reward.judges.loading import count_parameters
 from tests.reward.judges.scorers.as_published import clip_cosines
@@ -59,6 +59,7 @@ def test_a_prompt_is_cut_at_77_tokens(folder):
 
 
 def test_the_scorer_is_a_reward(folder):
+    assert isinstance(judge("pickscore", folder), Judge)
     reward = VisionReward(judge("pickscore", folder), judge("pickscore", folder).checklist)
     scores = reward.score(pictures()[:2], PROMPTS[:2])
     assert scores.checklist.dimensions == ("pickscore",)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from reward import JudgeError, Question, VisionReward, load_checklist, load_judge
+from reward import Judge, JudgeError, Question, VisionReward, load_checklist, load_judge
 from reward.judges import check_kind
 from reward.judges.loading import count_parameters
 from tests.reward.judges.scorers.as_published import vqascores
@@ -61,6 +61,7 @@ def test_a_batch_gives_what_single_items_give_in_any_order(scorer, found):
 
 
 def test_it_answers_what_asks_about_the_prompt_and_nothing_else(scorer):
+    assert isinstance(scorer, Judge)
     whole = load_checklist("image")
     answered = [q.id for q in whole if scorer.can_answer(q, "image")]
     assert answered == [q.id for q in QUESTIONS]
