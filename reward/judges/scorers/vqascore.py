@@ -4,6 +4,7 @@ Out of the whole vocabulary, where the vision-language judge takes it out of yes
 it answers whatever question of a checklist asks about the prompt and counts as a probability, and no other.
 """
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,8 +86,9 @@ class VQAScore:
 
     @property
     def fingerprint(self) -> str:
-        """That of the model, and the words."""
-        return f"vqascore:{QUESTION}:{ANSWER}:{self._model.fingerprint}"
+        """Digest over the model's own and the words."""
+        sha = hashlib.sha256(f"{self._model.fingerprint}\0{QUESTION}\0{ANSWER}".encode())
+        return f"vqascore:{sha.hexdigest()[:16]}"
 
     def can_answer(self, question: Question, kind: Kind) -> bool:
         """Whether the question asks about the prompt and counts as a probability."""
