@@ -11,7 +11,7 @@ def test_padding_on_either_side_changes_nothing_and_each_token_has_the_next_plac
     head = torch.nn.Linear(64, 64, bias=False)
     torch.nn.init.eye_(head.weight)
     model = RewardModel(whole.model, head)
-    read = whole.config.text_config.vocab_size - 1
+    read = whole.lm_head.out_features - 1
     words = [40, 41, 42, read, 43]
     states = []
     for left, right in ((0, 0), (3, 0), (0, 3)):
