@@ -7,7 +7,7 @@ import numpy as np
 
 from reward.checklist import Checklist, Kind, Question
 from reward.errors import JudgeError
-from reward.judges.options import CogVLM2Options, VlmOptions, check_options
+from reward.judges.options import CogVLM2Options, VlmOptions, VqaScoreOptions, check_options
 from reward.judges.own import is_own, own_judge
 from reward.judges.scorers import CHECKLISTS
 from reward.media import Media, Sampling
@@ -72,7 +72,8 @@ class AnswersAnything:
 
 
 def load_judge(name: str, **options: Any) -> Judge:
-    """A judge by name: `measured`, `vlm`, `cogvlm2`, `server`, or one of your own; options are those of its class.
+    """A judge by name: `measured`, `vlm`, `cogvlm2`, `server`, a scorer (`clip-score`, `pickscore`, `hpsv3`,
+    `imagereward`, `videoreward`, `vqascore`), or one of your own; options are those of its class.
 
     >>> load_judge("vlm", model="Qwen/Qwen2.5-VL-3B-Instruct", dtype="bfloat16", device_map="auto")
     >>> load_judge("server", base_urls=["http://localhost:8000/v1"], model="Qwen/Qwen2.5-VL-7B-Instruct")
@@ -96,6 +97,18 @@ def find_judge(name: str, options: Mapping[str, Any]) -> Callable[..., Judge]:
             from reward.judges.vlm import VLMJudge as Class
         case "cogvlm2":
             from reward.judges.cogvlm2 import CogVLM2Judge as Class
+        case "clip-score":
+            from reward.judges.scorers.clip import ClipScore as Class
+        case "pickscore":
+            from reward.judges.scorers.clip import PickScore as Class
+        case "hpsv3":
+            from reward.judges.scorers.hpsv3 import HPSv3 as Class
+        case "imagereward":
+            from reward.judges.scorers.imagereward import ImageReward as Class
+        case "videoreward":
+            from reward.judges.scorers.videoreward import VideoReward as Class
+        case "vqascore":
+            from reward.judges.scorers.vqascore import VQAScore as Class
         case _:
             try:
                 from reward.judges.server import ServerJudge as Class
@@ -154,6 +167,12 @@ def check_kind(name: str, options: Mapping[str, Any], checklist: Checklist) -> N
             kinds = kinds_without_weights(checked)
         case CogVLM2Options():
             kinds = (checked.kind,)
+        case VqaScoreOptions():
+            if checklist.kind == "image":
+                return
+            from reward.judges.scorers.vqascore import kinds_without_weights as kinds_of_vqascore
+
+            kinds = kinds_of_vqascore(checked)
         case _:
             kinds = judge_class.kinds
     if kinds is not None:

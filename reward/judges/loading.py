@@ -11,7 +11,20 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.utils import find_adapter_config_file
 
 from reward.errors import JudgeError, first_line
-from reward.judges.options import CogVLM2Options, VlmOptions, check_options
+from reward.judges.options import (
+    ClipScoreOptions,
+    CogVLM2Options,
+    HPSv3Options,
+    ImageRewardOptions,
+    MeasuredOptions,
+    Options,
+    PickScoreOptions,
+    ServerOptions,
+    VideoRewardOptions,
+    VlmOptions,
+    VqaScoreOptions,
+    check_options,
+)
 from reward.judges.own import is_own
 
 LOADING_ERRORS = (OSError, ValueError, ImportError, AttributeError, KeyError)  # what from_pretrained raises
@@ -49,16 +62,20 @@ def count_parameters(name: str, options: Mapping[str, Any]) -> int:
     if is_own(name):
         raise JudgeError("a judge of one's own does not say how many it has")
     checked = check_options(name, options)
-    if not isinstance(checked, (VlmOptions, CogVLM2Options)):
+    if isinstance(checked, (MeasuredOptions, ServerOptions)):
         return 0
     try:
         return sum(each.numel() for each in build_without_weights(checked).parameters())
     except BUILDING_ERRORS as error:
-        raise JudgeError(f"the size of model={checked.model!r} is unknown ({first_line(error)})") from error
+        raise JudgeError(
+            f"the size of model={getattr(checked, 'model', name)!r} is unknown ({first_line(error)})"
+        ) from error
 
 
-def build_without_weights(options: VlmOptions | CogVLM2Options) -> Any:
+def build_without_weights(options: Options) -> Any:
     """A judge's network on the meta device, which takes no memory; of an adapter, its base. Raises BUILDING_ERRORS."""
+    if not isinstance(options, (VlmOptions, CogVLM2Options)):
+        return _build_scorer(options)
     model, revision = options.model, options.revision
     auto_class: Any = AutoModelForImageTextToText if isinstance(options, VlmOptions) else AutoModelForCausalLM
     trusted = {"trust_remote_code": options.trust_remote_code}
@@ -68,6 +85,25 @@ def build_without_weights(options: VlmOptions | CogVLM2Options) -> Any:
     config = AutoConfig.from_pretrained(model, revision=revision or "main", **trusted)
     with torch.device("meta"):
         return auto_class.from_config(config, **trusted)
+
+
+def _build_scorer(options: Options) -> Any:
+    """A scorer's network on the meta device."""
+    with torch.device("meta"):
+        match options:  # each case imports only what it needs
+            case ImageRewardOptions():
+                from reward.judges.scorers.imagereward import build_without_weights as build
+            case ClipScoreOptions() | PickScoreOptions():
+                from reward.judges.scorers.clip import build_without_weights as build
+            case HPSv3Options():
+                from reward.judges.scorers.hpsv3 import build_without_weights as build
+            case VideoRewardOptions():
+                from reward.judges.scorers.videoreward import build_without_weights as build
+            case VqaScoreOptions():
+                from reward.judges.scorers.vqascore import build_without_weights as build
+            case _:
+                raise ValueError("it loads no network")
+        return build(options)  # type: ignore[arg-type]
 
 
 def weights_digest(model: Any) -> str:

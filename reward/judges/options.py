@@ -117,11 +117,86 @@ class ServerOptions(Options):
     batch_size: Count = 16  # pictures or clips asked about together
 
 
+class ClipScoreOptions(Options):
+    """See `reward.judges.scorers.clip.ClipScore`."""
+
+    model: ModelName = "openai/clip-vit-large-patch14"  # a hub id or a folder
+    processor: ModelName | None = None  # where the tokenizer and the pictures' sizes are; None = with the model
+    revision: str | None = None  # of the model's hub id: a branch, tag or commit; None = the default branch
+    dtype: Dtype = "auto"  # of the weights as loaded; auto = as they were saved
+    device_map: DeviceMap | None = None  # as in transformers; None = the first GPU if there is one, else the CPU
+    batch_size: Count = 16  # pictures looked at together
+
+
+class PickScoreOptions(Options):
+    """See `reward.judges.scorers.clip.PickScore`."""
+
+    model: ModelName = "yuvalkirstain/PickScore_v1"  # a hub id or a folder
+    processor: ModelName = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"  # where the tokenizer and the pictures' sizes are
+    revision: str | None = None  # of the model's hub id: a branch, tag or commit; None = the default branch
+    dtype: Dtype = "auto"  # of the weights as loaded; auto = as they were saved
+    device_map: DeviceMap | None = None  # as in transformers; None = the first GPU if there is one, else the CPU
+    batch_size: Count = 16  # pictures looked at together
+
+
+class ImageRewardOptions(Options):
+    """See `reward.judges.scorers.imagereward.ImageReward`."""
+
+    model: ModelName = "zai-org/ImageReward"  # a hub id, or a folder with ImageReward.pt or ImageReward.safetensors
+    processor: ModelName = "google-bert/bert-base-uncased"  # where the tokenizer is
+    revision: str | None = None  # of the model's hub id: a branch, tag or commit; None = the default branch
+    dtype: Dtype = "auto"  # of the weights as loaded; auto = as they were saved
+    device_map: DeviceMap | None = None  # as in transformers; None = the first GPU if there is one, else the CPU
+    batch_size: Count = 16  # pictures looked at together
+
+
+class HPSv3Options(Options):
+    """See `reward.judges.scorers.hpsv3.HPSv3`."""
+
+    model: ModelName = "MizzenAI/HPSv3"  # a hub id, or a folder with HPSv3.safetensors
+    processor: ModelName = "Qwen/Qwen2-VL-7B-Instruct"  # where the network's shape and its processor are
+    revision: str | None = None  # of the model's hub id: a branch, tag or commit; None = the default branch
+    dtype: Dtype = "auto"  # of the weights as loaded; auto = as the network's configuration says
+    device_map: DeviceMap | None = None  # as in transformers; None = the first GPU if there is one, else the CPU
+    quantization: Quantization | None = None  # by bitsandbytes; None = the weights as they are
+    batch_size: Count = 4  # pictures looked at together
+
+
+class VideoRewardOptions(Options):
+    """See `reward.judges.scorers.videoreward.VideoReward`."""
+
+    model: ModelName = "KwaiVGI/VideoReward"  # a hub id, or a folder with model_config.json and checkpoint-N/model.pth
+    processor: ModelName = "Qwen/Qwen2-VL-2B-Instruct"  # where the network's shape and its processor are
+    revision: str | None = None  # of the model's hub id: a branch, tag or commit; None = the default branch
+    dtype: Dtype = "auto"  # of the weights as loaded; auto = as the network's configuration says
+    device_map: DeviceMap | None = None  # as in transformers; None = the first GPU if there is one, else the CPU
+    batch_size: Count = 1  # clips looked at together
+
+
+class VqaScoreOptions(Options):
+    """See `reward.judges.scorers.vqascore.VQAScore`."""
+
+    model: ModelName = "zhiqiulin/clip-flant5-xxl"  # a CLIP-FlanT5 or any vision-language model: a hub id or a folder
+    processor: ModelName | None = None  # of a CLIP-FlanT5, where the tokenizer is: None = google/flan-t5-xxl
+    revision: str | None = None  # of the model's hub id: a branch, tag or commit; None = the default branch
+    dtype: Dtype = "auto"  # of the weights as loaded; auto = as they were saved
+    device_map: DeviceMap | None = None  # as in transformers; None = the first GPU if there is one, else the CPU
+    quantization: Quantization | None = None  # by bitsandbytes, not of a CLIP-FlanT5; None = the weights as they are
+    num_frames: Count = 16  # of a clip, spread evenly
+    batch_size: Count = 1  # pictures or clips looked at together
+
+
 OPTIONS: dict[str, type[Options]] = {
     "measured": MeasuredOptions,
     "vlm": VlmOptions,
     "cogvlm2": CogVLM2Options,
     "server": ServerOptions,
+    "clip-score": ClipScoreOptions,
+    "pickscore": PickScoreOptions,
+    "hpsv3": HPSv3Options,
+    "imagereward": ImageRewardOptions,
+    "videoreward": VideoRewardOptions,
+    "vqascore": VqaScoreOptions,
 }
 JUDGES = tuple(OPTIONS)
 

@@ -58,8 +58,20 @@ def _chat(processor: Any, content: list[dict[str, Any]]) -> str:
         ) from error
 
 
-def processor_tensors(processor: Any, media: Sequence[Media], texts: Sequence[str]) -> dict[str, Tensor]:
+def refuse_control_tokens(tokenizer: Any, prompts: Sequence[str]) -> None:
+    """Raises JudgeError for a prompt that holds one of the model's control tokens, such as the one that is read."""
+    control = set(tokenizer.all_special_tokens) | set(tokenizer.added_tokens_encoder)
+    for prompt in prompts:
+        if held := sorted(token for token in control if token.strip() and token in prompt):
+            raise JudgeError(f"prompt {prompt!r} holds the model's control token {held[0]!r}; reword it")
+
+
+def processor_tensors(
+    processor: Any, media: Sequence[Media], texts: Sequence[str], **settings: Any
+) -> dict[str, Tensor]:
     """All tensors that the processor makes from N items of one kind and their N texts, padded on the left.
+
+    settings: further keywords for the processor.
 
     Raises JudgeError if the processor refuses an item.
     """
@@ -79,6 +91,7 @@ def processor_tensors(processor: Any, media: Sequence[Media], texts: Sequence[st
         inputs = processor(
             text=list(texts),
             **pictures,
+            **settings,
             return_tensors="pt",
             padding=True,
             padding_side="left",

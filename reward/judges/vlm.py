@@ -30,7 +30,14 @@ from reward.judges.loading import (
 from reward.judges.modes import MisfitError, ModeChoice
 from reward.judges.options import TEMPLATE, Quantization, VlmMode, VlmOptions, check_options
 from reward.judges.packing import Suffixes, batched_logits, copied_logits, misfits, packed_logits, shared_length
-from reward.judges.processing import TICKS_PER_S, chat_text, input_names, processor_tensors, takes_clips
+from reward.judges.processing import (
+    TICKS_PER_S,
+    chat_text,
+    input_names,
+    processor_tensors,
+    refuse_control_tokens,
+    takes_clips,
+)
 from reward.judges.yes_no import p_yes, yes_log_odds, yes_no_tokens
 from reward.media import Clip, Media, Sampling
 
@@ -140,18 +147,11 @@ class VLMJudge(AnswersAnything):
 
     def require_prompts(self, prompts: Sequence[str], kind: Kind) -> None:
         """Raises JudgeError for a prompt that holds one of the model's control tokens, such as the one for a picture."""
-        self._refuse_control_tokens(prompts)
-
-    def _refuse_control_tokens(self, prompts: Sequence[str]) -> None:
-        control = set(self.processor.tokenizer.all_special_tokens) | set(self.processor.tokenizer.added_tokens_encoder)
-        for prompt in prompts:
-            held = sorted(token for token in control if token.strip() and token in prompt)
-            if held:
-                raise JudgeError(f"prompt {prompt!r} holds the model's control token {held[0]!r}; reword it")
+        refuse_control_tokens(self.processor.tokenizer, prompts)
 
     def answer(self, media: Sequence[Media], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
         """(N, Q) float64: see `Judge.answer`."""
-        self._refuse_control_tokens(prompts)
+        refuse_control_tokens(self.processor.tokenizer, prompts)
         p = np.empty((len(media), len(questions)))
         for rows in self._batches(media):
             batch = [media[row] for row in rows]

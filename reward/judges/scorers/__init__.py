@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from reward.checklist import Checklist, Kind, Question, SubDimension
 from reward.errors import JudgeError
+from reward.media import Media
 
 
 def number(name: str, *, kind: Kind, title: str, **titles: str) -> Checklist:
@@ -48,6 +51,7 @@ class Scorer:
     """What all scorers share: they give the numbers of their own checklist, and nothing else."""
 
     checklist: Checklist  # of a subclass: its numbers, each a question with value=True
+    batch_size: int
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -65,3 +69,19 @@ class Scorer:
 
     def require_prompts(self, prompts: Sequence[str], kind: Kind) -> None:
         pass
+
+    def numbers(self, media: Sequence[Media], prompts: Sequence[str]) -> np.ndarray:
+        """(N, K) float64: all K numbers of the checklist, in its order, for at most `batch_size` items and their prompts."""
+        raise NotImplementedError
+
+    def answer(self, media: Sequence[Media], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
+        """(N, Q) float64: the numbers that are asked for. Raises JudgeError for one that is NaN or infinite."""
+        numbers = np.empty((len(media), len(self.checklist.questions)))
+        for start in range(0, len(media), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            numbers[batch] = self.numbers(media[batch], prompts[batch])
+        for row, column in np.argwhere(~np.isfinite(numbers)):
+            raise JudgeError(
+                f"{self.checklist.question_ids[column]} of prompt {prompts[row]!r} is {numbers[row, column]}, which is no score; load the scorer with dtype='float32', or replace the item"
+            )
+        return numbers[:, [self.checklist.question_ids.index(question.id) for question in questions]]

@@ -15,14 +15,16 @@ NEEDED: dict[str, dict[str, Any]] = {
     "vlm": {"model": "a/b"},
     "cogvlm2": {"trust_remote_code": True},
     "server": {"base_urls": "http://localhost:8000/v1"},
+    **{scorer: {} for scorer in ("clip-score", "pickscore", "hpsv3", "imagereward", "videoreward", "vqascore")},
 }
-OBJECTS = {"processor"}  # parameters that take what neither a recipe nor a command line can write
+OBJECTS = {("vlm", "processor")}  # parameters that take what neither a recipe nor a command line can write
+SCORERS = JUDGES[4:]
 
 
 @pytest.mark.parametrize("judge", JUDGES)
 def test_every_parameter_is_an_option_with_the_same_default(judge):
     parameters = inspect.signature(find_judge(judge, NEEDED[judge])).parameters
-    defaults = {name: each.default for name, each in parameters.items() if name not in OBJECTS}
+    defaults = {name: each.default for name, each in parameters.items() if (judge, name) not in OBJECTS}
     required = {name for name, default in defaults.items() if default is inspect.Parameter.empty}
     fields = OPTIONS[judge].model_fields
     assert list(fields) == list(defaults)
@@ -47,6 +49,9 @@ WRONG = [
     *(("server", "max_retries", value) for value in (-1, 0.5)),
     ("server", "model", 7),
     ("server", "template", "Well?"),
+    *((scorer, name, value) for scorer in SCORERS for name, value in (("model", ""), ("processor", 3), ("revision", 3), ("dtype", "half"), ("device_map", 1.5), ("batch_size", 0))),
+    *((scorer, "quantization", "2bit") for scorer in ("hpsv3", "vqascore")),
+    ("vqascore", "num_frames", 0),
 ]  # fmt: skip
 
 
@@ -88,7 +93,7 @@ def test_a_key_is_not_repeated():
         (
             "measured",
             {"model": "x"},
-            r"'measured' has no option 'model' \(an option of vlm, cogvlm2, server\); its options: none$",
+            r"'measured' has no option 'model' \(an option of vlm, cogvlm2, server, .*\); its options: none$",
         ),
         ("mesured", {}, "judge='mesured' is unknown; judges: measured, vlm, .*did you mean 'measured'?"),
     ],
