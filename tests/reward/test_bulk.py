@@ -249,7 +249,7 @@ def test_a_dimension_may_not_have_the_name_of_another_column(folder, output):
 
 
 def test_the_page_s_commands_and_what_it_says_of_their_output(tmp_path, monkeypatch):
-    """Takes seconds, of which two workers take most: docs/reward.md, Scoring in bulk."""
+    """Takes seconds: docs/reward.md, Scoring in bulk."""
     monkeypatch.chdir(tmp_path)
     text = "a red circle on a white background"
     for name in ("a.png", "b.png"):
