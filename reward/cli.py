@@ -166,7 +166,7 @@ def score(
     from functools import partial
 
     from reward.processes import launched
-    from reward.tables import every, open_source
+    from reward.sources import open_source
 
     set_quiet(quiet)
     if as_json and as_csv:
@@ -193,7 +193,7 @@ def score(
         _score_to(output, source, make_reward, workers, overwrite)
         return
     reward = make_reward(quiet=quiet)
-    items = [item for _, chunk in source.chunks(64, every) for item in chunk]
+    items = [item for _, chunk in source.chunks(64) for item in chunk]
     media = [item.file if item.file is not None else f"row {row}" for row, item in enumerate(items)]
     texts = [item.prompt for item in items]
     scores = reward.score([item.media for item in items], texts, on_error="record", progress=not quiet)

@@ -1,4 +1,4 @@
-"""What is scored, in order: named files, the files of a folder, or the rows of a table, read a chunk at a time.
+"""Rows of a table as items to score, read a chunk at a time.
 
 Tables: JSON lines, CSV, parquet, and data sets of the `datasets` library (a folder made by `save_to_disk`, a folder that
 `load_dataset` reads, such as an imagefolder or one of parquet files, or a hub id). A cell with a picture or clip holds a path,
@@ -9,7 +9,6 @@ import csv
 import hashlib
 import json
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,9 +20,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import pyarrow.parquet as pq
 
-from reward.checklist import Kind
 from reward.errors import RewardError, first_line
-from reward.media import MediaLike, files_in, is_named_as
+from reward.media import MediaLike
 
 MEDIA_COLUMNS = ("file", "image", "video")  # where the picture or clip is looked for unless a column is named
 PROMPT_COLUMN = "prompt"
@@ -61,65 +59,8 @@ def every(number: int) -> bool:
     return True
 
 
-def open_source(
-    given: Sequence[str],
-    kind: Kind,
-    *,
-    prompt: str = "",
-    needs_prompts: bool = True,
-    media_column: str | None = None,
-    prompt_column: str | None = None,
-    split: str | None = None,
-    revision: str | None = None,
-) -> Source:
-    """What a command's arguments name: files and folders that all have one prompt, or a single table.
-
-    media_column None = the first of `MEDIA_COLUMNS` that there is; prompt_column None = "prompt". Without `needs_prompts` a
-    table may lack prompts, which are empty then. Raises RewardError, naming file, line or column, for what cannot be read.
-    """
-    is_table = len(given) == 1 and _is_table(given[0])
-    if not is_table:
-        for value, option in ((media_column, "media-column"), (prompt_column, "prompt-column"), (split, "split"), (revision, "revision")):  # fmt: skip
-            if value is not None:
-                raise RewardError(f"--{option} {value} is for a table or a data set, and files are given; leave it out")
-        tables = [each for each in given if _is_table_file(each)]
-        if tables:
-            raise RewardError(f"{tables[0]} is a table, and other files are given with it; give one table, or files")
-        paths = [Path(each) for each in given]
-        found = [file for each in paths for file in (files_in(each, kind) if each.is_dir() else [each])]
-        return Files(tuple(map(str, found)), prompt)
-    columns = Columns(media_column, prompt_column, prompt, needs_prompts)
-    path = given[0]
-    if Path(path).suffix in TABLES and not Path(path).is_dir():
-        for value, option in ((split, "split"), (revision, "revision")):
-            if value is not None:
-                raise RewardError(f"--{option} {value}: {path} is a file and has none; leave it out")
-        table = {".jsonl": JsonLines, ".csv": Csv, ".parquet": Parquet}[Path(path).suffix](Path(path), columns)
-    else:
-        table = DataSet(path, columns, split, revision)
-    with _named(path):
-        if not table.num_items:
-            raise RewardError(f"{path} is empty; give a row for each item")
-        table.check()
-    return table
-
-
-def _is_table_file(path: str) -> bool:
-    return Path(path).suffix in TABLES and not Path(path).is_dir()
-
-
-def _is_table(path: str) -> bool:
-    folder = Path(path)
-    if folder.is_dir():  # of pictures, unless it shows that it is a data set
-        marks = ("dataset_info.json", "dataset_dict.json", "metadata.csv", "metadata.jsonl", "metadata.parquet")
-        return any((folder / mark).is_file() for mark in marks) or any(folder.rglob("*.parquet"))
-    is_hub_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", path) is not None and not folder.exists()
-    is_medium = is_named_as(folder, "image") or is_named_as(folder, "video")
-    return _is_table_file(path) or (is_hub_id and not is_medium)
-
-
 @contextmanager
-def _named(path: str) -> Iterator[None]:
+def named(path: str) -> Iterator[None]:
     """Turns what libraries raise about a table into one line."""
     try:
         yield
@@ -135,7 +76,7 @@ def _named(path: str) -> Iterator[None]:
         ) from error
 
 
-def _numbered(items: Iterable[Any], size: int, wanted: Wanted) -> Iterator[tuple[int, list[Any]]]:
+def numbered(items: Iterable[Any], size: int, wanted: Wanted) -> Iterator[tuple[int, list[Any]]]:
     rest = iter(items)
     for number in count():
         chunk = list(islice(rest, size))
@@ -143,29 +84,6 @@ def _numbered(items: Iterable[Any], size: int, wanted: Wanted) -> Iterator[tuple
             return
         if wanted(number):
             yield number, chunk
-
-
-@dataclass(frozen=True)
-class Files:
-    """Files by name, with one prompt for all."""
-
-    paths: tuple[str, ...]
-    prompt: str
-
-    @property
-    def num_items(self) -> int:
-        return len(self.paths)
-
-    @property
-    def fingerprint(self) -> str:
-        sha = hashlib.sha256(self.prompt.encode())
-        for path in self.paths:
-            sha.update(f"\0{path}".encode())
-        return sha.hexdigest()
-
-    def chunks(self, size: int, wanted: Wanted = every) -> Iterator[tuple[int, list[Item]]]:
-        for number, paths in _numbered(self.paths, size, wanted):
-            yield number, [Item(path, Path(path), self.prompt) for path in paths]
 
 
 @dataclass(frozen=True)
@@ -277,7 +195,7 @@ class _TextTable(_Table):
         return sum(1 for _ in self.rows())
 
     def chunks(self, size: int, wanted: Wanted = every) -> Iterator[tuple[int, list[Item]]]:
-        for number, rows in _numbered(self.rows(), size, wanted):
+        for number, rows in numbered(self.rows(), size, wanted):
             yield number, [self.item(self.parse(row)) for row in rows]
 
 
@@ -358,7 +276,7 @@ class Parquet(_Table):
     def chunks(self, size: int, wanted: Wanted = every) -> Iterator[tuple[int, list[Item]]]:
         columns = [name for name in self.found if name is not None]
         items: list[Item] = []  # of the chunk that is being read
-        with pq.ParquetFile(self.path, buffer_size=self.BUFFER) as file:
+        with named(str(self.path)), pq.ParquetFile(self.path, buffer_size=self.BUFFER) as file:
             end = 0
             for group in range(file.num_row_groups):
                 start, end = end, end + file.metadata.row_group(group).num_rows

@@ -2,7 +2,6 @@ import json
 import pickle
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +11,8 @@ from hypothesis import strategies as st
 
 from reward.errors import RewardError
 from reward.media import read_image
-from reward.tables import Files, Item, open_source
+from reward.sources import open_source
+from reward.tables import Item
 from tests.helpers.pictures import datasets, picture
 
 NAMES = [f"{i}.png" for i in range(5)]
@@ -70,13 +70,6 @@ def test_every_kind_of_table_gives_the_same_pictures_and_prompts(folder, table):
         item.file for i, item in enumerate(found) if i not in (2, 3)
     ]
     assert sent.fingerprint == source.fingerprint
-
-
-def test_a_folder_of_pictures_and_named_files_have_one_prompt(folder):
-    source = open_source([str(folder / "imagefolder" / "3.png"), str(folder / "pictures")], "image", prompt="a star")
-    assert isinstance(source, Files)
-    assert [Path(item.file or "").name for item in items(source)] == ["3.png", *NAMES]
-    assert {item.prompt for item in items(source)} == {"a star"}
 
 
 @settings(max_examples=60, deadline=None)
@@ -151,21 +144,15 @@ def test_a_table_that_cannot_be_used_is_one_line(tmp_path, content, message):
     assert "\n" not in str(raised.value)
 
 
-def test_what_does_not_go_together_is_one_line(folder):
-    options: Any
-    table = str(folder / "pictures" / "list.parquet")
-    for words, options, message in (
-        ([table, "x.png"], {}, "is a table, and other files are given with it"),
-        ([table], {"prompt": "a star"}, "has the column 'prompt', and --prompt is given, too"),
-        ([table], {"media_column": "picture"}, "has no column 'picture'; name one with --media-column"),
-        ([table], {"revision": "v2"}, "--revision v2: .*list.parquet is a file and has none"),
-        (["x.png"], {"media_column": "image"}, "--media-column image is for a table or a data set"),
-        ([str(folder / "saved")], {"split": "test"}, "--split test: .*saved holds a data set without splits"),
-        ([str(folder / "saved")], {"revision": "v2"}, "--revision v2: .*saved is a folder and has none"),
-        ([str(folder / "splits")], {"split": "dev"}, "splits cannot be read .*dev"),
-        (["nobody/nothing"], {}, "nobody/nothing cannot be read .*"),
-        (["absent.parquet"], {}, "absent.parquet cannot be read .*No such file"),
-    ):
-        with pytest.raises(RewardError, match=message) as raised:
-            open_source(words, "image", **options)
-        assert "\n" not in str(raised.value)
+def test_a_parquet_file_that_is_damaged_within_is_one_line(tmp_path):
+    """Its footer is whole, so it is found only when the rows are read."""
+    file = tmp_path / "a.parquet"
+    names = [f"{i * 7919}.png" for i in range(2000)]
+    pq.write_table(pa.table({"file": names, "prompt": names}), file)
+    content = bytearray(file.read_bytes())
+    content[100:400] = bytes(300)
+    file.write_bytes(content)
+    source = open_source([str(file)], "image")
+    with pytest.raises(RewardError, match=r"a\.parquet cannot be read \(.*; check the path$") as raised:
+        items(source)
+    assert "\n" not in str(raised.value)
