@@ -436,7 +436,7 @@ def test_serve_check(run):
 def test_help_and_version(run):
     code, out, _ = run("--help")
     assert code == 0
-    for command in ("score", "compare", "explain", "fit", "agree", "tune", "serve-check"):
+    for command in ("score", "compare", "explain", "fit", "agree", "leaderboard", "tune", "serve-check"):
         assert command in out
     assert run("--version")[1].strip()
 
