@@ -45,16 +45,6 @@ def check_judge(recipe: Recipe, prompts: Sequence[str]) -> Checklist:
     return load_reward(measured).checklist if measured == [*recipe.judge] else checklist_of_all(recipe.judge)
 
 
-def checklist_metadata(checklist: Checklist) -> dict[str, str]:
-    """What a table of scores says about the questions asked."""
-    return {
-        "checklist": checklist.fingerprint,
-        "questions": ",".join(checklist.question_ids),
-        "asked": checklist.model_dump_json(exclude_defaults=True),
-        "dimensions": ",".join(checklist.dimensions),
-    }
-
-
 def scored_checklist(table: pa.Table, path: Path) -> Checklist:
     """What the judges were asked for a table, as the table itself says. Raises MpoError if it does not."""
     metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}

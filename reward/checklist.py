@@ -235,6 +235,16 @@ class Checklist(BaseModel):
         digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
         return f"{self.name}@{self.version}:{digest}"
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What a table of scores says about the questions asked."""
+        return {
+            "checklist": self.fingerprint,
+            "questions": ",".join(self.question_ids),
+            "asked": self.model_dump_json(exclude_defaults=True),
+            "dimensions": ",".join(self.dimensions),
+        }
+
     @cached_property
     def _dimension_of(self) -> tuple[str, ...]:
         return tuple(sub.dimension for sub in self.subdimensions for _ in sub.questions)

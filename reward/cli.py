@@ -70,6 +70,7 @@ Format = Annotated[
 Root = Annotated[
     Path | None, typer.Option("--root", help="Folder that relative paths start from. Default: the file's own.")
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 
@@ -127,31 +128,75 @@ def _options(
 @app.command()
 def score(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Pictures or clips, or folders that hold them.", metavar="[FILES]...")
+        list[str] | None,
+        typer.Argument(
+            help="Pictures or clips, or folders that hold them; or a table: .jsonl, .csv, .parquet, a data set's folder or hub id.",
+            metavar="[FILES]...",
+        ),
     ] = None,
     prompt: Prompt = "",
-    prompts: Annotated[
-        Path | None, typer.Option(help='JSON lines of {"file": …, "prompt": …}; paths are relative to it.')
+    media_column: Annotated[
+        str | None,
+        typer.Option(help="The table's pictures or clips. Default: file, image or video, the first there is."),
     ] = None,
+    prompt_column: Annotated[str | None, typer.Option(help="The table's prompts. Default: prompt.")] = None,
+    split: Annotated[str | None, typer.Option(help="Of a data set. Default: train.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Of a data set on the hub: a branch, tag or commit.")] = None,
     no_alignment: NoAlignment = False,
     judge: JudgeName = "measured",
     option: Options = None,
     checklist: ChecklistName = None,
     questions: Questions = None,
     cache: Cache = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the scores to this .parquet file, and go on where a killed run stopped.")
+    ] = None,
+    overwrite: Overwrite = False,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Processes that score for --output, each with its own judge, and GPU if there are any."
+        ),
+    ] = 1,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Score pictures or clips: one row each, one column per dimension."""
+    from functools import partial
+
+    from reward.processes import launched
+    from reward.sources import open_source
+
     set_quiet(quiet)
     if as_json and as_csv:
         raise RewardError("--json and --csv cannot both go to standard output; give one")
+    if output is None and (workers > 1 or overwrite or launched()[1] > 1):
+        what = (
+            f"--workers {workers}" if workers > 1 else "--overwrite" if overwrite else "a launch of several processes"
+        )
+        raise RewardError(f"{what} is for scores in a file; give --output scores.parquet")
+    if output is not None and (as_json or as_csv):
+        raise RewardError("--output writes parquet; leave out --json and --csv")
+    if not files:
+        raise RewardError("nothing to score; give files, or a table of them")
     kind = _kind_of(judge, option, checklist, questions)
-    media, texts = _items(files or [], prompt, prompts, kind, judge, needs_prompts=not no_alignment)
-    reward = load_reward(judge, option or [], checklist, questions, cache)
-    reward = reward.without_alignment() if no_alignment else reward
-    scores = reward.score(media, texts, on_error="record", progress=not quiet)
+    _require_medium([Path(each) for each in files], kind, judge)
+    source = open_source(
+        files, kind, prompt=prompt, needs_prompts=not no_alignment, media_column=media_column,
+        prompt_column=prompt_column, split=split, revision=revision,
+    )  # fmt: skip
+    _, beginning = next(source.chunks(64))
+    _require_medium([each.media for each in beginning if isinstance(each.media, Path)], kind, judge)
+    make_reward = partial(_reward_to_score, judge, option or [], checklist, questions, cache, no_alignment)
+    if output is not None:
+        _score_to(output, source, make_reward, workers, overwrite)
+        return
+    reward = make_reward(quiet=quiet)
+    items = [item for _, chunk in source.chunks(64) for item in chunk]
+    media = [item.file if item.file is not None else f"row {row}" for row, item in enumerate(items)]
+    texts = [item.prompt for item in items]
+    scores = reward.score([item.media for item in items], texts, on_error="record", progress=not quiet)
     rows = _score_rows(scores, media)
     names = ["file", "total", *reward.checklist.dimensions]
     if as_json:
@@ -164,7 +209,7 @@ def score(
             "scores": [
                 row | {"prompt": texts[i], "p_yes": scores.p_yes[i].tolist()} for i, row in zip(kept, rows, strict=True)
             ],
-            "failures": [{"file": str(media[i]), "prompt": texts[i], "why": why} for i, why in scores.failures.items()],
+            "failures": [{"file": media[i], "prompt": texts[i], "why": why} for i, why in scores.failures.items()],
         }
         typer.echo(json.dumps(found, indent=1))
     elif as_csv:
@@ -174,6 +219,33 @@ def score(
     else:
         _table(names, [[row["file"], *(f"{row[name]:.3f}" for name in names[1:])] for row in rows])
     _fail_for(scores.failures, media)
+
+
+def _reward_to_score(
+    judge: str, options: Sequence[str], checklist: str | None, questions: str | None, cache: Path | None, no_alignment: bool,
+    *, quiet: bool = True,
+) -> Any:  # fmt: skip
+    """The reward, in this process or one that it has started."""
+    set_quiet(quiet)
+    reward = load_reward(judge, options, checklist, questions, cache)
+    return reward.without_alignment() if no_alignment else reward
+
+
+def _score_to(output: Path, source: Any, make_reward: Any, workers: int, overwrite: bool) -> None:
+    from reward.bulk import score_table
+    from reward.processes import launched, shut_down
+
+    _make_room(output, (".parquet",), overwrite=True)  # whether it may be replaced is known once the judge is
+    if workers > 1 and launched()[1] > 1:
+        raise RewardError(f"--workers {workers} in a launch of {launched()[1]} processes; leave it out")
+    found = score_table(source, output, make_reward, num_workers=workers, overwrite=overwrite, progress=not _quiet)
+    shut_down()
+    if found is None:
+        return
+    typer.echo(f"{output}: {found}")
+    if found.num_failed:
+        _error(f"{found.num_failed} could not be scored; column 'error' of {output} says why")
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -239,7 +311,7 @@ def explain(
 def fit(
     preferences: Annotated[Path, typer.Argument(help="A file of preferences.")],
     output: Annotated[Path, typer.Option(help="The checklist with the learnt weights: a .yaml file.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --output if it exists.")] = False,
+    overwrite: Overwrite = False,
     format: Format = "jsonl",
     root: Root = None,
     method: Annotated[str, typer.Option(help="exact, or projected passes as in the paper.")] = "exact",
@@ -255,7 +327,7 @@ def fit(
     from reward.pairs import fit_on_pairs
 
     set_quiet(quiet)
-    _make_room(output, overwrite=overwrite)
+    _make_room(output, (".yaml", ".yml"), overwrite=overwrite)
     pairs = _judged(preferences, format, root, judge, option, checklist, questions, cache)
     fitted = fit_on_pairs(pairs, method=method, name=output.stem)
     rows = zip(
@@ -316,6 +388,53 @@ def agree(
         ]
         _table(["score", "pairs", "ties", "accuracy (diff)", "tau", "tie up to"], rows)
     _fail_if(pairs.failures)
+
+
+@app.command()
+def leaderboard(
+    benchmarks: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="genai-bench, monetbench, hpdv2, imagerewarddb or pickapic, each with its file or folder.",
+            metavar="NAME=PATH...",
+        ),
+    ] = None,
+    root: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder that a benchmark's relative paths start from. Repeatable.", metavar="NAME=FOLDER"),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pairs of each benchmark.")] = None,
+    judge: JudgeName = "measured",
+    option: Options = None,
+    checklist: ChecklistName = None,
+    questions: Questions = None,
+    cache: Cache = None,
+    output: Annotated[Path | None, typer.Option(help="Write the board to this .json or .md file.")] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a judge on benchmarks of people's preferences, beside figures that others have published."""
+    from reward import leaderboard as boards
+    from reward.files import replacing
+
+    set_quiet(quiet)
+    if output is not None:
+        _make_room(output, (".json", ".md"), overwrite=overwrite)
+    preferences = boards.read_benchmarks(boards.parse_benchmarks(benchmarks or [], root or []), limit=limit)
+    reward = load_reward(judge, option or [], checklist, questions, cache)
+    board = boards.measure_board(reward, preferences, judge=judge, progress=not quiet)
+    if output is not None:
+        text = boards.board_as_json(board) if output.suffix == ".json" else boards.board_as_markdown(board)
+        with replacing(output) as temporary:
+            temporary.write_text(text, "utf-8")
+    if as_json:
+        typer.echo(boards.board_as_json(board), nl=False)
+    else:
+        _table(*boards.table_of(board))
+        for remark in boards.remarks_on(board):
+            typer.echo(remark)
+    _fail_if([why for each in board.measured for why in each.failures])
 
 
 @app.command()
@@ -437,25 +556,6 @@ def serve_check(
             typer.echo(f"of {words} picture, {question.text!r}: P(yes) {p_yes:.3f}, in {taken_ms:.0f} ms")
 
 
-def _items(
-    files: Sequence[Path], prompt: str, prompts: Path | None, kind: Any, judge: str, *, needs_prompts: bool
-) -> tuple[list[Path], list[str]]:
-    """Media and their prompts, from the command's arguments or from the file of --prompts."""
-    from reward.media import files_in
-
-    if prompts is not None:
-        if files or prompt:
-            raise RewardError("--prompts names the files and their prompts; leave out the files and --prompt")
-        media, texts = _read_prompts(prompts, needs_prompts=needs_prompts)
-        _require_medium(media, kind, judge)
-        return media, texts
-    if not files:
-        raise RewardError("nothing to score; give files, or --prompts FILE.jsonl")
-    _require_medium(files, kind, judge)
-    media = [file for given in files for file in (files_in(given, kind) if given.is_dir() else [given])]
-    return media, [prompt] * len(media)
-
-
 def _kind_of(judge: str, option: Sequence[str] | None, checklist: str | None, questions: str | None) -> Any:
     """What the judges are asked about, as far as can be known before they are loaded."""
     from reward.judging import checklist_of_all
@@ -471,45 +571,16 @@ def _require_medium(given: Sequence[Path], kind: Any, judge: str) -> None:
     other = "video" if kind == "image" else "image"
     held = [sorted(each.iterdir()) if each.is_dir() else [each] for each in given]
     found = [[file for file in files if is_named_as(file, other)] for files in held]
-    if all(found) and not any(is_named_as(file, kind) for files in held for file in files):
+    if found and all(found) and not any(is_named_as(file, kind) for files in held for file in files):
         raise RewardError(
             f"judge {judge} is asked about {kind}s, and only {other}s are given, such as {found[0][0]}; use --checklist {suggested_checklist(other, judge)}"
         )
 
 
-def _read_prompts(path: Path, *, needs_prompts: bool) -> tuple[list[Path], list[str]]:
-    try:
-        lines = path.read_text("utf-8").split("\n")  # not splitlines, which also splits within JSON's strings
-    except UnicodeDecodeError as error:
-        raise RewardError(f"--prompts {path} is not UTF-8 text; give JSON lines") from error
-    except OSError as error:
-        raise RewardError(f"--prompts {path}: {error.strerror}; give a file of JSON lines") from error
-    media, texts = [], []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError(f"{row!r} is not an object")
-            if not needs_prompts:
-                row.setdefault("prompt", "")
-            for name in ("file", "prompt"):
-                if not isinstance(row.get(name), str):
-                    raise ValueError(f"{name} is {row[name]!r}" if name in row else f"has no field {name!r}")
-        except ValueError as error:
-            raise RewardError(f'{path}, line {number}: {error}; each line is {{"file": …, "prompt": …}}') from error
-        media.append(path.parent / row["file"])
-        texts.append(row["prompt"])
-    if not media:
-        raise RewardError(f'--prompts {path} is empty; give a line of {{"file": …, "prompt": …}} for each item')
-    return media, texts
-
-
-def _make_room(output: Path, *, overwrite: bool) -> None:
-    """Raises RewardError if a checklist cannot be written there, before anything is judged, not hours later."""
-    if output.suffix not in (".yaml", ".yml"):
-        raise RewardError(f"--output {output} does not end in .yaml; give a name that does")
+def _make_room(output: Path, suffixes: Sequence[str], *, overwrite: bool) -> None:
+    """Raises RewardError if a file cannot be written there, before anything is judged, not hours later."""
+    if output.suffix not in suffixes:
+        raise RewardError(f"--output {output} does not end in {suffixes[0]}; give a name that does")
     if output.is_dir():
         raise RewardError(f"--output {output} is a folder; give a file")
     if output.exists() and not overwrite:
@@ -522,11 +593,11 @@ def _make_room(output: Path, *, overwrite: bool) -> None:
         raise RewardError(f"--output {output} cannot be written; give a path that you may write to")
 
 
-def _score_rows(scores: Any, media: Sequence[Path]) -> list[dict[str, Any]]:
+def _score_rows(scores: Any, media: Sequence[str]) -> list[dict[str, Any]]:
     """File, total and dimensions of each item that was scored."""
     totals, dimensions = scores.total.tolist(), scores.dimensions.tolist()
     return [
-        {"file": str(file), "total": totals[i]} | dict(zip(scores.checklist.dimensions, dimensions[i], strict=True))
+        {"file": file, "total": totals[i]} | dict(zip(scores.checklist.dimensions, dimensions[i], strict=True))
         for i, file in enumerate(media)
         if i not in scores.failures
     ]
@@ -613,7 +684,8 @@ def set_quiet(quiet: bool) -> None:
     _quiet = quiet
     logging.getLogger("reward").setLevel(logging.ERROR if quiet else logging.WARNING)
     if quiet:
-        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # the libraries read it when imported, which comes later
+        for library in ("HUB", "DATASETS"):
+            os.environ[f"HF_{library}_DISABLE_PROGRESS_BARS"] = "1"  # they read it when imported, which comes later
 
 
 def _say(remark: str) -> None:

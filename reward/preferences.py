@@ -45,10 +45,12 @@ class Annotation:
     group: str
 
 
-def read_preferences(path: str | Path, format: str, *, root: str | Path | None = None) -> list[Preference]:
+def read_preferences(
+    path: str | Path, format: str, *, root: str | Path | None = None, limit: int | None = None
+) -> list[Preference]:
     """Preferences from a file in one of `PREFERENCE_FORMATS`. root: for relative paths; None = the file's folder.
 
-    Raises PreferenceError, naming file and row, if something is missing or unknown.
+    limit: only so many, the first ones; rows behind them are not read. Raises PreferenceError, naming file and row, if something is missing or unknown.
     """
     if format not in PREFERENCE_FORMATS:
         raise PreferenceError(f"format={format!r} is unknown; formats: {', '.join(PREFERENCE_FORMATS)}")
@@ -61,6 +63,9 @@ def read_preferences(path: str | Path, format: str, *, root: str | Path | None =
         except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
             reason = f"has no field {error}" if isinstance(error, KeyError) else str(error)
             raise PreferenceError(f"{path}, row {number}: {reason}; is it of format {format!r}?") from error
+        if limit is not None and len(found) >= limit:
+            break
+    found = found[:limit]
     for preference in found:
         if not isinstance(preference.prompt, str):
             raise PreferenceError(f"{path}: prompt {preference.prompt!r} is not text; correct the file")

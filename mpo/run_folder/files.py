@@ -3,57 +3,29 @@
 So a stage that was killed makes again only what is missing, and the result is the same.
 """
 
-import errno
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from mpo import MpoError
+from reward import files
 from reward.media import digest
 
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder that takes the place of `path` when the block ends without an error.
-
-    Raises MpoError if the disk is full.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with named_if_full(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            if temporary.is_dir():
-                if path.exists():
-                    shutil.rmtree(path)
-            else:
-                with temporary.open("rb") as file:
-                    os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            if temporary.is_dir():
-                shutil.rmtree(temporary)
-            else:
-                temporary.unlink(missing_ok=True)
+REMEDY = "make room and run the same command again (without --redo), which continues from here"
 
 
-@contextmanager
-def named_if_full(path: Path) -> Iterator[None]:
-    """Turns a library's error about a full disk into one line that says what to do."""
-    try:
-        yield
-    except Exception as error:
-        # safetensors and pyarrow raise their own errors, which quote the system's.
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or "No space left on device" in str(error):
-            raise MpoError(
-                f"the disk is full: {path} cannot be written; make room and run the same command again (without --redo), which continues from here"
-            ) from error
-        raise
+def replacing(path: Path) -> AbstractContextManager[Path]:
+    """`reward.files.replacing`. Raises MpoError if the disk is full."""
+    return files.replacing(path, error=MpoError, remedy=REMEDY)
+
+
+def named_if_full(path: Path) -> AbstractContextManager[None]:
+    """`reward.files.named_if_full`, with an MpoError."""
+    return files.named_if_full(path, error=MpoError, remedy=REMEDY)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from mpo.runtime.processes import is_main
+from reward.progress import duration
 
 LINE_INTERVAL_S = 30.0
 
@@ -35,15 +36,6 @@ def say(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
     else:
         console.print(message, highlight=False, markup=False)
-
-
-def duration(seconds: float) -> str:
-    """Such as 42 s, 3 min 20 s, 2 h 5 min."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 class _Left(ProgressColumn):

@@ -14,7 +14,7 @@ from mpo.run_folder.files import delete, write_json
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import EVALUATION, read_table, write_table
 from mpo.runtime.processes import barrier, is_main
-from mpo.scoring import checklist_metadata, score_files
+from mpo.scoring import score_files
 from mpo.training.checkpoint_files import result_file
 from reward import Scores
 from reward.judging import Judging, load_reward
@@ -86,7 +86,7 @@ def _scored(
 def _write_scores(path: Path, columns: Mapping[str, Any], scores: Scores) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     scored = {"p_yes": scores.p_yes.tolist(), "dimensions": scores.dimensions.tolist(), "total": scores.total.tolist()}
-    write_table(path, {**columns, **scored}, EVALUATION, checklist_metadata(scores.checklist))
+    write_table(path, {**columns, **scored}, EVALUATION, scores.checklist.metadata)
 
 
 def _make_pictures(run: RunFolder, recipe: Recipe, model: str) -> list[Sample]:

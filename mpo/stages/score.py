@@ -7,7 +7,7 @@ from mpo.run_folder.files import delete
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import SCORES, read_table, write_table
 from mpo.runtime.processes import barrier, is_main
-from mpo.scoring import checklist_metadata, score_files
+from mpo.scoring import score_files
 from reward.judging import load_reward
 
 
@@ -36,5 +36,5 @@ def score(folder: str | Path) -> None:
         "dimensions": scores.dimensions.tolist(),
         "total": scores.total.tolist(),
     }
-    write_table(run.scores, columns, SCORES, checklist_metadata(scores.checklist))
+    write_table(run.scores, columns, SCORES, scores.checklist.metadata)
     delete(run.score_parts)

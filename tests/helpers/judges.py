@@ -43,3 +43,15 @@ class BrightnessScorer(Scorer):
         if "too dark" in prompts:
             raise JudgeError("prompt 'too dark' cannot be judged")
         return np.array([[np.asarray(each).mean()] for each in media])
+
+
+class ThresholdJudge(CountingJudge):
+    """Says yes if a picture's mean red in [0, 1] is at least `above`: a judge with an option."""
+
+    def __init__(self, above: float = 0.0):
+        super().__init__()
+        self.above = above
+        self.fingerprint = f"threshold-{above}"
+
+    def answer(self, media, prompts, questions):
+        return (super().answer(media, prompts, questions) >= self.above).astype(np.float64)

@@ -92,11 +92,11 @@ def test_json_carries_answers_and_failures(run, pictures):
 def test_a_file_may_come_twice(run, pictures):
     lines = [{"file": "red.png", "prompt": prompt} for prompt in (PROMPT, "a blue star on the sea")]
     (pictures / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    found = json.loads(run("score", "--prompts", pictures / "list.jsonl", "--json")[1])
+    found = json.loads(run("score", pictures / "list.jsonl", "--json")[1])
     first, second = found["scores"]
     assert first["p_yes"] != second["p_yes"]
     (pictures / "list.jsonl").write_text('{"file": "red.png", "prompt": null}')
-    code, _, err = run("score", "--prompts", pictures / "list.jsonl")
+    code, _, err = run("score", pictures / "list.jsonl")
     assert code == 2
     assert "line 1: prompt is None" in err
 
@@ -104,15 +104,14 @@ def test_a_file_may_come_twice(run, pictures):
 def test_prompts_from_a_file(run, pictures):
     lines = [{"file": "red.png", "prompt": PROMPT}, {"file": "dark.png", "prompt": "a blue star on the sea"}]
     (pictures / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    code, out, _ = run("score", "--prompts", pictures / "list.jsonl", "--csv", "--cache", pictures / "cache")
+    code, out, _ = run("score", pictures / "list.jsonl", "--csv", "--cache", pictures / "cache")
     assert code == 0
     assert len(out.splitlines()) == 3
     assert (pictures / "cache" / "answers.sqlite").exists()
-    assert run("score", "--prompts", pictures / "list.jsonl", "--csv", "--cache", pictures / "cache")[1] == out
+    assert run("score", pictures / "list.jsonl", "--csv", "--cache", pictures / "cache")[1] == out
+    assert run("score", pictures / "list.jsonl", "-p", "a star", "--csv")[2].endswith("leave one out\n")
     (pictures / "list.jsonl").write_text('{"file": "red.png"}')
-    code, _, err = run("score", "--prompts", pictures / "list.jsonl")
-    assert code == 2
-    assert "line 1: has no field 'prompt'" in err
+    assert run("score", pictures / "list.jsonl", "-p", PROMPT, "--csv")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -196,25 +195,34 @@ def test_a_bad_checklist_file_is_one_line(run, pictures, content, message):
     [
         ('{"file": "ü.png", "prompt": "ü"}'.encode("latin-1"), "is not UTF-8 text"),
         (b"[1, 2]", "line 1: [1, 2] is not an object"),
+        (b'{"file": "red.png", "prompt": "a"}\n\n[]', "line 3: [] is not an object"),
         (b'"text"', "is not an object"),
         (b'{"file": "red.png", "prompt": "a"}\n{"file"', "line 2: "),
         (b'{"file": 5, "prompt": "a"}', "line 1: file is 5"),
-        (b'{"prompt": "a"}', "line 1: has no field 'file'"),
+        (
+            b'{"prompt": "a"}',
+            "has no column 'file' or 'image' or 'video'; name one with --media-column (it has: prompt)",
+        ),
+        (b'{"file": "red.png", "prompt": "a"}\n{"prompt": "a"}', "line 2: has no field 'file'"),
+        (
+            b'{"file": "red.png", "text": "a"}',
+            "has no column 'prompt'; name one with --prompt-column (it has: file, text)",
+        ),
         (b"\n", "is empty"),
-        (None, "Is a directory"),
+        (None, "list.jsonl' holds no picture"),
     ],
 )
-def test_a_bad_file_of_prompts_is_one_line(run, pictures, content, message):
+def test_a_bad_table_is_one_line(run, pictures, content, message):
     if content is None:
         (pictures / "list.jsonl").mkdir()
     else:
         (pictures / "list.jsonl").write_bytes(content)
-    one_line(run("score", "--prompts", pictures / "list.jsonl"), message)
+    one_line(run("score", pictures / "list.jsonl"), message)
 
 
 def test_a_prompt_may_hold_the_line_separator_of_unicode(run, pictures):
     (pictures / "list.jsonl").write_text('{"file": "red.png", "prompt": "a red\u2028circle"}\n', "utf-8")
-    code, out, _ = run("score", "--prompts", pictures / "list.jsonl", "--json")
+    code, out, _ = run("score", pictures / "list.jsonl", "--json")
     assert code == 0
     assert json.loads(out)["scores"][0]["prompt"] == "a red\u2028circle"
 
@@ -258,7 +266,7 @@ def test_a_checklist_about_the_other_medium_is_named(run, pictures):
     a, b = clips / "a.mp4", clips / "b.webm"
     for words in (("score", a, b), ("score", clips), ("score", a, clips), ("compare", a, b), ("explain", a)):
         one_line(run(*words, "-p", PROMPT), said + "video-measured\n")
-    one_line(run("score", "--prompts", pictures / "list.jsonl"), said + "video-measured\n")
+    one_line(run("score", pictures / "list.jsonl"), said + "video-measured\n")
     one_line(run("score", a, "-p", PROMPT, "--judge", "vlm", "-o", "model=a/b"), said + "video\n")
     words = ("score", pictures / "red.png", "-p", PROMPT, "--checklist", "video-measured")
     one_line(
@@ -284,7 +292,8 @@ def test_without_alignment_no_prompt_is_needed(run, pictures):
     assert "alignment" not in found["questions"]
     assert len(found["questions"]) == 25
     (pictures / "list.jsonl").write_text('{"file": "red.png"}')
-    assert json.loads(run("score", "--prompts", pictures / "list.jsonl", "--no-alignment", "--json")[1]) == found
+    found["scores"][0]["file"] = "red.png"
+    assert json.loads(run("score", pictures / "list.jsonl", "--no-alignment", "--json")[1]) == found
     assert "red.png is better" in run("compare", pictures / "dark.png", pictures / "red.png", "--no-alignment")[1]
     parts = json.loads(run("explain", pictures / "red.png", "--no-alignment", "--json")[1])
     assert parts["total"] == pytest.approx(found["scores"][0]["total"])
@@ -427,7 +436,7 @@ def test_serve_check(run):
 def test_help_and_version(run):
     code, out, _ = run("--help")
     assert code == 0
-    for command in ("score", "compare", "explain", "fit", "agree", "tune", "serve-check"):
+    for command in ("score", "compare", "explain", "fit", "agree", "leaderboard", "tune", "serve-check"):
         assert command in out
     assert run("--version")[1].strip()
 
