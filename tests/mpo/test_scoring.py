@@ -151,8 +151,8 @@ def test_judges_are_planned_and_set_one_by_one(model_folder, tmp_path):
     (tmp_path / "recipe.yaml").write_text(write_yaml(fields), "utf-8")
     found = plan(parse_recipe(fields, source="small"))
     one = plan(parse_recipe({**fields, "judge": vlm}, source="small"))
-    memory = {step.stage: step.memory_gb for step in found.steps}
-    alone = {step.stage: step.memory_gb for step in one.steps}
+    memory = {step.stage: step.memory_gb or 0.0 for step in found.steps}
+    alone = {step.stage: step.memory_gb or 0.0 for step in one.steps}
     assert memory["score"] - alone["score"] == pytest.approx(alone["score"] - RESERVE_GB)  # both are held
     assert any("judge.1.options.quantization=4bit, judge.2.options.quantization=4bit" in line for line in found.fits)
     recipe = load_recipe(str(tmp_path / "recipe.yaml"), ["judge.1.options.batch_size=2", "judge.0.weight=3"])
