@@ -41,6 +41,10 @@ TESTED_ELSEWHERE = {
     "mpo/training/checkpoint_files.py": "tests/faults/test_damage.py and tests/mpo/training/test_checkpoints.py",
     "mpo/training/forward.py": "tests/mpo/stages/test_train.py: a step by hand",
     "mpo/training/setup.py": "tests/mpo/stages/test_train.py: every setting of training",
+    **dict.fromkeys(
+        [f"reward/cli/{name}.py" for name in ("__main__", "options", "output", "people", "scoring", "serving")],
+        "tests/reward/cli/test_commands.py: every command",
+    ),
     "reward/reward.py": "tests/reward/test_vision_reward.py and test_joint.py: both are rewards",
     "reward/judges/modes.py": "tests/reward/judges/test_vlm.py and test_cogvlm2.py: both choose by it",
     "mpo/export/original_layout.py": "tests/mpo/export/test_merged.py: read by diffusers' own reader of that layout",
@@ -67,6 +71,7 @@ TESTED_ELSEWHERE = {
 }  # fmt: skip
 # Tests of more than a module, and what they are of.
 TESTS_OF_NO_MODULE = {
+    "tests/reward/cli/test_commands.py": "every command of `reward`",
     "tests/faults/test_damage.py": "runs that are damaged or changed",
     "tests/mpo/test_recipe_fields.py": "every field of a recipe",
     "tests/mpo/models/families/test_protocol.py": "every family",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reward.errors import JudgeError, first_line
+from reward.judges.options import JUDGES
 
 GROUP = "reward.judges"  # of entry points, in a package's pyproject.toml: [project.entry-points."reward.judges"]
 METHODS = ("can_answer", "require", "require_prompts", "answer")
@@ -16,6 +17,8 @@ METHODS = ("can_answer", "require", "require_prompts", "answer")
 
 def is_own(name: str) -> bool:
     """Whether a judge's name is an import path, or an entry point's."""
+    if name in JUDGES:  # without a look at all installed packages; their names are taken
+        return False
     return ":" in name or any(point.name == name for point in entry_points(group=GROUP))
 
 
