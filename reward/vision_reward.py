@@ -39,9 +39,8 @@ class VisionReward(Reward):
         question that the judge cannot answer, a kind of media that it cannot look at, and a cache that cannot be used.
         """
         self.judge = load_judge(judge) if isinstance(judge, str) else judge
-        if checklist is None:
-            checklist = getattr(self.judge, "checklist", None) or "image"
-        whole = checklist if isinstance(checklist, Checklist) else load_checklist(checklist)
+        named = (getattr(self.judge, "checklist", None) or "image") if checklist is None else checklist
+        whole = named if isinstance(named, Checklist) else load_checklist(named)
         require_kind(self.judge.kinds, whole)
         if questions == "all":
             self.checklist = whole
