@@ -1,20 +1,23 @@
-"""How far the measured judge can be trusted: `python -m benchmarks.measured_judge [--kind video] [--fit]`.
+"""How far the measured judge can be trusted: `python -m benchmarks.measured_judge [--kind video] [--fit | --blind]`.
 
 Prints, for each question, its balanced accuracy on the examination set, with the numbers of yes and no cases, and on the
 calibration set, and how often its probability of yes falls as the degradation grows; for clips also the series of cases
-that are judged worst. `--fit` prints the threshold of each measure that separates the calibration set best.
+that are judged worst. `--fit` prints the threshold of each measure that separates the calibration set best. `--blind`
+prints the blind examination (`blind_pictures`) instead: each question, whether totals rise under defects, and the time taken.
 """
 
 import argparse
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import groupby
+from time import perf_counter
 
 import numpy as np
 
-from benchmarks import calibration_clips, calibration_set, heldout_clips, heldout_set
+from benchmarks import blind_pictures, calibration_clips, calibration_set, heldout_clips, heldout_set
+from benchmarks.blind_pictures import Series
 from benchmarks.calibration_set import Case
-from reward import Clip, load_checklist
+from reward import Clip, VisionReward, load_checklist
 from reward.checklist import Kind
 from reward.judges import clip_measures, measures
 from reward.judges.measured import RULES, Condition, MeasuredJudge
@@ -71,6 +74,62 @@ def worst_series(examined: dict[str, Judged]) -> list[tuple[float, int, str, str
     return sorted(row for row in rows if row[0] < 0.9)
 
 
+def totals(series: Iterable[Series]) -> dict[str, np.ndarray]:
+    """Defect -> totals without alignment (pictures, strengths 0 to 5), as shares of the total's range."""
+    reward = VisionReward("measured", "image", questions="answerable").without_alignment()
+    span = 2 * reward.checklist.weights.sum()
+    found = defaultdict(list)
+    for each in series:
+        found[each.defect].append(reward.score(list(each.images), "").total / span)
+    return {defect: np.stack(rows) for defect, rows in found.items()}
+
+
+def largest_rise(totals: np.ndarray) -> np.ndarray:
+    """(..., strengths) -> (...): by how much a total exceeds what it was at any lesser strength; 0 if it never does."""
+    return (totals - np.minimum.accumulate(totals, axis=-1)).max(axis=-1)
+
+
+def milliseconds(side: int, repeats: int = 30) -> float:
+    """The median time of all answers but alignment about one picture of that side, in milliseconds."""
+    image = blind_pictures.to_image(blind_pictures.photograph("officer", side))
+    judge = MeasuredJudge()
+    questions = [q for q in load_checklist("image") if q.id in RULES["image"]]
+    taken = []
+    for _ in range(repeats):
+        start = perf_counter()
+        judge.answer([image], [""], questions)
+        taken.append(perf_counter() - start)
+    return float(np.median(taken) * 1000)
+
+
+def examine_blind() -> None:
+    examined = judge((case for case in blind_pictures.cases() if _answerable(case.question_id)), "image")
+    print(f"{'question':26s} {'yes':>5s} {'no':>5s} {'accuracy':>9s} {'of yes':>7s} {'of no':>7s}")
+    for question_id, judged in examined.items():
+        num_yes, num_no = counts(judged)
+        sides = [np.mean([(p >= 0.5) == truth for case, p in judged if case.truth == truth]) for truth in (True, False)]
+        print(f"{question_id:26s} {num_yes:5d} {num_no:5d} {accuracy(judged):9.3f} {sides[0]:7.3f} {sides[1]:7.3f}")
+    print(f"{'mean':26s} {'':11s} {np.mean([accuracy(j) for j in examined.values()]):9.3f}\n")
+
+    found = totals(blind_pictures.series())
+    print(
+        f"{'defect':18s} {'series':>6s} {'rise > 0.02':>11s} {'largest':>8s} {'of mean':>8s}  mean total at strengths 0 to 5"
+    )
+    for defect, each in found.items():
+        rises, mean = largest_rise(each), each.mean(axis=0)
+        print(
+            f"{defect:18s} {len(each):6d} {(rises > 0.02).sum():11d} {rises.max():8.3f} {largest_rise(mean):8.3f}  {np.array2string(mean, precision=2)}"
+        )
+    rises = np.concatenate([largest_rise(each) for each in found.values()])
+    print(f"{'all':18s} {len(rises):6d} {(rises > 0.02).sum():11d} {rises.max():8.3f}\n")
+    print("milliseconds a picture: " + ", ".join(f"{milliseconds(side):.1f} at {side}" for side in (64, 128, 256, 512)))
+
+
+def _answerable(question_id: str) -> bool:
+    question = next(q for q in load_checklist("image") if q.id == question_id)
+    return MeasuredJudge().can_answer(question, "image")
+
+
 def value_of(condition: Condition, media: Media) -> float:
     if isinstance(media, Clip):
         return clip_measures.measure(clip_measures.working_clip(media), condition.measure)
@@ -109,8 +168,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kind", choices=("image", "video"), default="image")
     parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--blind", action="store_true")
     options = parser.parse_args()
     kind: Kind = options.kind
+    if options.blind:
+        examine_blind()
+        return
     if options.fit:
         fit(CALIBRATION[kind](), kind)
         return
