@@ -19,8 +19,9 @@ from benchmarks.blind_pictures import Series
 from benchmarks.calibration_set import Case
 from reward import Clip, VisionReward, load_checklist
 from reward.checklist import Kind
-from reward.judges import clip_measures, measures
+from reward.judges import clip_measures
 from reward.judges.measured import RULES, Condition, MeasuredJudge
+from reward.judges.picture import Picture
 from reward.media import Media
 
 CALIBRATION = {"image": calibration_set.cases, "video": calibration_clips.cases}
@@ -133,7 +134,7 @@ def _answerable(question_id: str) -> bool:
 def value_of(condition: Condition, media: Media) -> float:
     if isinstance(media, Clip):
         return clip_measures.measure(clip_measures.working_clip(media), condition.measure)
-    return getattr(measures, condition.measure)(measures.working_pixels(media))
+    return clip_measures.take(Picture(media), condition.measure)
 
 
 def fit(cases: Iterable[Case], kind: Kind) -> None:

@@ -19,8 +19,9 @@ from jaxtyping import Bool, Float
 
 from reward.errors import JudgeError
 from reward.judges import depiction
-from reward.judges.clip_measures import WorkingClip, convert, largest_piece, path_of
+from reward.judges.clip_measures import WorkingClip, largest_piece, path_of
 from reward.judges.depiction import Claims
+from reward.judges.picture import convert
 
 Motion = Literal["left", "right", "up", "down", "still"]
 DIRECTIONS: Mapping[str, tuple[int, int]] = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}  # x, y
@@ -79,7 +80,7 @@ def truths(clip: WorkingClip, claims: ClipClaims) -> list[float]:
         held += np.mean(looks, axis=0).tolist()
     named = [clip.foreground & depiction.is_colour(hsv, group.colour) for group in claims.shown.groups]
     if claims.shown.place:
-        ends = [depiction.row_ends(look) for look in clip.looks]
+        ends = [depiction.row_ends(look.pixels) for look in clip.looks]
         held.append(float(np.mean([depiction.place_holds(each, claims.shown.place) for each in ends])))
     if claims.shown.position or claims.motion:
         path = path_of(_things(named, claims.shown), clip.times_s)

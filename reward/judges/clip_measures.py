@@ -1,4 +1,5 @@
-"""Measurements of clips: a `WorkingClip` in, one number out; the measures of one frame are in `reward.judges.measures`.
+"""Measurements of clips: a `WorkingClip` in, one number out; the measures of one frame are in
+`reward.judges.measures`, `light` and `damage`.
 
 Lengths are in sides: shares of the frame's shorter side. What a clip does over time is compared with what its
 neighbours in time predict, at the times at which frames are shown, so that a clip may have any rate or an uneven one.
@@ -14,13 +15,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, UInt8
 from PIL import Image
 from scipy import ndimage
 
 from reward.errors import JudgeError
-from reward.judges import measures
+from reward.judges import damage, light, measures
 from reward.judges.depiction import MIN_AREA, foreground, row_ends, unlikeness
+from reward.judges.picture import Picture, convert, working_pixels
 from reward.media import Clip
 
 MIN_SIDE = 16  # pixels: OpenCV's flow compares patches of 8
@@ -32,6 +34,7 @@ class WorkingClip:
 
     frames: Float32[np.ndarray, "F h w 3"]  # in [0, 1], at most 64 pixels on the short side
     times_s: Float[np.ndarray, " F"]
+    full: UInt8[np.ndarray, "F H W 3"]  # as they came
 
     @cached_property
     def lab(self) -> Float32[np.ndarray, "F h w 3"]:
@@ -49,8 +52,8 @@ class WorkingClip:
         return np.unique(np.linspace(0, len(self.frames) - 1, 3).round().astype(int)).tolist()
 
     @cached_property
-    def looks(self) -> list[Float[np.ndarray, "h w 3"]]:
-        return [self.frames[number].astype(np.float64) for number in self.look_numbers]
+    def looks(self) -> list[Picture]:
+        return [Picture(self.full[number]) for number in self.look_numbers]
 
     @cached_property
     def flows(self) -> list[Float32[np.ndarray, "h w 2"]]:
@@ -96,14 +99,8 @@ class WorkingClip:
 
 
 def working_clip(clip: Clip) -> WorkingClip:
-    frames = [measures.working_pixels(Image.fromarray(frame)) for frame in clip.frames]
-    return WorkingClip(np.stack(frames).astype(np.float32), clip.times_s)
-
-
-def convert(pixels: np.ndarray, code: int) -> Float32[np.ndarray, "*B 3"]:
-    """OpenCV's conversion of colours (..., 3) in [0, 1]."""
-    flat = np.ascontiguousarray(pixels, np.float32).reshape(1, -1, 3)
-    return cv2.cvtColor(flat, code).reshape(pixels.shape)
+    frames = np.stack([working_pixels(Image.fromarray(frame)) for frame in clip.frames])
+    return WorkingClip(frames, clip.times_s, clip.frames)
 
 
 def optical_flow(lightness: np.ndarray) -> list[Float32[np.ndarray, "h w 2"]]:
@@ -275,9 +272,9 @@ def _centred(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
 def highlight_value(clip: WorkingClip) -> float:
     """How bright the brightest hundredth of the picture is: HSV value, in [0, 1], the median over three frames.
 
-    As `measures.brightest_value`; a hundredth, because a small light on a black ground is a light.
+    A hundredth, because a small light on a black ground is a light.
     """
-    return float(np.median([np.percentile(look.max(axis=-1), 99) for look in clip.looks]))
+    return float(np.median([np.percentile(look.pixels.max(axis=-1), 99) for look in clip.looks]))
 
 
 MEASURES: dict[str, Callable[[WorkingClip], float]] = {
@@ -292,4 +289,9 @@ def measure(clip: WorkingClip, name: str) -> float:
     """One of this module's measures, or the median of a picture's over three frames."""
     if name in MEASURES:
         return MEASURES[name](clip)
-    return float(np.median([getattr(measures, name)(look) for look in clip.looks]))
+    return float(np.median([take(look, name) for look in clip.looks]))
+
+
+def take(picture: Picture, name: str) -> float:
+    """A measure of a picture by its name."""
+    return next(getattr(module, name) for module in (measures, light, damage) if hasattr(module, name))(picture)

@@ -11,13 +11,15 @@ import re
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
+import cv2
 import numpy as np
 from scipy import ndimage
-from skimage import color, measure
+from skimage import measure
 from skimage.draw import polygon2mask
 from skimage.transform import resize
 
 from reward.errors import JudgeError
+from reward.judges.picture import convert
 
 # Hue ranges in degrees, [low, high): the basic chromatic terms as commonly divided on the HSV circle.
 HUES = {
@@ -106,9 +108,10 @@ def cannot_read(prompt: str, left_over: list[str]) -> str:
 def depicts(pixels: np.ndarray, prompt: str) -> float:
     """How far the picture (H, W, 3) in [0, 1] shows what the text says, in [0, 1]; at least 0.5 iff every claim holds, more or less."""
     claims = parse(prompt)
-    hsv = _hsv(ndimage.median_filter(pixels, size=(3, 3, 1)))
+    pixels = np.ascontiguousarray(pixels, np.float32)
+    hsv = _hsv(cv2.medianBlur(pixels, 3))
     background = row_ends(pixels)
-    unlike = foreground(unlikeness(color.rgb2lab(np.clip(pixels, 0, 1)), color.rgb2lab(background)))
+    unlike = foreground(unlikeness(convert(pixels, cv2.COLOR_RGB2Lab), convert(background, cv2.COLOR_RGB2Lab)))
     truths = [place_holds(background, claims.place)] if claims.place else []
     centroids = []
     for group in claims.groups:
@@ -128,9 +131,7 @@ def conjunction(truths: list[float]) -> float:
 
 
 def _hsv(pixels: np.ndarray) -> np.ndarray:
-    hsv = color.rgb2hsv(np.clip(pixels, 0, 1))
-    hsv[..., 0] *= 360
-    return hsv
+    return convert(np.clip(pixels, 0, 1), cv2.COLOR_RGB2HSV)  # hue in degrees
 
 
 def is_colour(hsv: np.ndarray, name: str) -> np.ndarray | np.bool_:

@@ -1,13 +1,15 @@
 """The measured judge: checklist questions answered by classical image measurements.
 
-It has no weights, runs on the CPU, is deterministic and takes about ten milliseconds a picture and fifty a clip of eight
-frames. It answers the questions in `RULES` (`benchmarks/measured_judge.py` measures how far the answers can be trusted)
+It has no weights, runs on the CPU, is deterministic and takes milliseconds a picture and some fifty a clip of eight
+frames, of as many pictures at a time as there are cores. It answers the questions in `RULES` (`benchmarks/measured_judge.py` measures how far the answers can be trusted)
 and raises on all others: no measurement tells whether a face is beautiful, a scene realistic or a picture harmful.
 """
 
 import hashlib
 import inspect
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -17,7 +19,7 @@ from PIL import Image
 
 from reward.checklist import Kind, Question
 from reward.errors import JudgeError
-from reward.judges import clip_depiction, clip_measures, depiction, measures
+from reward.judges import clip_depiction, clip_measures, damage, depiction, light, measures, picture
 from reward.media import Clip, Media, Sampling
 
 
@@ -25,51 +27,90 @@ from reward.media import Clip, Media, Sampling
 class Condition:
     """A measure and its threshold: p_yes is a logistic function of how far the measure is on the side of yes."""
 
-    measure: str  # a function of reward.judges.measures or, for clips, of clip_measures
+    measure: str  # a function of reward.judges.measures, light or damage or, for clips, of clip_measures
     at: Literal["least", "most"]
     threshold: float
     scale: float  # distance from the threshold, in the measure's units, at which p_yes is 0.73
+    harm: float = 0.0  # by how much a whole harm (`damage.harm`) takes the measure away from yes
 
-    def p_yes(self, value: float) -> float:
+    def p_yes(self, value: float, harm: float = 0.0) -> float:
         distance = (value - self.threshold) / self.scale * (1 if self.at == "least" else -1)
+        distance -= self.harm * harm / self.scale
         return float(1 / (1 + np.exp(-np.clip(distance, -50, 50))))
 
 
-# Measures and their sources: reward/judges/measures.py. Thresholds: fitted on drawn pictures and photographs
-# degraded by known amounts (`python -m benchmarks.measured_judge --fit`), except where a published level is named.
+# Measures and their sources: reward/judges/measures.py, light.py and damage.py. Thresholds: fitted on drawn pictures and
+# photographs degraded by known amounts (benchmarks/calibration_set.py and calibration_defects.py), except where a published
+# level is named.
 Rules = Mapping[str, tuple[Condition, ...]]
 PICTURE_RULES: Rules = {
-    "symmetry_1": (Condition("mirror_asymmetry", "most", 0.7, 0.08),),
-    "symmetry_2": (Condition("mirror_asymmetry", "most", 1.15, 0.1),),
-    "main_object_1": (Condition("subject_prominence", "least", 0.4, 0.05),),
-    "main_object_2": (Condition("subject_prominence", "least", 0.16, 0.03),),
-    "richness_1": (Condition("busy_share", "least", 0.57, 0.05),),
-    "richness_2": (Condition("busy_share", "least", 0.3, 0.05),),
-    "richness_3": (Condition("busy_share", "least", 0.06, 0.015),),
+    "symmetry_1": (Condition("mirror_asymmetry", "most", 0.75, 0.08, harm=0.5),),
+    "symmetry_2": (Condition("mirror_asymmetry", "most", 1.15, 0.1, harm=0.6),),
+    "main_object_1": (Condition("subject_prominence", "least", 0.42, 0.05, harm=0.3),),
+    "main_object_2": (Condition("subject_prominence", "least", 0.12, 0.03, harm=0.22),),
+    "richness_1": (Condition("busy_share", "least", 0.52, 0.05, harm=0.45),),
+    "richness_2": (Condition("busy_share", "least", 0.4, 0.05, harm=0.45),),
+    "richness_3": (Condition("busy_share", "least", 0.05, 0.012, harm=0.02),),
     "richness_4": (
         Condition("content_range", "least", 9.2, 1.5),
     ),  # four just noticeable differences of 2.3 (Mahy 1994)
-    "clarity_1": (Condition("blur_sigma", "most", 0.88, 0.08),),
-    "clarity_2": (Condition("blur_sigma", "most", 1.2, 0.1),),
-    "clarity_3": (Condition("blur_sigma", "most", 1.7, 0.15),),
-    "clarity_4": (Condition("blur_sigma", "most", 2.5, 0.2),),
-    "color_brightness_1": (Condition("brightest_value", "least", 0.51, 0.04),),
-    "color_brightness_2": (Condition("brightest_value", "least", 0.41, 0.04),),
-    "color_aesthetic_1": (Condition("colourfulness", "least", 45.0, 4.0),),  # "averagely colourful"
-    "color_aesthetic_2": (Condition("colourfulness", "least", 25.0, 3.0),),
+    "clarity_1": (Condition("blur_sigma", "most", 1.0, 0.08, harm=0.15),),
+    "clarity_2": (Condition("blur_sigma", "most", 1.2, 0.1, harm=0.2),),
+    "clarity_3": (Condition("blur_sigma", "most", 1.5, 0.12, harm=0.25),),
+    "clarity_4": (Condition("blur_sigma", "most", 1.75, 0.15),),
+    "color_brightness_1": (Condition("brightness", "least", 0.33, 0.03, harm=0.02),),
+    "color_brightness_2": (Condition("brightness", "least", 0.25, 0.03, harm=0.02),),
+    "color_aesthetic_1": (
+        Condition("colourfulness", "least", 36.0, 4.0, harm=3.0),
+        Condition("white_balance", "least", 0.4, 0.03, harm=0.02),
+    ),
+    "color_aesthetic_2": (
+        Condition("colourfulness", "least", 15.5, 1.5, harm=2.0),
+        Condition("white_balance", "least", 0.42, 0.03, harm=0.02),
+    ),
     "lighting_distinction_1": (Condition("lightness_contrast", "least", 0.21, 0.01),),
     "lighting_distinction_2": (Condition("lightness_contrast", "least", 0.1, 0.008),),
     "lighting_distinction_3": (Condition("lightness_contrast", "least", 0.035, 0.004),),
-    "detail_refinement_1": (Condition("fine_detail", "least", 3.3, 0.4), Condition("roughness", "most", 0.35, 0.05)),
-    "detail_refinement_2": (Condition("fine_detail", "least", 1.6, 0.2), Condition("roughness", "most", 0.35, 0.05)),
-    "detail_refinement_3": (Condition("roughness", "most", 0.42, 0.05),),
-    "detail_refinement_4": (Condition("roughness", "most", 0.9, 0.08),),
-    "detail_refinement_5": (
-        Condition("roughness", "most", 1.5, 0.1),
-        Condition("blur_sigma", "most", 3.5, 0.2),
-        Condition("content_range", "least", 9.2, 1.5),
+    "detail_refinement_1": (
+        Condition("fine_detail", "least", 2.1, 0.15),
+        Condition("noise_sigma", "most", 0.045, 0.003),
+        Condition("speck_share", "most", 0.005, 0.0007),
+        Condition("codec_steps", "most", 1.15, 0.03),
+        Condition("grid_steps", "most", 2.0, 0.3),
+        Condition("blur_sigma", "most", 0.9, 0.05),
     ),
-    "detail_refinement_6": (Condition("scrap_share", "most", 0.005, 0.0015),),
+    "detail_refinement_2": (
+        Condition("fine_detail", "least", 2.0, 0.15),
+        Condition("noise_sigma", "most", 0.05, 0.003),
+        Condition("speck_share", "most", 0.006, 0.0007),
+        Condition("codec_steps", "most", 1.25, 0.03),
+        Condition("grid_steps", "most", 2.5, 0.3),
+        Condition("blur_sigma", "most", 0.95, 0.05),
+    ),
+    "detail_refinement_3": (
+        Condition("noise_sigma", "most", 0.052, 0.004),
+        Condition("speck_share", "most", 0.007, 0.0007),
+        Condition("codec_steps", "most", 1.25, 0.03),
+        Condition("grid_steps", "most", 2.5, 0.3),
+        Condition("block_pitch", "most", 2.5, 0.3),
+    ),
+    "detail_refinement_4": (
+        Condition("noise_sigma", "most", 0.09, 0.006),
+        Condition("codec_steps", "most", 1.85, 0.08),
+        Condition("grid_steps", "most", 20.0, 1.5),
+        Condition("block_pitch", "most", 5.2, 0.4),
+    ),
+    "detail_refinement_5": (
+        Condition("noise_sigma", "most", 0.3, 0.02),
+        Condition("block_pitch", "most", 9.6, 0.6),
+        Condition("blur_sigma", "most", 1.6, 0.15),
+        Condition("content_range", "least", 9.2, 1.5),
+        Condition("brightness", "least", 0.05, 0.01),
+    ),
+    "detail_refinement_6": (
+        Condition("scrap_share", "most", 0.0075, 0.0015, harm=0.008),
+        Condition("grid_steps", "most", 5.0, 0.5),
+    ),
 }
 # Measures and their sources: reward/judges/clip_measures.py. Thresholds: set on drawn clips and on photographs under a
 # moving camera (`python -m benchmarks.measured_judge --kind video --fit`). What a picture is asked in the same words, a
@@ -128,12 +169,12 @@ class MeasuredJudge:
 
     kinds: tuple[Kind, ...] = ("image", "video")
     sampling = Sampling(max_frames=81)  # every frame of a clip of five seconds at 16 frames a second
-    batch_size = 1
+    batch_size = os.cpu_count() or 1
 
     @property
     def fingerprint(self) -> str:
         """`measured:digest` over the source of everything that an answer depends on."""
-        modules = (measures, depiction, clip_measures, clip_depiction)
+        modules = (picture, measures, light, damage, depiction, clip_measures, clip_depiction)
         sources = "".join(inspect.getsource(module) for module in modules) + repr((RULES, self.sampling))
         return f"measured:{hashlib.sha256(sources.encode()).hexdigest()[:12]}"
 
@@ -154,24 +195,34 @@ class MeasuredJudge:
 
     def answer(self, media: Sequence[Media], prompts: Sequence[str], questions: Sequence[Question]) -> np.ndarray:
         """(N, Q) float64: see `Judge.answer`. Prompts are read only if alignment is asked."""
-        rows = []
-        for item, prompt in zip(media, prompts, strict=True):
+        for item in media:
             self.require(questions, "video" if isinstance(item, Clip) else "image")
-            rows.append(
-                _about_clip(item, prompt, questions)
-                if isinstance(item, Clip)
-                else _about_picture(item, prompt, questions)
-            )
+        about = list(zip(media, prompts, strict=True))
+        if len(about) == 1:
+            rows = [_about(*about[0], questions)]
+        else:  # OpenCV and NumPy leave the interpreter to others while they work
+            with ThreadPoolExecutor(self.batch_size) as pool:
+                rows = list(pool.map(lambda each: _about(*each, questions), about))
         return np.array(rows, dtype=np.float64).reshape(len(prompts), len(questions))
 
 
+def _about(item: Media, prompt: str, questions: Sequence[Question]) -> list[float]:
+    return (_about_clip if isinstance(item, Clip) else _about_picture)(item, prompt, questions)  # type: ignore[arg-type]
+
+
+def _p_yes(rule: tuple[Condition, ...], value: Callable[[str], float]) -> float:
+    """The least of the rule's conditions; what blurs edges is no harm to sharpness, of which it is the measure."""
+    harm_to = lambda each: value("harm_beside_blur" if each.measure == "blur_sigma" else "harm") if each.harm else 0.0  # noqa: E731
+    return min(each.p_yes(value(each.measure), harm_to(each)) for each in rule)
+
+
 def _about_picture(image: Image.Image, prompt: str, questions: Sequence[Question]) -> list[float]:
-    pixels = measures.working_pixels(image)
-    value = cache(lambda measure: getattr(measures, measure)(pixels))
+    seen = picture.Picture(image)
+    value = cache(lambda measure: clip_measures.take(seen, measure))
     return [
-        depiction.depicts(pixels, prompt)
+        depiction.depicts(seen.pixels, prompt)
         if question.id == ALIGNMENT
-        else min(condition.p_yes(value(condition.measure)) for condition in PICTURE_RULES[question.id])
+        else _p_yes(PICTURE_RULES[question.id], value)
         for question in questions
     ]
 
@@ -189,7 +240,7 @@ def _about_clip(clip: Clip, prompt: str, questions: Sequence[Question]) -> list[
         else:
             if question.id in OF_MOTION:
                 _require_frames(working, f"question {question.id!r} asks what happens over time")
-            answers.append(min(condition.p_yes(value(condition.measure)) for condition in CLIP_RULES[question.id]))
+            answers.append(_p_yes(CLIP_RULES[question.id], value))
     return answers
 
 
