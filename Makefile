@@ -4,7 +4,7 @@ VENV := .venv
 QUICKSTART_OUTPUT ?= runs/quickstart
 
 .DELETE_ON_ERROR:
-.PHONY: quickstart test test-slow test-vllm test-comfyui lint types unit hooks clean
+.PHONY: quickstart test test-slow test-vllm test-comfyui examine-judge lint types unit hooks clean
 
 quickstart: $(VENV)/.installed
 	$(VENV)/bin/mpo run quickstart --output $(QUICKSTART_OUTPUT)
@@ -30,6 +30,11 @@ unit: $(VENV)/.installed-test
 test-slow: export HF_HUB_OFFLINE = 1
 test-slow: $(VENV)/.installed-test
 	$(VENV)/bin/pytest -m slow
+
+# The measured judge's pictures: every question on the blind examination, whether a total rises with any of 23 defects, and the
+# milliseconds. Minutes; make test runs a small part of it.
+examine-judge: $(VENV)/.installed-test
+	$(VENV)/bin/python -m benchmarks.measured_judge --blind
 
 # What pre-commit runs before a commit, on every file.
 hooks: $(VENV)/.installed-test

@@ -9,7 +9,7 @@ strengths, for the examination of whether a total ever rises as a picture gets w
 """
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -308,11 +308,11 @@ def changed(bases: Sequence[Base], name: str, change: Callable[[Pixels], Pixels]
     return [Base(f"{base.name}, {name}", change(base.pixels), base.is_photograph) for base in bases]
 
 
-def cases(num: int = 10, seed: int = 7) -> Iterator[Case]:
-    """All clear cases; `num` drawings of most kinds."""
+def cases(num: int = 10, seed: int = 7, names: Collection[str] = PHOTOGRAPHS) -> Iterator[Case]:
+    """All clear cases; `num` drawings of most kinds, and only the named photographs."""
     photos = photographs([*PHOTOGRAPHS], seed)
     by_name = {base.name: base for base in photos}
-    of = lambda *names: [by_name[name] for name in names]  # noqa: E731
+    of = lambda *wanted: [by_name[name] for name in wanted if name in names]  # noqa: E731
     scenes = drawn([*draw.SCENES], num, seed)
     coloured = drawn(["landscape", "flower", "shoal", "town"], num, seed + 1)
     clarity = [f"clarity_{level}" for level in (1, 2, 3, 4)]

@@ -199,15 +199,18 @@ class MeasuredJudge:
             self.require(questions, "video" if isinstance(item, Clip) else "image")
         about = list(zip(media, prompts, strict=True))
         if len(about) == 1:
-            rows = [_about(*about[0], questions)]
+            rows = [_about(about[0], questions)]
         else:  # OpenCV and NumPy leave the interpreter to others while they work
             with ThreadPoolExecutor(self.batch_size) as pool:
-                rows = list(pool.map(lambda each: _about(*each, questions), about))
+                rows = list(pool.map(lambda each: _about(each, questions), about))
         return np.array(rows, dtype=np.float64).reshape(len(prompts), len(questions))
 
 
-def _about(item: Media, prompt: str, questions: Sequence[Question]) -> list[float]:
-    return (_about_clip if isinstance(item, Clip) else _about_picture)(item, prompt, questions)  # type: ignore[arg-type]
+def _about(item: tuple[Media, str], questions: Sequence[Question]) -> list[float]:
+    medium, prompt = item
+    if isinstance(medium, Clip):
+        return _about_clip(medium, prompt, questions)
+    return _about_picture(medium, prompt, questions)
 
 
 def _p_yes(rule: tuple[Condition, ...], value: Callable[[str], float]) -> float:

@@ -89,7 +89,7 @@ def scrap_share(picture: Picture) -> float:
     _, labels = cv2.connectedComponents(levels.reshape(-1, width), connectivity=4)
     small = np.bincount(labels.ravel()) < limit
     small[0] = False
-    removed = small[labels].reshape(levels.shape).sum(axis=1)[:, :-1]
+    removed = small[np.asarray(labels, dtype=np.int32)].reshape(levels.shape).sum(axis=1)[:, :-1]
     return float((removed >= 3).any(axis=0).mean())  # three levels of 4 are more than 10 units of L*
 
 

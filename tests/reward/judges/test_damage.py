@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.calibration_defects import spoil
+from benchmarks.calibration_set import photograph, to_image, to_pixels
+from reward.judges import damage
+from reward.judges.picture import Picture
+
+
+def along(name: str, measure, side: int, source: str = "coffee.png") -> list[float]:
+    """The measure at strengths 0 to 5 of a defect on a photograph."""
+    picture = photograph(source, side)
+    return [measure(Picture(spoil(picture, name, k, np.random.default_rng(2)))) for k in range(6)]
+
+
+@pytest.mark.parametrize("sigma", [1.0, 2.0, 3.0])
+def test_blur_is_the_sigma_of_a_blurred_edge(sigma):
+    from scipy.special import ndtr
+
+    edge = ndtr((np.arange(64) - 31.5) / sigma)[None, :, None] * np.ones((64, 1, 3))
+    assert damage.blur_sigma(Picture(0.2 + 0.6 * edge)) == pytest.approx(sigma, rel=0.15)
+
+
+@pytest.mark.parametrize("side", [64, 150, 384])
+@pytest.mark.parametrize("name", ["gaussian blur", "shake", "enlarged"])
+def test_blur_in_any_direction_and_at_any_size_is_seen(name, side):
+    sharp, *_, strong, strongest = along(name, damage.blur_sigma, side)
+    assert sharp < 0.9
+    assert strong > 1.2
+    assert strongest > strong
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 90, 135])
+def test_motion_of_a_sixteenth_of_the_side_is_blur(degrees):
+    import cv2
+
+    turn, length, pixels = np.deg2rad(degrees), 16, to_pixels(photograph("motorcycle_left.png", 256))
+    way = np.array([np.cos(turn), np.sin(turn)])
+    moved = np.mean([cv2.warpAffine(pixels, np.array([[1, 0, x], [0, 1, y]]), (256, 256), borderMode=cv2.BORDER_REPLICATE)
+                     for x, y in np.linspace(-length / 2, length / 2, 17)[:, None] * way], axis=0)  # fmt: skip
+    assert damage.blur_sigma(Picture(pixels)) < 0.8 < damage.blur_sigma(Picture(moved))
+
+
+@pytest.mark.parametrize("side", [64, 200, 512])
+@pytest.mark.parametrize("sigma", [0.05, 0.1, 0.2])
+def test_noise_is_what_was_added(side, sigma):
+    pixels = to_pixels(photograph("chelsea.png", min(side, 300)).resize((side, side))) * 0.4 + 0.3
+    noisy = pixels + np.random.default_rng(0).normal(0, sigma, pixels.shape)
+    assert damage.noise_sigma(Picture(to_image(noisy))) == pytest.approx(sigma, rel=0.2)
+    assert damage.noise_sigma(Picture(to_image(pixels))) < 0.03
+
+
+def test_coarse_grain_is_noise_and_stripes_are_none():
+    grains = np.random.default_rng(0).normal(0.5, 0.1, (64, 64, 3)).repeat(4, axis=0).repeat(4, axis=1)
+    assert damage.noise_sigma(Picture(np.clip(grains, 0, 1))) == pytest.approx(0.1, rel=0.25)
+    stripes = np.broadcast_to((np.arange(256) // 3 % 2)[:, None, None] * 0.5 + 0.2, (256, 256, 3))
+    assert damage.noise_sigma(Picture(stripes)) < 0.02
+
+
+@pytest.mark.parametrize("side", [64, 200, 384])
+def test_specks_are_counted_and_lines_are_not(side):
+    shares = along("specks", damage.speck_share, side)
+    assert shares[0] < 0.002
+    assert np.all(np.diff(shares[:5]) > 0)
+    crossed = np.full((side, side, 3), 0.5)
+    crossed[side // 2] = crossed[:, side // 3] = 1
+    assert damage.speck_share(Picture(crossed)) == 0
+
+
+@pytest.mark.parametrize("side", [96, 200, 384])
+def test_a_codecs_blocks_are_seen_at_every_size(side):
+    ratios = along("JPEG", damage.codec_steps, side)
+    assert ratios[0] < 1.1
+    assert min(ratios[4:]) > 1.4
+
+
+def test_one_edge_on_the_codecs_grid_is_no_block():
+    square = np.full((128, 128, 3), 0.3)
+    square[32:96, 32:96] = 0.8
+    assert damage.codec_steps(Picture(square)) < 1.05
+
+
+@pytest.mark.parametrize("num_blocks", [5, 10, 16])
+@pytest.mark.parametrize("resize", [Image.Resampling.NEAREST])
+def test_the_pitch_of_a_mosaic(num_blocks, resize):
+    mosaic = photograph("coffee.png", 200).resize((num_blocks,) * 2, Image.Resampling.BOX).resize((200, 200), resize)
+    assert damage.block_pitch(Picture(mosaic)) == pytest.approx(64 / num_blocks)
+    assert damage.block_pitch(Picture(photograph("coffee.png", 200))) == 0
+
+
+def test_lost_blocks_stand_on_a_grid():
+    steps = along("dropped blocks", damage.grid_steps, 200)
+    assert steps[0] < 1
+    assert steps[-1] > 5
+
+
+def test_dark_corners_by_hand():
+    y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    light = np.where((np.abs(x) > 0.9) & (np.abs(y) > 0.9), 0.4, 0.8)
+    found = damage.corner_falloff(Picture(np.repeat(light[..., None], 3, axis=2)))
+    assert found == pytest.approx(1 - 0.42 / 0.82, abs=0.02)
+    assert damage.corner_falloff(Picture(np.full((64, 64, 3), 0.3))) == 0
+
+
+@pytest.mark.parametrize("num_tones", [2, 5, 16])
+def test_tones_are_counted(num_tones):
+    values = np.linspace(0, 255, num_tones).round().astype(np.uint8)
+    picture = np.resize(values, (64, 64))[..., None].repeat(3, axis=2)
+    assert damage.tone_count(Picture(picture)) == num_tones
+
+
+@pytest.mark.parametrize("name", ["gaussian blur", "underexposure", "dark corners", "less colour", "gaussian noise", "grey noise", "specks", "JPEG", "fog"])  # fmt: skip
+def test_more_of_a_defect_is_more_harm(name):
+    harms = along(name, damage.harm, 128)
+    assert np.all(np.diff(harms) > -0.03)
+    assert harms[-1] > harms[0] + 0.15
