@@ -98,7 +98,7 @@ DEFECTS: Mapping[str, tuple[Change, tuple[float, ...]]] = {
     "JPEG": (_webp, (45, 22, 11, 5, 2)),
     "blocks": (_blocks, (42, 26, 15, 9, 5)),
     "dropped blocks": (_dropped, (0.02, 0.05, 0.1, 0.2, 0.4)),
-    "few tones": (lambda image, count, _: image.point(lambda v: round(v / 255 * (count - 1)) * 255 // (count - 1)), (16, 8, 6, 4, 2)),
+    "few tones": (lambda image, count, _: image.point([round(v / 255 * (count - 1)) * 255 // (int(count) - 1) for v in range(256)] * 3), (16, 8, 6, 4, 2)),
     "fog": (of_pixels(lambda p, amount, _: p * (1 - amount) + 0.75 * amount), (0.2, 0.4, 0.6, 0.78, 0.92)),
 }  # fmt: skip
 BRIGHTENS = ("gamma, pale", "bleached")
