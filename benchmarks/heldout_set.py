@@ -1,4 +1,6 @@
-"""Pictures with known answers on which the measured judge is examined.
+"""Pictures with known answers on which the measured judge was examined, until they helped to set its thresholds.
+
+The examination is now `blind_pictures`.
 
 Other drawing code (scikit-image's), other objects, other photographs and other degradations than in
 `calibration_set`. Not blind: see the README on what was changed after a first look at it.

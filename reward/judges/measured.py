@@ -40,7 +40,7 @@ class Condition:
 
 
 # Measures and their sources: reward/judges/measures.py, light.py and damage.py. Thresholds: fitted on drawn pictures and
-# photographs degraded by known amounts (benchmarks/calibration_set.py and calibration_defects.py), except where a published
+# photographs degraded by known amounts (benchmarks/calibration_set.py, calibration_defects.py and heldout_set.py), except where a published
 # level is named.
 Rules = Mapping[str, tuple[Condition, ...]]
 PICTURE_RULES: Rules = {
