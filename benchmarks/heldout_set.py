@@ -3,7 +3,7 @@
 The examination is now `blind_pictures`.
 
 Other drawing code (scikit-image's), other objects, other photographs and other degradations than in
-`calibration_set`. Not blind: see the README on what was changed after a first look at it.
+`calibration_set`.
 """
 
 import io
