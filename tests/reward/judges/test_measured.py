@@ -78,7 +78,7 @@ def test_pictures_side_by_side_are_answered_as_alone():
 @pytest.fixture(scope="module")
 def examined_blind():
     """A part of the blind examination, some 15 s: that what docs/reward.md says of the whole still holds of a part."""
-    return judge(blind_pictures.cases(num=4, names=("officer", "coins", "grass")), "image")
+    return judge(blind_pictures.cases(num=2, names=("officer", "coins")), "image")
 
 
 def test_the_blind_examination_is_passed_as_well_as_the_documents_say(examined_blind):
@@ -89,7 +89,7 @@ def test_the_blind_examination_is_passed_as_well_as_the_documents_say(examined_b
 
 
 def test_a_total_seldom_rises_under_a_defect_and_never_on_average():
-    found = totals(blind_pictures.series(num_drawings=2, num_photographs=2))
+    found = totals(blind_pictures.series(num_drawings=1, num_photographs=1))
     assert len(found) == len(blind_pictures.DEFECTS) >= 14
     rises = np.concatenate([largest_rise(each) for each in found.values()])
     assert np.mean(rises > 0.02) <= 0.35
