@@ -10,7 +10,6 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from mpo.runtime.processes import is_main
-from reward.progress import duration
 
 LINE_INTERVAL_S = 30.0
 
@@ -45,7 +44,7 @@ class _Left(ProgressColumn):
         count = f"{task.completed:.0f}" + (f"/{task.total:.0f}" if task.total is not None else "")
         speed = task.finished_speed or task.speed
         left_s = task.time_remaining
-        words = [count, f"{speed:.1f}/s" if speed else "", duration(left_s) if left_s else ""]
+        words = [count, f"{speed:.1f}/s" if speed else "", _duration(left_s) if left_s else ""]
         return Text("  ".join(word for word in words if word))
 
 
@@ -85,10 +84,16 @@ def _line_now_and_then(description: str, total: int | None, done: int) -> Callab
             said_s = now_s
             rate = (finished - done) / max(now_s - started_s, 1e-9)
             left = (
-                f"/{total}, {rate:.2f}/s, {duration((total - finished) / max(rate, 1e-9))} left"
+                f"/{total}, {rate:.2f}/s, {_duration((total - finished) / max(rate, 1e-9))} left"
                 if total
                 else f", {rate:.2f}/s"
             )
             say(f"{description}: {finished}{left} {note}".rstrip())
 
     return advance
+
+
+def _duration(seconds: float) -> str:
+    from reward.progress import duration  # late: `mpo --help` need not load what reward loads
+
+    return duration(seconds)
