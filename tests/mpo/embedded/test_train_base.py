@@ -1,10 +1,13 @@
 from pathlib import Path
 
+import pytest
+
 from mpo.models.loading import load_pipeline
 from mpo.recipe import Model
 
 
-def test_the_training_script_runs_end_to_end(tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_the_training_script_runs_end_to_end(tmp_path):
     """In the small: the script that made the weights still makes a pipeline that loads."""
     from mpo.embedded import train_base
 

@@ -107,6 +107,7 @@ def test_every_family_is_counted_from_its_small_files(name, tmp_path, fields):
     assert steps["train"].gpu_hours
 
 
+@pytest.mark.slow
 def test_another_size_of_model_is_another_estimate(tmp_path):
     """SDXL with one block instead of four in the innermost level: counted anew, on the meta device. Seconds."""
     whole = write_small_files(tmp_path / "whole", transformer_layers_per_block=[1, 1, 4])

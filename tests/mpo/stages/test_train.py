@@ -252,6 +252,7 @@ def test_accelerates_own_accumulation_is_not_taken(base, finished, fields, tmp_p
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.slow
 def test_a_compiled_network_trains_to_the_same(base, finished, fields, tmp_path):
     fields["train"] |= {"compile": True}
     run = trainable(finished, tmp_path / "run", fields)
