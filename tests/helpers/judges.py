@@ -38,7 +38,7 @@ class BrightnessScorer(Scorer):
     def __init__(self):
         self.num_asked = 0
 
-    def answer(self, media, prompts, questions):
+    def numbers(self, media, prompts):
         self.num_asked += len(media)
         if "too dark" in prompts:
             raise JudgeError("prompt 'too dark' cannot be judged")
