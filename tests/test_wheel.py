@@ -23,6 +23,7 @@ def test_the_wheel_runs_from_an_empty_folder(tmp_path):
         "mpo/pages/report.html.j2",
         "mpo/embedded/model/unet/diffusion_pytorch_model.safetensors",
         "mpo/embedded/clip_model/unet/diffusion_pytorch_model.safetensors",
+        "mpo/embedded/oracle/oracle.safetensors",
         "reward/checklists/image.yaml",
     ):
         assert name in names

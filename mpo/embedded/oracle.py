@@ -58,21 +58,23 @@ _SIZES = {
 
 
 class Reader(nn.Module):
-    """A convolutional network of 0.9 million weights: pictures (N, 3, 64, 64) in [0, 1] -> what `_SIZES` names."""
+    """A convolutional network of 0.8 million weights: pictures (N, 3, 64, 64) in [0, 1] -> what `_SIZES` names."""
 
     def __init__(self) -> None:
         super().__init__()
         self.fine = nn.Sequential(_layer(3, 16, size=4, stride=2), _layer(16, 48, stride=2), _layer(48, 48))  # 16x16
-        self.coarse = nn.Sequential(_layer(48, 96, stride=2), _layer(96, 96))  # 8x8
-        self.whole = nn.Sequential(_layer(96, 128, stride=2), _layer(128, 128), nn.Flatten())  # 4x4, with its places
-        self.hidden = nn.Sequential(nn.Linear(128 * 16 + 96 + 48, 160), nn.ReLU())
-        self.heads = nn.ModuleDict({name: nn.Linear(160, int(np.prod(size))) for name, size in _SIZES.items()})
+        self.coarse = nn.Sequential(_layer(48, 96, stride=2), _layer(96, 96), _layer(96, 128))  # 8x8
+        self.where = nn.Sequential(_layer(128, 96, stride=2), nn.Flatten())  # 4x4: what lies where
+        self.hidden = nn.Sequential(nn.Linear(96 * 16 + 2 * 128 + 48, 192), nn.ReLU())
+        self.heads = nn.ModuleDict({name: nn.Linear(192, int(np.prod(size))) for name, size in _SIZES.items()})
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Logits (N, *size), the last axis over the classes; amounts (N, D), about in [0, 1]."""
         fine = self.fine(pixels * 4 - 2)
         coarse = self.coarse(fine)
-        seen = torch.cat([self.whole(coarse), coarse.mean(dim=(2, 3)), fine.mean(dim=(2, 3))], dim=1)
+        # An object is the same wherever it lies: the largest over the picture says that it is there, the mean how much.
+        pooled = [coarse.amax(dim=(2, 3)), coarse.mean(dim=(2, 3)), fine.mean(dim=(2, 3))]
+        seen = torch.cat([self.where(coarse), *pooled], dim=1)
         hidden = self.hidden(seen)
         return {name: head(hidden).unflatten(1, _SIZES[name]) for name, head in self.heads.items()}
 

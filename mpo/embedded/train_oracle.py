@@ -50,8 +50,8 @@ class OracleTraining:
     num_scenes: int = 6_000  # each is given other defects each time that it is used
     num_decoded: int = 2_400  # pictures that have been through the autoencoder
     scenes_per_file: int = 200
-    num_steps: int = 1_500
-    batch_size: int = 64
+    num_steps: int = 2_200
+    batch_size: int = 32
     decoded_share: float = 0.25  # of a batch
     latent_noise: float = (
         0.1  # standard deviation, before decoding: samples are never quite on the autoencoder's own latents
@@ -111,9 +111,9 @@ def sample_scene_defects(rng: np.random.Generator) -> Defects:
     )
 
 
-def sample_lens_defects(rng: np.random.Generator) -> Defects:
-    """Defects of the finished picture, each of any amount: none of them in at least 1 of 4 pictures."""
-    if rng.random() < 0.25:
+def sample_lens_defects(rng: np.random.Generator, spared_share: float) -> Defects:
+    """Defects of the finished picture, each of any amount. At least this share of the pictures has none of them."""
+    if rng.random() < spared_share:
         return Defects()
     return Defects(
         blur_sigma=float(rng.uniform(0, 3)) if rng.random() < 0.3 else 0.0,
@@ -148,11 +148,11 @@ def draw_scenes(num_scenes: int, rng: np.random.Generator) -> Pictures:
     return Pictures(*(np.stack(column) for column in zip(*rows, strict=True)))
 
 
-def degrade_pictures(pictures: Pictures, rng: np.random.Generator) -> Pictures:
+def degrade_pictures(pictures: Pictures, rng: np.random.Generator, spared_share: float) -> Pictures:
     """The same with defects of the finished picture."""
     pixels, amounts = np.empty_like(pictures.pixels), pictures.amounts.copy()
     for i, picture in enumerate(pictures.pixels):
-        defects = sample_lens_defects(rng)
+        defects = sample_lens_defects(rng, spared_share)
         # `degrade` reduces a threefold canvas: enlarged by repetition, the picture comes back as it was.
         pixels[i] = np.asarray(degrade(picture.repeat(3, axis=0).repeat(3, axis=1), defects, rng))
         amounts[i] += amounts_of(defects)
@@ -207,7 +207,7 @@ def make_pictures(config: OracleTraining, folder: Path, log: Log) -> tuple[Pictu
         decoded.append(folder / f"decoded-{part:03d}.npz")
         rng = np.random.default_rng((config.seed, 1, part))
         if not decoded[-1].exists():
-            degraded = degrade_pictures(load_pictures([scenes[part % len(scenes)]]), rng)
+            degraded = degrade_pictures(load_pictures([scenes[part % len(scenes)]]), rng, config.decoded_spared_share)
             keep_pictures(decoded[-1], pass_through(autoencoder, degraded, config.latent_noise, seed=part))
             log(phase="decoded", num_pictures=(part + 1) * config.scenes_per_file)
     return load_pictures(scenes), load_pictures(decoded)
@@ -243,7 +243,7 @@ def sample_batch(scenes: Pictures, decoded: Pictures, step: int, config: OracleT
     num_decoded = round(config.batch_size * config.decoded_share)
     drawn = scenes[rng.integers(len(scenes.pixels), size=config.batch_size - num_decoded)]
     given_back = decoded[rng.integers(len(decoded.pixels), size=num_decoded)]
-    halves = zip(degrade_pictures(drawn, rng), given_back, strict=True)
+    halves = zip(degrade_pictures(drawn, rng, config.spared_share), given_back, strict=True)
     batch = Pictures(*(np.concatenate(columns) for columns in halves))
     return augment(batch, torch.Generator().manual_seed(config.seed * 1_000_003 + step))
 
