@@ -1,4 +1,4 @@
-"""What the oracle reads off pictures whose truth is known: `python -m benchmarks.oracle [--num-pictures 2000] [--weights FILE]`.
+"""What the oracle reads off pictures whose truth is known: `python -m benchmarks.oracle [--num-pictures 1000] [--weights FILE]`.
 
 Scenes and defects are drawn as the embedded model's training pictures were (`scenes.sample_scene`, `scenes.sample_defects`), from seeds
 of no training, and read as they are and after the embedded model's autoencoder. Prints the tables of `mpo/embedded/oracle/README.md`.
@@ -88,7 +88,7 @@ def content_row(oracle: Oracle, scenes: list[Scene], pictures: Pictures, of: np.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--num-pictures", type=int, default=2000)
+    parser.add_argument("--num-pictures", type=int, default=1000)
     parser.add_argument("--weights", help="a file of mpo.embedded.train_oracle; the one that ships if left out")
     arguments = parser.parse_args()
     oracle = Oracle(arguments.weights)
