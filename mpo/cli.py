@@ -107,15 +107,13 @@ def _stopped_by_hand(words: Callable[[], str]) -> Iterator[None]:
 
 def _conclude(run: Any) -> None:
     """Print the run's result, from the main process."""
-    import json
-
-    from mpo.comparison.win_rates import opinions
+    from mpo.comparison.win_rates import opinions, read_summary
     from mpo.runtime.processes import is_main
 
     if not is_main():
         return
     if run.summary.exists():
-        summary = json.loads(run.summary.read_text("utf-8"))
+        summary = read_summary(run)
         for name, entry in [("total", summary["total"]), *summary["dimensions"].items()]:
             low, high = entry["ci95"]
             typer.echo(

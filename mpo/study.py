@@ -22,8 +22,8 @@ from mpo.comparison.repetitions import (
     paired_difference,
     unpaired_difference,
 )
+from mpo.comparison.win_rates import read_summary
 from mpo.recipe import Recipe, read_recipe
-from mpo.run_folder.files import read_json
 from mpo.run_folder.paths import RunFolder
 
 # What repetitions of an arm may differ in, by its place in a recipe; `*` is any prompt set.
@@ -95,7 +95,7 @@ def compare(folders: Sequence[Path]) -> Study:
 def _read(run: RunFolder) -> Run:
     if not run.summary.is_file():
         raise MpoError(f"{run.folder} has no evaluation; finish it with `mpo run`, or leave it out")
-    recipe, summary = read_recipe(run.recipe), read_json(run.summary)
+    recipe, summary = read_recipe(run.recipe), read_summary(run)
     settings, seeds = _settings_and_seeds(recipe)
     measures = {"total": summary["total"]["win_rate"]}
     measures |= {name: rates["win_rate"] for name, rates in summary["dimensions"].items()}

@@ -99,4 +99,9 @@ def read_evaluation(run: RunFolder) -> tuple[list[dict[str, Any]], Scores, dict[
     table = read_table(run.evaluation_table, made_by="evaluate")
     checklist = scored_checklist(table, run.evaluation_table)
     rows = table.to_pylist()
-    return rows, checked_scores(rows, checklist, run.evaluation_table), read_json(run.summary)
+    return rows, checked_scores(rows, checklist, run.evaluation_table), read_summary(run)
+
+
+def read_summary(run: RunFolder) -> dict[str, Any]:
+    """summary.json; of a run that earlier versions evaluated, without other judges and guards."""
+    return {"judges": [], "guards": {}, **read_json(run.summary)}

@@ -80,6 +80,12 @@ def test_other_judges_and_guards_are_compared_too(finish):
     assert [row.means[0].mean for row in study.rows] == [0.6, 0.55, 0.9]
 
 
+def test_a_run_of_an_earlier_version_has_neither_other_judges_nor_guards(finish):
+    run = RunFolder(finish("total", 0, 0.6))
+    write_json(run.summary, {"total": {**RATES, "win_rate": 0.6}, "dimensions": {}, "tie_threshold": 0.01})
+    assert [row.measure for row in compare([run.folder]).rows] == ["total"]
+
+
 def test_what_cannot_be_compared_is_said(finish, tmp_path):
     run = finish("total", 0, 0.6)
     with pytest.raises(MpoError, match="are the same repetition"):
