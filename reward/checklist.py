@@ -26,6 +26,7 @@ from reward.settings import read_yaml
 BUILT_IN = ("image", "video", "video-measured")
 OFFICIAL = ("official:image", "official:image-full", "official:video")
 PROMPT_FIELD = "{prompt}"
+ANSWERS = {1.0: "yes", -1.0: "no", 0.0: "does not apply"}
 Kind = Literal["image", "video"]
 
 
@@ -41,6 +42,15 @@ class Question(BaseModel):
     gate_id: str | None = None  # None = applies always
     continuous: bool = False  # its probability itself counts, not the +1/-1 answer (as VQAScore, arXiv 2404.01291)
     value: bool = False  # not asked: a scorer's number of this id, any real one, which counts as it is
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its answer is any number, not yes or no."""
+        return self.continuous or self.value
+
+    def words(self, answer: float, *, decimals: int) -> str:
+        """An answer (+1, -1, 0, or a number) as a person reads it."""
+        return f"{answer:.{decimals}f}" if self.is_number else ANSWERS[answer]
 
     def ask(self, prompt: str) -> str:
         """The question's words for one item. The prompt is inserted literally, braces and quotes included."""
@@ -216,7 +226,7 @@ class Checklist(BaseModel):
         column = {question_id: i for i, question_id in enumerate(self.question_ids)}
         found = []
         for sub in self.subdimensions:
-            levels = [column[q.id] for q in sub.questions if not (q.gate or q.continuous or q.value)]
+            levels = [column[q.id] for q in sub.questions if not (q.gate or q.is_number)]
             for stricter, laxer in combinations(levels, 2):
                 rows = np.flatnonzero(yes[:, stricter] & ~yes[:, laxer] & applies[:, stricter] & applies[:, laxer])
                 ids = self.question_ids[stricter], self.question_ids[laxer]

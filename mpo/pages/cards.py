@@ -26,7 +26,6 @@ VERDICTS: dict[float, tuple[str, Outcome]] = {
     0.5: ("tie", "tie"),
     0.0: ("base wins", "lost"),
 }
-ANSWERS = {1.0: "yes", -1.0: "no", 0.0: "does not apply"}
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,6 @@ def _differences(scores: Scores, first: int, second: int) -> list[Difference]:
         before, after = float(scores.answers[first, k]), float(scores.answers[second, k])
         if abs(after - before) <= (VISIBLE if question.continuous else 0):
             continue
-        is_number = question.continuous or question.value
-        words = [f"{v:.2f}" if is_number else ANSWERS[v] for v in (before, after)]
+        words = [question.words(answer, decimals=2) for answer in (before, after)]
         differing.append(Difference(question.text, *words, effect=float(effects[k])))
     return sorted(differing, key=lambda difference: -abs(difference.effect))

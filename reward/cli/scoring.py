@@ -232,15 +232,10 @@ def _contribution_fields(contribution: Any, prompt: str) -> dict[str, Any]:
 
 
 def _contributions(contributions: Sequence[Any], prompt: str) -> None:
-    def words(value: float | None, continuous: bool) -> str:
-        if value is None:
-            return ""
-        return f"{value:.3f}" if continuous else {1.0: "yes", -1.0: "no", 0.0: "does not apply"}[value]
-
     compared = any(each.other_answer is not None for each in contributions)
     rows = []
     for each in contributions:
-        answers = [words(each.answer, each.question.continuous)]
-        answers += [words(each.other_answer, each.question.continuous)] if compared else []
+        told = [each.answer] if each.other_answer is None else [each.answer, each.other_answer]
+        answers = [each.question.words(answer, decimals=3) for answer in told]
         rows.append([each.question.ask(prompt), each.dimension, *answers, f"{each.difference:+.3f}"])
     table(["question", "dimension", *(("first", "second", "lead") if compared else ("answer", "adds"))], rows)

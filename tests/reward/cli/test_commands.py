@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 import sys
 
 import numpy as np
@@ -449,6 +450,19 @@ def test_a_scorer_brings_its_own_checklist(run, pictures):
     assert code == 0
     first, second = csv.DictReader(io.StringIO(out))
     assert float(first["brightness"]) == float(first["total"]) > 100 > float(second["brightness"])
+
+
+def test_what_a_scorers_number_adds_is_shown(run, pictures):
+    """In the table, too, where an answer of a judge is yes or no."""
+    words = ("-p", PROMPT, "--judge", SCORER)
+    code, out, _ = run("explain", pictures / "red.png", *words)
+    assert code == 0
+    number = float(re.search(r"brightness\s+(\d+\.\d{3})", out)[1])
+    assert number > 100
+    assert f"+{number:.3f}" in out
+    code, out, _ = run("compare", pictures / "red.png", pictures / "dark.png", *words)
+    assert code == 0
+    assert f"{number:.3f}" in out
 
 
 def test_judges_of_a_file_are_asked_together_and_their_weights_learnt(run, pictures):
