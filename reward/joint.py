@@ -7,14 +7,12 @@ Shapes: N items, Q questions of all judges.
 """
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
 
 import numpy as np
 
 from reward.checklist import Checklist, SubDimension
 from reward.errors import ChecklistError, RewardError
-from reward.media import Layout, MediaBatch
-from reward.reward import Fail, Reward
+from reward.reward import Fail, Items, Reward
 
 BLOCK = 64  # items that all judges look at before the next ones, so that progress is even
 
@@ -69,18 +67,8 @@ class JointReward(Reward):
         for part in self.parts:
             part.require_prompts(prompts)
 
-    def ask(
-        self,
-        rows: Sequence[int],
-        media: MediaBatch,
-        prompts: Sequence[Any],
-        fail: Fail,
-        advance: Callable[[], None],
-        *,
-        layout: Layout,
-        fps: float,
-    ) -> np.ndarray:
-        found = np.full((len(media), len(self.checklist.questions)), np.nan)
+    def ask(self, rows: Sequence[int], items: Items, fail: Fail, advance: Callable[[], None]) -> np.ndarray:
+        found = np.full((len(items.media), len(self.checklist.questions)), np.nan)
         failed: set[int] = set()
 
         def fail_once(row: int, error: RewardError) -> None:
@@ -93,7 +81,7 @@ class JointReward(Reward):
             for place, part in enumerate(self.parts, 1):
                 left = [row for row in block if row not in failed]  # the others have no score, whatever else is said
                 said = advance if place == len(self.parts) else _nothing
-                answers = part.ask(left, media, prompts, fail_once, said, layout=layout, fps=fps)
+                answers = part.ask(left, items, fail_once, said)
                 end = column + answers.shape[1]
                 found[left, column:end] = answers[left]
                 column = end

@@ -6,6 +6,7 @@ Shapes: N items, Q questions.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,16 @@ from reward.progress import show_progress
 from reward.score import Comparison, Contribution, Scores, score_answers
 
 Fail = Callable[[int, RewardError], None]  # records that a row has no score, or raises
+
+
+@dataclass(frozen=True)
+class Items:
+    """N pictures or clips and their prompts, as they were given. See `Reward.score`."""
+
+    media: MediaBatch
+    prompts: Sequence[Any]
+    layout: Layout
+    fps: float
 
 
 class Reward(ABC):
@@ -45,17 +56,7 @@ class Reward(ABC):
         """Raises JudgeError naming the first prompt that a judge cannot use."""
 
     @abstractmethod
-    def ask(
-        self,
-        rows: Sequence[int],
-        media: MediaBatch,
-        prompts: Sequence[Any],
-        fail: Fail,
-        advance: Callable[[], None],
-        *,
-        layout: Layout,
-        fps: float,
-    ) -> np.ndarray:
+    def ask(self, rows: Sequence[int], items: Items, fail: Fail, advance: Callable[[], None]) -> np.ndarray:
         """(N, Q) answers about some rows of N items; NaN for the other rows, and for those that `fail` was told of.
 
         advance is called after each row that has its answers.
@@ -115,7 +116,7 @@ class Reward(ABC):
                 failures[row] = str(error)
                 advance()
 
-            p_yes = self.ask(range(len(media)), media, prompts, fail, advance, layout=layout, fps=fps)
+            p_yes = self.ask(range(len(media)), Items(media, prompts, layout, fps), fail, advance)
 
         scored = [row for row in range(len(media)) if row not in failures]
         scores = score_answers(p_yes[scored], self.checklist)

@@ -11,8 +11,8 @@ from reward.cache import AnswerCache, answer_key
 from reward.checklist import PROMPT_FIELD, Checklist, load_checklist
 from reward.errors import ChecklistError, JudgeError, JudgeUnavailableError, MediaError, RewardError
 from reward.judges import Judge, load_judge, require_kind
-from reward.media import Layout, Media, MediaBatch, digest, read_media
-from reward.reward import Fail, Reward
+from reward.media import Media, digest, read_media
+from reward.reward import Fail, Items, Reward
 
 
 class VisionReward(Reward):
@@ -71,21 +71,11 @@ class VisionReward(Reward):
         if self._asks_prompt:
             self.judge.require_prompts(prompts, self.checklist.kind)
 
-    def ask(
-        self,
-        rows: Sequence[int],
-        media: MediaBatch,
-        prompts: Sequence[Any],
-        fail: Fail,
-        advance: Callable[[], None],
-        *,
-        layout: Layout,
-        fps: float,
-    ) -> np.ndarray:
-        p_yes = np.full((len(media), len(self.checklist.questions)), np.nan)
+    def ask(self, rows: Sequence[int], items: Items, fail: Fail, advance: Callable[[], None]) -> np.ndarray:
+        p_yes = np.full((len(items.media), len(self.checklist.questions)), np.nan)
 
         # Earlier answers come from the cache.
-        keys = self._checked_keys(rows, media, prompts, fail, layout=layout, fps=fps)
+        keys = self._checked_keys(rows, items, fail)
         kept = self.cache.get(list(keys.values())) if self.cache else {}
         for row in (row for row, key in keys.items() if key in kept):
             p_yes[row] = kept[keys[row]]
@@ -94,8 +84,8 @@ class VisionReward(Reward):
         # The rest is read and judged, a batch at a time.
         waiting = [row for row, key in keys.items() if key not in kept]
         for start in range(0, len(waiting), self.judge.batch_size):
-            batch = self._read(waiting[start : start + self.judge.batch_size], media, fail, layout=layout, fps=fps)
-            answered = self._judge(batch, prompts, fail)
+            batch = self._read(waiting[start : start + self.judge.batch_size], items, fail)
+            answered = self._judge(batch, items.prompts, fail)
             for row, answer in answered:
                 p_yes[row] = answer
                 advance()
@@ -103,15 +93,13 @@ class VisionReward(Reward):
                 self.cache.put({keys[row]: p_yes[row] for row, _ in answered})
         return p_yes
 
-    def _checked_keys(
-        self, rows: Sequence[int], media: MediaBatch, prompts: Sequence[Any], fail: Fail, *, layout: Layout, fps: float
-    ) -> dict[int, bytes]:
+    def _checked_keys(self, rows: Sequence[int], items: Items, fail: Fail) -> dict[int, bytes]:
         """The cache's key of each row (empty without a cache); rows with an unusable prompt or file fail."""
         keys: dict[int, bytes] = {}
         judge = self.judge.fingerprint if self.cache else ""
         words = f"{self.checklist.kind}:{self.checklist.questions_fingerprint}"
         for row in rows:
-            item, prompt = media[row], prompts[row]
+            item, prompt = items.media[row], items.prompts[row]
             try:
                 if not isinstance(prompt, str):
                     raise JudgeError(f"its prompt is {prompt!r}; give text")
@@ -119,21 +107,19 @@ class VisionReward(Reward):
                     raise JudgeError(
                         f"question {self._asks_prompt[0]!r} asks about the prompt, which is empty; give one, or leave the question out (--no-alignment, VisionReward.without_alignment)"
                     )
-                content = digest(item, layout=layout, fps=fps) if self.cache else ""
+                content = digest(item, layout=items.layout, fps=items.fps) if self.cache else ""
                 keys[row] = answer_key(content, prompt, words, judge) if self.cache else b""
             except RewardError as error:
                 fail(row, error)
         return keys
 
-    def _read(
-        self, rows: Sequence[int], media: MediaBatch, fail: Fail, *, layout: Layout, fps: float
-    ) -> dict[int, Media]:
+    def _read(self, rows: Sequence[int], items: Items, fail: Fail) -> dict[int, Media]:
         """Row -> what the judge looks at; rows that cannot be read fail."""
         batch: dict[int, Media] = {}
         for row in rows:
             try:
                 kind, sampling = self.checklist.kind, self.judge.sampling
-                batch[row] = read_media(media[row], kind, layout=layout, sampling=sampling, fps=fps)
+                batch[row] = read_media(items.media[row], kind, layout=items.layout, sampling=sampling, fps=items.fps)
             except MediaError as error:
                 fail(row, error)
         return batch
