@@ -3,12 +3,19 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from reward import judging
+from reward.checklist import Kind
 from reward.cli.output import say
 from reward.errors import RewardError
+from reward.judges import own_checklist, suggested_checklist
+from reward.judging import Judging, checklist_of_all, read_judges
+from reward.media import is_named_as
+from reward.reward import Reward
+from reward.settings import parse_setting
 
 JudgeName = Annotated[
     str,
@@ -60,18 +67,16 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace --output i
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 
-def judges_of(judge: str, options: Sequence[str], checklist: str | None, questions: str | None):
-    """The judges that a command's options describe."""
-    from reward.judges import own_checklist
-    from reward.judging import Judging, read_judges
-    from reward.settings import parse_setting
-
+def judges_of(
+    judge: str, option: Sequence[str] | None, checklist: str | None, questions: str | None
+) -> tuple[Judging, ...]:
+    """The judges that a command's options describe. Loads no weights."""
     if judge.endswith((".yaml", ".yml")):
-        given = {"--option": options, "--checklist": checklist, "--questions": questions}
+        given = {"--option": option, "--checklist": checklist, "--questions": questions}
         for flag in (flag for flag, value in given.items() if value):
             raise RewardError(f"{flag} goes with one judge; write it into {judge}")
         return read_judges(Path(judge))
-    values = dict(parse_setting(option, flag="--option", example="batch_size=4") for option in options)
+    values = dict(parse_setting(each, flag="--option", example="batch_size=4") for each in option or [])
     if checklist is None and own_checklist(judge, values) is None:
         checklist = "image"
     questions = questions or "answerable"
@@ -79,33 +84,23 @@ def judges_of(judge: str, options: Sequence[str], checklist: str | None, questio
     return (Judging(name=judge, checklist=checklist, questions=asked, options=values),)
 
 
-def load_reward(judge: str, options: Sequence[str], checklist: str | None, questions: str | None, cache: Path | None):
-    """The reward that a command's options describe."""
-    from reward import judging
-
-    judges = judges_of(judge, options, checklist, questions)
+def load_reward(judges: Sequence[Judging], cache: Path | None) -> Reward:
+    """The judges, loaded, as one reward."""
     judging.check_judges(judges)  # before weights are loaded
     reward = judging.load_reward(judges, cache=cache)
     if len(judges) == 1 and judges[0].questions == "answerable":
         whole = judging.checklist_of(judges[0])
         left_out = len(whole.questions) - len(reward.checklist.questions)
         if left_out:
-            say(f"{left_out} questions of checklist {whole.name!r} are left out: the {judge} judge cannot answer them")
+            say(
+                f"{left_out} questions of checklist {whole.name!r} are left out: the {judges[0].name} judge cannot answer them"
+            )
     return reward
 
 
-def kind_of(judge: str, option: Sequence[str] | None, checklist: str | None, questions: str | None) -> Any:
-    """What the judges are asked about, as far as can be known before they are loaded."""
-    from reward.judging import checklist_of_all
-
-    return checklist_of_all(judges_of(judge, option or [], checklist, questions)).kind
-
-
-def require_medium(given: Sequence[Path], kind: Any, judge: str) -> None:
-    """Raises RewardError if all files and folders are, by their names, of the other medium."""
-    from reward.judges import suggested_checklist
-    from reward.media import is_named_as
-
+def require_medium(given: Sequence[Path], judges: Sequence[Judging], judge: str) -> Kind:
+    """What the judges are asked about. Raises RewardError if all files and folders are, by their names, of the other medium."""
+    kind = checklist_of_all(judges).kind
     other = "video" if kind == "image" else "image"
     held = [sorted(each.iterdir()) if each.is_dir() else [each] for each in given]
     found = [[file for file in files if is_named_as(file, other)] for files in held]
@@ -113,6 +108,7 @@ def require_medium(given: Sequence[Path], kind: Any, judge: str) -> None:
         raise RewardError(
             f"judge {judge} is asked about {kind}s, and only {other}s are given, such as {found[0][0]}; use --checklist {suggested_checklist(other, judge)}"
         )
+    return kind
 
 
 def make_room(output: Path, suffixes: Sequence[str], *, overwrite: bool) -> None:

@@ -23,6 +23,7 @@ from reward.cli.options import (
     make_room,
 )
 from reward.cli.output import fail_if, is_quiet, set_quiet, table
+from reward.judging import Judging
 
 
 def fit(
@@ -45,7 +46,7 @@ def fit(
 
     set_quiet(quiet)
     make_room(output, (".yaml", ".yml"), overwrite=overwrite)
-    pairs = _judged(preferences, format, root, judge, option, checklist, questions, cache)
+    pairs = _judged(preferences, format, root, judges_of(judge, option, checklist, questions), cache)
     fitted = fit_on_pairs(pairs, method=method, name=output.stem)
     rows = zip(
         fitted.checklist.questions, fitted.weights, fitted.low, fitted.high, pairs.a.checklist.weights, strict=True
@@ -89,11 +90,10 @@ def agree(
     if format == "annotations":
         from reward.judging import checklist_of_all
 
-        reward = load_reward(judge, option or [], checklist, questions, cache)
-        whole = checklist_of_all(judges_of(judge, option or [], checklist, questions))
-        _judgements(preferences, root, whole, reward, as_json)
+        judges = judges_of(judge, option, checklist, questions)
+        _judgements(preferences, root, checklist_of_all(judges), load_reward(judges, cache), as_json)
         return
-    pairs = _judged(preferences, format, root, judge, option, checklist, questions, cache)
+    pairs = _judged(preferences, format, root, judges_of(judge, option, checklist, questions), cache)
     found = agreements(pairs)
     if as_json:
         typer.echo(json.dumps([asdict(each) for each in found], indent=1))
@@ -137,7 +137,7 @@ def leaderboard(
     if output is not None:
         make_room(output, (".json", ".md"), overwrite=overwrite)
     preferences = boards.read_benchmarks(boards.parse_benchmarks(benchmarks or [], root or []), limit=limit)
-    reward = load_reward(judge, option or [], checklist, questions, cache)
+    reward = load_reward(judges_of(judge, option, checklist, questions), cache)
     board = boards.measure_board(reward, preferences, judge=judge, progress=not quiet)
     if output is not None:
         text = boards.board_as_json(board) if output.suffix == ".json" else boards.board_as_markdown(board)
@@ -226,12 +226,9 @@ def _judgements(path: Path, root: Path | None, whole: Any, reward: Any, as_json:
     fail_if(failures)
 
 
-def _judged(
-    path: Path, format: str, root: Path | None, judge: str, option: Any, checklist: Any, questions: Any, cache: Any
-):
+def _judged(path: Path, format: str, root: Path | None, judges: Sequence[Judging], cache: Path | None) -> Any:
     from reward.pairs import judge_pairs
     from reward.preferences import read_preferences
 
     preferences = read_preferences(path, format, root=root)
-    reward = load_reward(judge, option or [], checklist, questions, cache)
-    return judge_pairs(reward, preferences, progress=not is_quiet())
+    return judge_pairs(load_reward(judges, cache), preferences, progress=not is_quiet())

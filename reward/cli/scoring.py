@@ -20,13 +20,14 @@ from reward.cli.options import (
     Prompt,
     Questions,
     Quiet,
-    kind_of,
+    judges_of,
     load_reward,
     make_room,
     require_medium,
 )
 from reward.cli.output import error, fail_for, is_quiet, set_quiet, table
 from reward.errors import RewardError
+from reward.judging import Judging
 
 
 def score(
@@ -83,15 +84,15 @@ def score(
         raise RewardError("--output writes parquet; leave out --json and --csv")
     if not files:
         raise RewardError("nothing to score; give files, or a table of them")
-    kind = kind_of(judge, option, checklist, questions)
-    require_medium([Path(each) for each in files], kind, judge)
+    judges = judges_of(judge, option, checklist, questions)
+    kind = require_medium([Path(each) for each in files], judges, judge)
     source = open_source(
         files, kind, prompt=prompt, needs_prompts=not no_alignment, media_column=media_column,
         prompt_column=prompt_column, split=split, revision=revision,
     )  # fmt: skip
     _, beginning = next(source.chunks(64))
-    require_medium([each.media for each in beginning if isinstance(each.media, Path)], kind, judge)
-    make_reward = partial(_reward_to_score, judge, option or [], checklist, questions, cache, no_alignment)
+    require_medium([each.media for each in beginning if isinstance(each.media, Path)], judges, judge)
+    make_reward = partial(_reward_to_score, judges, cache, no_alignment)
     if output is not None:
         _score_to(output, source, make_reward, workers, overwrite)
         return
@@ -124,13 +125,10 @@ def score(
     fail_for(scores.failures, media)
 
 
-def _reward_to_score(
-    judge: str, options: Sequence[str], checklist: str | None, questions: str | None, cache: Path | None, no_alignment: bool,
-    *, quiet: bool = True,
-) -> Any:  # fmt: skip
+def _reward_to_score(judges: Sequence[Judging], cache: Path | None, no_alignment: bool, *, quiet: bool = True) -> Any:
     """The reward, in this process or one that it has started."""
     set_quiet(quiet)
-    reward = load_reward(judge, options, checklist, questions, cache)
+    reward = load_reward(judges, cache)
     return reward.without_alignment() if no_alignment else reward
 
 
@@ -166,8 +164,9 @@ def compare(
 ) -> None:
     """Show which of two items is better for a prompt, by how much, and because of which answers."""
     set_quiet(quiet)
-    require_medium([a, b], kind_of(judge, option, checklist, questions), judge)
-    reward = load_reward(judge, option or [], checklist, questions, cache)
+    judges = judges_of(judge, option, checklist, questions)
+    require_medium([a, b], judges, judge)
+    reward = load_reward(judges, cache)
     found = (reward.without_alignment() if no_alignment else reward).compare(a, b, prompt)
     if as_json:
         contributions = [_contribution_fields(each, prompt) for each in found.contributions]
@@ -194,8 +193,9 @@ def explain(
 ) -> None:
     """Show what each answer adds to an item's score, largest first."""
     set_quiet(quiet)
-    require_medium([item], kind_of(judge, option, checklist, questions), judge)
-    reward = load_reward(judge, option or [], checklist, questions, cache)
+    judges = judges_of(judge, option, checklist, questions)
+    require_medium([item], judges, judge)
+    reward = load_reward(judges, cache)
     reward = reward.without_alignment() if no_alignment else reward
     found = reward.explain(item, prompt)
     if not as_json:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from reward.cli.options import Cache, ChecklistName, JudgeName, NoAlignment, Options, Questions, load_reward
+from reward.cli.options import Cache, ChecklistName, JudgeName, NoAlignment, Options, Questions, judges_of, load_reward
 from reward.cli.output import say
 from reward.errors import RewardError
 
@@ -38,7 +38,7 @@ def serve(
 
     if root is not None and not root.is_dir():
         raise RewardError(f"--root={str(root)!r} is no folder; give one")
-    reward = load_reward(judge, option or [], checklist, questions, cache)
+    reward = load_reward(judges_of(judge, option, checklist, questions), cache)
     limits = service.Limits(max_body_mb=max_body_mb, max_items=max_items, timeout_s=timeout_s)
     service.serve(
         reward.without_alignment() if no_alignment else reward, host=host, port=port, root=root, limits=limits, say=say
