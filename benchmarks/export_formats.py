@@ -23,7 +23,7 @@ from mpo.export.diffusers import has_loader
 from mpo.export.layers import from_peft
 from mpo.models.families import denoiser_of, family_name
 from mpo.models.loading import load_pipeline
-from mpo.models.lora import add_lora, load_lora, lora_state
+from mpo.models.lora import load_with_lora, lora_state
 from mpo.recipe import read_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.training.checkpoint_files import result_file
@@ -89,8 +89,7 @@ def main() -> None:
         rows(name, pipeline, build_any(name), state, 6 / 4)
     if run:
         recipe, folder = read_recipe(RunFolder(run).recipe), RunFolder(run)
-        pipeline = load_pipeline(recipe.model)
-        load_lora(add_lora(pipeline, recipe.train), result_file(folder))
+        pipeline = load_with_lora(recipe, result_file(folder))
         state = lora_state(denoiser_of(pipeline))
         rows(recipe.name, pipeline, load_pipeline(recipe.model), state, recipe.train.alpha / recipe.train.rank)
 

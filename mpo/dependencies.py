@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from mpo import MpoError
 from mpo.models.identity import model_identity
-from mpo.recipe import Recipe, one_or_all
+from mpo.recipe import Recipe, flat_fields, one_or_all
 from mpo.run_folder.files import delete, read_json, sha256, write_json
 from mpo.run_folder.manifest import (
     Manifest,
@@ -145,22 +145,13 @@ def fields_of(recipe: Recipe, stage: str) -> dict[str, Any]:
         value: Any = whole
         for part in name.split("."):
             value = None if value is None else value[part]
-        found |= _flatten(name, value)
+        found |= flat_fields(name, value)
     if "model.path" in found:
         found["the model's content"] = model_identity(recipe.model)
     if any(name.startswith("judge.") for name in found):
         checklists = [checklist_of(judging).fingerprint for judging in recipe.judge]
         found["the checklist's content"] = one_or_all(checklists)
     return {name: value for name, value in found.items() if name not in FREE}
-
-
-def _flatten(name: str, value: Any) -> dict[str, Any]:
-    """A section -> its fields by their full names; of several judges, each by its place."""
-    if name == "judge" and isinstance(value, list):
-        value = {str(place): judging for place, judging in enumerate(value)}
-    if not isinstance(value, dict) or not value or (name.startswith("judge.") and name.endswith(".options")):
-        return {name: value}
-    return {key: each for inner, held in value.items() for key, each in _flatten(f"{name}.{inner}", held).items()}
 
 
 State = Literal["done", "absent", "begun", "missing", "damaged", "stale"]

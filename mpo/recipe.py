@@ -460,6 +460,15 @@ def dump_recipe(recipe: Recipe) -> str:
     return write_yaml(recipe.model_dump(mode="json"))
 
 
+def flat_fields(name: str, value: Any) -> dict[str, Any]:
+    """A section as YAML has it -> its fields by their full names; of several judges, each by its place. A judge's options stay together."""
+    if name == "judge" and isinstance(value, list):
+        value = {str(place): judging for place, judging in enumerate(value)}
+    if not isinstance(value, dict) or not value or (name.startswith("judge.") and name.endswith(".options")):
+        return {name: value}
+    return {key: each for inner, held in value.items() for key, each in flat_fields(f"{name}.{inner}", held).items()}
+
+
 def find_prompts(file: str) -> Path:
     """A prompt file named in a recipe: a shipped set, beside the shipped recipes, or relative to the working directory."""
     if file in prompt_sets():

@@ -34,15 +34,17 @@ def check_judge(recipe: Recipe, prompts: Sequence[str]) -> Checklist:
     Raises JudgeError or ChecklistError if the recipe's judge, its options, questions or prompts cannot be used, or if the
     judge is known not to take what the checklist is about.
     """
-    for judging in (*recipe.judge, *recipe.evaluate.judges):
-        about = checklist_of(judging).kind
-        if judging.name == "vlm" and is_hub_id(str(judging.options.get("model"))) and about == "video":
+    judgings = (*recipe.judge, *recipe.evaluate.judges)
+    for each in judgings:
+        on_hub = each.name == "vlm" and is_hub_id(str(each.options.get("model")))
+        if on_hub and checklist_of(each).kind == "video":
             is_offline()  # finds out once, within seconds, that the hub cannot be reached: its files are asked for next
-    check_judges((*recipe.judge, *recipe.evaluate.judges))
-    measured = [judging for judging in recipe.judge if judging.name == "measured"]  # has no weights to be loaded
-    for judging in (*measured, *(each for each in recipe.evaluate.judges if each.name == "measured")):
-        load_reward([judging]).require_prompts(prompts)
-    return load_reward(measured).checklist if measured == [*recipe.judge] else checklist_of_all(recipe.judge)
+    check_judges(judgings)
+    for each in judgings:
+        if each.name == "measured":  # it has no weights to be loaded
+            load_reward([each]).require_prompts(prompts)
+    only_measured = all(each.name == "measured" for each in recipe.judge)
+    return load_reward(recipe.judge).checklist if only_measured else checklist_of_all(recipe.judge)
 
 
 def scored_checklist(table: pa.Table, path: Path) -> Checklist:

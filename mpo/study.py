@@ -22,8 +22,8 @@ from mpo.comparison.repetitions import (
     paired_difference,
     unpaired_difference,
 )
-from mpo.comparison.win_rates import read_summary
-from mpo.recipe import Recipe, read_recipe
+from mpo.comparison.win_rates import opinions, read_summary
+from mpo.recipe import Recipe, flat_fields, read_recipe
 from mpo.run_folder.paths import RunFolder
 
 # What repetitions of an arm may differ in, by its place in a recipe; `*` is any prompt set.
@@ -99,10 +99,7 @@ def _read(run: RunFolder) -> Run:
     settings, seeds = _settings_and_seeds(recipe)
     measures = {"total": summary["total"]["win_rate"]}
     measures |= {name: rates["win_rate"] for name, rates in summary["dimensions"].items()}
-    for judged in summary["judges"]:
-        measures[f"{judged['name']}: total"] = judged["total"]["win_rate"]
-        if len(judged["dimensions"]) > 1:
-            measures |= {f"{judged['name']}: {name}": rates["win_rate"] for name, rates in judged["dimensions"].items()}
+    measures |= {f"{each.judge}: {each.name}": each.rates["win_rate"] for each in opinions(summary)}
     measures |= {f"{name}, tuned / base": guard["ratio"] for name, guard in summary["guards"].items()}
     return Run(run.folder, settings, seeds, measures)
 
@@ -110,18 +107,13 @@ def _read(run: RunFolder) -> Run:
 def _settings_and_seeds(recipe: Recipe) -> tuple[dict[str, Any], tuple[Any, ...]]:
     """Everything of a recipe that is not a seed, by its dotted place, and the seeds."""
     settings, seeds = {}, []
-    for place, value in _flat("", recipe.model_dump(mode="json")):
+    sections = recipe.model_dump(mode="json").items()
+    for place, value in (field for section in sections for field in flat_fields(*section).items()):
         if any(_matches(place, pattern) for pattern in SEEDS):
             seeds.append(value)
         elif place.split(".")[0] not in NAMES:
             settings[place] = value
     return settings, tuple(seeds)
-
-
-def _flat(place: str, value: Any) -> list[tuple[str, Any]]:
-    if not isinstance(value, dict) or not value:
-        return [(place, value)]
-    return [entry for key, held in value.items() for entry in _flat(f"{place}.{key}" if place else key, held)]
 
 
 def _matches(place: str, pattern: str) -> bool:

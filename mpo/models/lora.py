@@ -16,7 +16,8 @@ from torch import Tensor
 
 from mpo import MpoError
 from mpo.models.families import Family, denoiser_of, find_family
-from mpo.recipe import Train
+from mpo.models.loading import load_pipeline
+from mpo.recipe import Recipe, Train
 
 
 def add_lora(pipeline: Any, settings: Train) -> Any:
@@ -84,6 +85,14 @@ def load_lora(denoiser: Any, file: Path) -> None:
             f"{file} and the model's LoRA differ in what they hold, such as {differing[0]!r}; it was trained on another model or train.lora_targets"
         )
     set_peft_model_state_dict(denoiser, state)
+
+
+def load_with_lora(recipe: Recipe, file: Path | None) -> Any:
+    """The recipe's pipeline with the LoRA of a file on its denoiser; None = the untuned model."""
+    pipeline = load_pipeline(recipe.model)
+    if file is not None:
+        load_lora(add_lora(pipeline, recipe.train), file)
+    return pipeline
 
 
 @contextmanager

@@ -6,8 +6,7 @@ from typing import Any
 
 from mpo.comparison.guards import guards
 from mpo.comparison.win_rates import MODELS, summary_of
-from mpo.models.loading import load_pipeline
-from mpo.models.lora import add_lora, load_lora
+from mpo.models.lora import load_with_lora
 from mpo.models.sampling import Sample, make_samples, samples_for
 from mpo.recipe import Recipe, read_recipe
 from mpo.run_folder.files import delete, write_json
@@ -102,12 +101,5 @@ def _make_pictures(run: RunFolder, recipe: Recipe, model: str) -> list[Sample]:
         num_seeds=recipe.evaluate.num_seeds,
         lora=lora,
     )
-
-    def load() -> Any:
-        pipeline = load_pipeline(recipe.model)
-        if lora is not None:
-            load_lora(add_lora(pipeline, recipe.train), lora)
-        return pipeline
-
-    make_samples(load, samples, recipe.evaluate, description=f"evaluate: {model}")
+    make_samples(lambda: load_with_lora(recipe, lora), samples, recipe.evaluate, description=f"evaluate: {model}")
     return samples

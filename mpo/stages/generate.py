@@ -1,11 +1,9 @@
 """Stage generate: candidates for every training prompt, from the untuned model, or with the LoRA that the run starts from."""
 
 from pathlib import Path
-from typing import Any
 
 from mpo import MpoError
-from mpo.models.loading import load_pipeline
-from mpo.models.lora import add_lora, load_lora
+from mpo.models.lora import load_with_lora
 from mpo.models.sampling import make_samples, samples_for
 from mpo.recipe import read_recipe
 from mpo.run_folder.files import sha256
@@ -32,14 +30,7 @@ def generate(folder: str | Path) -> None:
         prompts, recipe, settings, folder=run.candidates, purpose="candidates", seed=recipe.seed,
         num_seeds=settings.num_candidates, lora=start, keep_latents=settings.keep_latents,
     )  # fmt: skip
-
-    def load() -> Any:
-        pipeline = load_pipeline(recipe.model)
-        if start is not None:
-            load_lora(add_lora(pipeline, recipe.train), start)
-        return pipeline
-
-    make_samples(load, samples, settings, description="generate")
+    make_samples(lambda: load_with_lora(recipe, start), samples, settings, description="generate")
     if not is_main():
         return
     columns = {

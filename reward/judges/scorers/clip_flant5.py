@@ -26,6 +26,7 @@ from transformers import (
 from reward.checklist import Kind
 from reward.errors import JudgeError
 from reward.judges.scorers.published import (
+    below,
     fill,
     fingerprint,
     from_weights,
@@ -141,8 +142,7 @@ def read_config(model: str, revision: str | None) -> dict[str, Any]:
 def load(weights: Mapping[str, Tensor], fields: Mapping[str, Any], **options: Any) -> Network:
     """The network from published weights and its config.json. options: of from_pretrained."""
     named = {name: value for name, value in weights.items() if not name.endswith("position_ids")}
-    of_tower = {name.removeprefix(TOWER): value for name, value in named.items() if name.startswith(TOWER)}
-    of_projector = {name.removeprefix(PROJECTOR): value for name, value in named.items() if name.startswith(PROJECTOR)}
+    of_tower, of_projector = below(named, TOWER), below(named, PROJECTOR)
     tied = ("embed_tokens.", "encoder.embed_tokens.", "decoder.embed_tokens.")  # the same as shared.weight
     of_words = renamed(named, dict.fromkeys(("vision_tower.", PROJECTOR, *tied)))
     words = from_weights(T5ForConditionalGeneration, _words_config(fields), of_words, **options)

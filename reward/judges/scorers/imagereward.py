@@ -28,6 +28,7 @@ from reward.judges.loading import BUILDING_ERRORS, loading_options
 from reward.judges.options import Dtype, ImageRewardOptions, check_options
 from reward.judges.scorers import CHECKLISTS, Scorer
 from reward.judges.scorers.published import (
+    below,
     fill,
     find_file,
     fingerprint,
@@ -143,10 +144,7 @@ def load(weights: Mapping[str, Tensor], **options: Any) -> RewardModel:
     # Those of the two projections were for BLIP's own training.
     known = {"blip.visual_encoder.": "vision.", "blip.text_encoder.": "text.", "mlp.layers.": "head."}
     named = renamed(weights, {"blip.text_encoder.embeddings.position_ids": None, **known})
-    parts = {
-        part: {name.removeprefix(part): value for name, value in named.items() if name.startswith(part)}
-        for part in known.values()
-    }
+    parts = {part: below(named, part) for part in known.values()}
     if empty := [old for old, part in known.items() if not parts[part]]:
         raise ValueError(f"it holds no weights named {empty[0]}…")
     vision_config, text_config = configs(parts["vision."], parts["text."])
@@ -211,12 +209,8 @@ def build_without_weights(options: ImageRewardOptions) -> RewardModel:
         file = find_file(Path(options.model), *FILES)
         shapes = read_weights(file, device="meta")
         prefixes = ("blip.visual_encoder.", "blip.text_encoder.")
-        vision, text = configs(*(_below(shapes, prefix) for prefix in prefixes))
+        vision, text = configs(*(below(shapes, prefix) for prefix in prefixes))
     return RewardModel(BlipVisionModel._from_config(vision), _TextModel._from_config(text), head(text.hidden_size))
-
-
-def _below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 
 def _text_config(**fields: Any) -> BlipTextConfig:

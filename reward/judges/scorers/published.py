@@ -66,6 +66,11 @@ def renamed(weights: Mapping[str, Tensor], prefixes: Mapping[str, str | None]) -
     return found
 
 
+def below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The weights whose names begin so, without that."""
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+
 def from_weights(model_class: Any, config: Any, weights: dict[str, Tensor], **options: Any) -> Any:
     """A model of transformers with exactly these weights. options: of from_pretrained.
 
