@@ -7,9 +7,8 @@ so that the last LoRA alone is the result, and each round's page compares it wit
 
 from pathlib import Path
 
-from mpo import MpoError
 from mpo.recipe import Recipe, dump_recipe, read_recipe
-from mpo.run import run_recipe
+from mpo.run import check_folder, run_recipe
 from mpo.run_folder.files import write_text
 from mpo.run_folder.paths import RunFolder
 from mpo.runtime.processes import barrier, is_main
@@ -23,8 +22,7 @@ def run_rounds(recipe: Recipe, output: str | Path, *, repair: bool = False) -> R
     """
     folder = Path(output)
     if is_main():
-        _check_folder(recipe, folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        check_folder(recipe, RunFolder(folder))
         write_text(folder / "recipe.yaml", dump_recipe(recipe))
     barrier()
     for number in range(1, recipe.rounds + 1):
@@ -55,14 +53,3 @@ def rounds_in(folder: Path) -> list[Path]:
         return []
     folders = [round_folder(folder, number) for number in range(1, read_recipe(folder / "recipe.yaml").rounds + 1)]
     return [each for each in folders if each.is_dir()]
-
-
-def _check_folder(recipe: Recipe, folder: Path) -> None:
-    """Raises MpoError if the folder holds something else. More rounds than it was made with may follow."""
-    held = folder / "recipe.yaml"
-    if not held.is_file():
-        if folder.exists() and any(folder.iterdir()):
-            raise MpoError(f"--output {str(folder)!r} is not empty and holds no run; use another folder")
-        return
-    if read_recipe(held).model_copy(update={"rounds": recipe.rounds, "tracking": recipe.tracking}) != recipe:
-        raise MpoError(f"--output {str(folder)!r} holds a run of another recipe; use another folder")

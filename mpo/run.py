@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from mpo import MpoError
 from mpo.data.prompts import PromptSets, read_prompt_sets
@@ -80,7 +81,7 @@ def prepare(
     """
     run = RunFolder(output)
     if is_main():
-        _check_folder(recipe, run)
+        check_folder(recipe, run)
         if repair and run.recipe.exists():
             _repair_prompts(run, recipe)
         prompts = _check(recipe, run, stages)
@@ -108,7 +109,7 @@ def preview(recipe: Recipe, output: str | Path, *, repair: bool = False) -> list
     right first. repair: what is damaged will be made again.
     """
     run = RunFolder(output)
-    _check_folder(recipe, run)
+    check_folder(recipe, run)
     if run.folder.is_dir():
         refuse_if_in_use(run.folder)
     if not run.recipe.exists():
@@ -130,17 +131,19 @@ def _start_file(start: str) -> Path:
     return result_file(run)
 
 
-def _check_folder(recipe: Recipe, run: RunFolder) -> None:
-    """Raises MpoError if the folder can be no run of this recipe."""
+def check_folder(recipe: Recipe, run: RunFolder) -> None:
+    """Raises MpoError if the folder can be no run of this recipe. Rounds may be followed by more."""
     if not run.folder.is_dir() and (run.folder.exists() or run.folder.is_symlink()):
         raise MpoError(f"--output {str(run.folder)!r} is a file; name a folder")
     if run.recipe.exists():
-        held = read_recipe(run.recipe).model_copy(
-            update={"tracking": recipe.tracking}
-        )  # results do not depend on tracking
+        free: dict[str, Any] = {"tracking": recipe.tracking}  # results do not depend on it
+        if recipe.rounds > 1 and not run.manifests.exists():
+            free["rounds"] = recipe.rounds
+        held = read_recipe(run.recipe).model_copy(update=free)
         if held != recipe:
+            takeover = "" if recipe.rounds > 1 else f", with --from {run.folder} to take over what they share"
             raise MpoError(
-                f"--output {str(run.folder)!r} holds a run of another recipe (it differs in {', '.join(_differences(held, recipe))}); use another folder, with --from {run.folder} to take over what they share"
+                f"--output {str(run.folder)!r} holds a run of another recipe (it differs in {', '.join(_differences(held, recipe))}); use another folder{takeover}"
             )
     elif run.folder.exists() and any(e.name not in OWN and not e.name.endswith(".part") for e in run.folder.iterdir()):
         raise MpoError(f"--output {str(run.folder)!r} is not empty and holds no run; use another folder")

@@ -12,7 +12,7 @@ from mpo import MpoError
 from mpo.cli import app
 from mpo.recipe import RecipeError, parse_recipe, read_recipe
 from mpo.rounds import recipe_of_round, rounds_in, run_rounds
-from mpo.run import run_recipe, run_stage
+from mpo.run import preview, run_recipe, run_stage
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
 from mpo.training.checkpoint_files import result_file
@@ -89,6 +89,21 @@ def test_the_command_line_shows_each_round(rounds):
     compared = CliRunner().invoke(app, ["compare", str(folder / "round-1"), str(folder / "round-2")])
     assert compared.exit_code == 0, compared.output
     assert "B: start=" in compared.stdout
+
+
+def test_more_rounds_may_follow_and_no_round_goes_into_a_plain_run(rounds, finished):
+    folder, recipe = rounds
+    more = recipe.model_copy(update={"rounds": 3})
+    assert preview(more, folder) == []  # a dry run says what the run will: it may go on
+    plain = RunFolder(finished)
+    before = plain.recipe.read_bytes()
+    for refused in (run_rounds, preview):
+        with pytest.raises(
+            MpoError, match=r"holds a run of another recipe \(it differs in rounds\); use another folder$"
+        ):
+            refused(read_recipe(plain.recipe).model_copy(update={"rounds": 2}), finished)
+    assert plain.recipe.read_bytes() == before
+    assert rounds_in(finished) == []
 
 
 def test_what_rounds_cannot_do_is_said(rounds, model_folder, tmp_path):
