@@ -457,7 +457,9 @@ def test_what_a_scorers_number_adds_is_shown(run, pictures):
     words = ("-p", PROMPT, "--judge", SCORER)
     code, out, _ = run("explain", pictures / "red.png", *words)
     assert code == 0
-    number = float(re.search(r"brightness\s+(\d+\.\d{3})", out)[1])
+    found = re.search(r"brightness\s+(\d+\.\d{3})", out)
+    assert found, out
+    number = float(found[1])
     assert number > 100
     assert f"+{number:.3f}" in out
     code, out, _ = run("compare", pictures / "red.png", pictures / "dark.png", *words)
