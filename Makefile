@@ -31,10 +31,10 @@ test-slow: export HF_HUB_OFFLINE = 1
 test-slow: $(VENV)/.installed-test
 	$(VENV)/bin/pytest -m slow
 
-# The measured judge's pictures: every question on the blind examination, whether a total rises with any of 23 defects, and the
+# The measured judge's pictures: every question on the second blind examination, whether a total rises with any of 31 defects, and the
 # milliseconds. Minutes; make test runs a small part of it.
 examine-judge: $(VENV)/.installed-test
-	$(VENV)/bin/python -m benchmarks.measured_judge --blind
+	$(VENV)/bin/python -m benchmarks.measured_judge --blind second
 
 # What pre-commit runs before a commit, on every file.
 hooks: $(VENV)/.installed-test

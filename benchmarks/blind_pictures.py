@@ -5,7 +5,7 @@ drawings (`blind_drawings`), the photographs and the defects' code are others th
 five strengths. `cases` asks only what is clear, a picture without a defect and one with a strong one; `series` has all
 strengths, for the examination of whether a total ever rises as a picture gets worse.
 
-    python -m benchmarks.measured_judge --blind
+    python -m benchmarks.measured_judge --blind first
 """
 
 import io

@@ -1,9 +1,10 @@
-"""How far the measured judge can be trusted: `python -m benchmarks.measured_judge [--kind video] [--fit | --blind]`.
+"""How far the measured judge can be trusted: `python -m benchmarks.measured_judge [--kind video] [--fit | --blind [first|second]]`.
 
 Prints, for each question, its balanced accuracy on the examination set, with the numbers of yes and no cases, and on the
 calibration set, and how often its probability of yes falls as the degradation grows; for clips also the series of cases
 that are judged worst. `--fit` prints the threshold of each measure that separates the calibration set best. `--blind`
-prints the blind examination (`blind_pictures`) instead: each question, whether totals rise under defects, and the time taken.
+prints a blind examination instead, the second (`second_blind_pictures`) or the first (`blind_pictures`): each question, whether
+totals rise under defects, and the time taken.
 """
 
 import argparse
@@ -14,7 +15,14 @@ from time import perf_counter
 
 import numpy as np
 
-from benchmarks import blind_pictures, calibration_clips, calibration_set, heldout_clips, heldout_set
+from benchmarks import (
+    blind_pictures,
+    calibration_clips,
+    calibration_set,
+    heldout_clips,
+    heldout_set,
+    second_blind_pictures,
+)
 from benchmarks.blind_pictures import Series
 from benchmarks.calibration_set import Case
 from reward import Clip, VisionReward, load_checklist
@@ -26,6 +34,7 @@ from reward.media import Media
 
 CALIBRATION = {"image": calibration_set.cases, "video": calibration_clips.cases}
 EXAMINATION = {"image": heldout_set.cases, "video": heldout_clips.cases}
+BLIND = {"first": blind_pictures, "second": second_blind_pictures}
 Judged = list[tuple[Case, float]]  # each case with the judge's p_yes
 
 
@@ -103,8 +112,9 @@ def milliseconds(side: int, repeats: int = 30) -> float:
     return float(np.median(taken) * 1000)
 
 
-def examine_blind() -> None:
-    examined = judge((case for case in blind_pictures.cases() if _answerable(case.question_id)), "image")
+def examine_blind(name: str) -> None:
+    pictures = BLIND[name]
+    examined = judge((case for case in pictures.cases() if _answerable(case.question_id)), "image")
     print(f"{'question':26s} {'yes':>5s} {'no':>5s} {'accuracy':>9s} {'of yes':>7s} {'of no':>7s}")
     for question_id, judged in examined.items():
         num_yes, num_no = counts(judged)
@@ -112,7 +122,7 @@ def examine_blind() -> None:
         print(f"{question_id:26s} {num_yes:5d} {num_no:5d} {accuracy(judged):9.3f} {sides[0]:7.3f} {sides[1]:7.3f}")
     print(f"{'mean':26s} {'':11s} {np.mean([accuracy(j) for j in examined.values()]):9.3f}\n")
 
-    found = totals(blind_pictures.series())
+    found = totals(pictures.series())
     print(
         f"{'defect':18s} {'series':>6s} {'rise > 0.02':>11s} {'largest':>8s} {'of mean':>8s}  mean total at strengths 0 to 5"
     )
@@ -169,11 +179,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kind", choices=("image", "video"), default="image")
     parser.add_argument("--fit", action="store_true")
-    parser.add_argument("--blind", action="store_true")
+    parser.add_argument("--blind", nargs="?", choices=(*BLIND,), const="second")
     options = parser.parse_args()
     kind: Kind = options.kind
     if options.blind:
-        examine_blind()
+        examine_blind(options.blind)
         return
     if options.fit:
         fit(CALIBRATION[kind](), kind)

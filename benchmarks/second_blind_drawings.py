@@ -96,7 +96,7 @@ def soft_shadow(pixels: Pixels, x: float, y: float, a: float, b: float, depth: f
 
 def coast(side: int, rng: np.random.Generator) -> Pixels:
     """Clouds, mountains, a bright sea with sailing boats, a beach."""
-    x, y = grid(side)
+    _, y = grid(side)
     art = blend(np.clip(y / 0.55, 0, 1), (0.25, 0.55, 0.93), (0.78, 0.9, 0.98))
     cloud = np.clip((fractal(side, rng, 2.1) - 0.52) * 5, 0, 1) * np.clip(1.3 - y / 0.42, 0, 1)
     art = art * (1 - cloud[..., None]) + cloud[..., None]
@@ -204,7 +204,7 @@ def mirrored(pixels: Pixels) -> Pixels:
 
 def skyline(side: int, rng: np.random.Generator) -> Pixels:
     """High-rise buildings with lit fronts and windows in three rows."""
-    x, y = grid(side)
+    _, y = grid(side)
     pen = Pen(blend(y, (0.35, 0.62, 0.95), (0.98, 0.9, 0.78)))
     for low, bottom in ((0.15, 0.7), (0.35, 0.87), (0.55, 1.0)):
         left = -rng.uniform(0, 0.06)
@@ -328,7 +328,7 @@ def contours(side: int, rng: np.random.Generator) -> Pixels:
 def butterfly(side: int, rng: np.random.Generator) -> Pixels:
     """A butterfly with spotted wings, the right half the mirror image of the left."""
     base = rng.random()
-    x, y = grid(side)
+    _, y = grid(side)
     pen = Pen(blend(y, tone(base + 0.4, 0.2, 0.98), tone(base + 0.4, 0.4, 0.88)))
     for points, turn in (
         (((0.49, 0.52), (0.12, 0.12), (0.04, 0.3), (0.1, 0.5), (0.3, 0.58)), 0.0),
@@ -371,7 +371,7 @@ def lone(side: int, rng: np.random.Generator, *, x: float = 0.5, size: float = 1
 def beside(side: int, rng: np.random.Generator) -> Pixels:
     """A dark tower at the very left or right before an empty sky."""
     base = rng.random()
-    x, y = grid(side)
+    _, y = grid(side)
     pen = Pen(blend(y, tone(base, 0.2, 0.97), tone(base, 0.3, 0.9)))
     left = 0.02 if rng.random() < 0.5 else 0.66
     pen.box(left, 0.25, left + 0.32, 1, tone(base + 0.5, 0.7, 0.4))
@@ -453,7 +453,7 @@ def shards(pixels: Pixels, rng: np.random.Generator, count: int = 90) -> Pixels:
 
 def shown(side: int, place: str, ink: str, shape: str, count: int, rng: np.random.Generator) -> Pixels:
     """One to three equal shapes of the alignment vocabulary on a plain ground or in a place."""
-    x, y = grid(side)
+    _, y = grid(side)
     fine = 0.06 * (fractal(side, rng, 1.2) - 0.5)
     match place:
         case "meadow":

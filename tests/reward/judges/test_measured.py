@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import blind_pictures, heldout_clips, heldout_set
+from benchmarks import blind_pictures, heldout_clips, heldout_set, second_blind_pictures
 from benchmarks.calibration_clips import Film, describe, look_around, pan, shoot, to_clip
 from benchmarks.calibration_set import photograph
 from benchmarks.measured_judge import accuracy, counts, judge, largest_rise, monotone_share, totals
@@ -95,6 +95,47 @@ def test_a_total_seldom_rises_under_a_defect_and_never_on_average():
     assert np.mean(rises > 0.02) <= 0.35
     together = np.mean([each.mean(axis=0) for each in found.values()], axis=0)
     assert np.all(np.diff(together) < 0)
+
+
+def second_examination():
+    """Part of the second blind examination as bytes. The judge is not asked: only that the set can examine it."""
+    cases = second_blind_pictures.cases(num=1, names=("parcel", "tree"))
+    return [(c.question_id, c.truth, c.series, c.amount, c.prompt, c.media.size, c.media.tobytes()) for c in cases]
+
+
+def test_the_second_blind_examination_asks_every_question_both_ways_and_repeats():
+    cases = second_examination()
+    assert second_examination() == cases
+    assert {(question_id, truth) for question_id, truth, *_ in cases} == {
+        (question_id, truth) for question_id in (*PICTURE_RULES, ALIGNMENT) for truth in (True, False)
+    }
+    answers = {}
+    for question_id, truth, _, _, prompt, size, picture in cases:
+        assert 64 <= min(size) <= max(size) <= 512
+        assert (question_id == ALIGNMENT) == bool(prompt)
+        assert answers.setdefault((question_id, prompt, size, picture), truth) == truth
+
+
+def test_the_second_blind_series_start_from_the_picture_and_grow_worse():
+    found = list(second_blind_pictures.series(num_drawings=1, num_photographs=0))
+    assert {each.defect for each in found} == {*second_blind_pictures.DEFECTS}
+    for each in found:
+        pictures = [np.asarray(image, dtype=float) for image in each.images]
+        assert len(pictures) == second_blind_pictures.NUM_STRENGTHS + 1
+        change = [np.abs(picture - pictures[0]).mean() for picture in pictures]
+        assert change[-1] > max(change[1], 2), each
+    tables = (second_blind_pictures.NO_FROM, second_blind_pictures.YES_UP_TO)
+    for by_defect in (defects for table in tables for defects in table.values()):
+        assert {*by_defect} <= {*second_blind_pictures.DEFECTS}
+        assert all(1 <= strength <= second_blind_pictures.NUM_STRENGTHS for strength in by_defect.values())
+
+
+def test_the_second_blind_examination_shares_no_pixel_of_a_photograph_with_the_first():
+    for name, (file, left, top, side) in second_blind_pictures.PHOTOGRAPHS.items():
+        for other_file, other_left, other_top, other_side in blind_pictures.PHOTOGRAPHS.values():
+            across = left < other_left + other_side and other_left < left + side
+            down = top < other_top + other_side and other_top < top + side
+            assert not (file == other_file and across and down), name
 
 
 def test_unanswerable_questions_and_prompts_raise():
