@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 Pixels = np.ndarray  # (S, S, 3) in [0, 1]
-Colour = Sequence[float]  # red, green, blue in [0, 1]
+Colour = Sequence[float] | np.ndarray  # red, green, blue in [0, 1]
 _FINER = 3
 NAMED: dict[str, Colour] = {
     "red": (0.80, 0.08, 0.16), "orange": (0.96, 0.50, 0.06), "yellow": (0.95, 0.85, 0.12), "green": (0.10, 0.55, 0.26),
@@ -66,7 +66,7 @@ class Pen:
         self.to.line([(x * self.side, y * self.side) for x, y in points], fill=self.ink(rgb), width=thick, joint="curve")  # fmt: skip
 
     def pixels(self) -> Pixels:
-        small = self.image.resize((self.side // _FINER,) * 2, Image.Resampling.BOX)
+        small = self.image.resize((self.side // _FINER, self.side // _FINER), Image.Resampling.BOX)
         return np.asarray(small, dtype=float) / 255
 
 
@@ -318,7 +318,7 @@ def contours(side: int, rng: np.random.Generator) -> Pixels:
     """Level lines of fractal land, coloured by height: thin lines, some thirty of them; for sides of 192 or more."""
     height = fractal(side, rng, 3.2)
     level = height * rng.uniform(26, 34)
-    slope = np.maximum(np.hypot(*np.gradient(level)), 1e-6)
+    slope = np.maximum(np.hypot(np.gradient(level, axis=0), np.gradient(level, axis=1)), 1e-6)
     near = np.abs(level - np.round(level)) / slope  # pixels to the next line
     line = np.clip(1.3 * max(1, side / 256) - near, 0, 1) * np.clip(1.6 - 2.2 * slope, 0, 1)
     art = blend(height, (0.55, 0.8, 0.5), (0.98, 0.93, 0.75))
@@ -338,9 +338,9 @@ def butterfly(side: int, rng: np.random.Generator) -> Pixels:
         middle = np.mean(points, axis=0)
         pen.polygon([middle + 0.86 * (np.array(p) - middle) for p in points], tone(base + turn, 0.85, 0.95))
         for k in range(3):
-            at = middle + (np.array(points[k + 1]) - middle) * 0.55
-            pen.oval(*at, 0.035, 0.035, tone(base + 0.5, 0.7, 0.95))
-            pen.oval(*at, 0.015, 0.015, (0.08, 0.06, 0.1))
+            at, foot = middle + (np.array(points[k + 1]) - middle) * 0.55
+            pen.oval(at, foot, 0.035, 0.035, tone(base + 0.5, 0.7, 0.95))
+            pen.oval(at, foot, 0.015, 0.015, (0.08, 0.06, 0.1))
     pen.oval(0.5, 0.55, 0.025, 0.24, (0.15, 0.1, 0.08))
     pen.line([(0.5, 0.34), (0.42, 0.16)], 0.01, (0.15, 0.1, 0.08))
     return mirrored(pen.pixels())
@@ -475,7 +475,7 @@ def pen_shape(pen: Pen, shape: str, x: float, y: float, radius: float, turn: flo
     if shape in ("circle", "ring"):
         pen.oval(x, y, radius, radius, rgb)
         if shape == "ring":
-            hole = Image.fromarray((np.clip(ground, 0, 1) * 255).round().astype(np.uint8)).resize((pen.side,) * 2)
+            hole = Image.fromarray((np.clip(ground, 0, 1) * 255).round().astype(np.uint8)).resize((pen.side, pen.side))
             mask = Image.new("L", hole.size, 0)
             inner = radius * 0.56
             ImageDraw.Draw(mask).ellipse([(x - inner) * pen.side, (y - inner) * pen.side, (x + inner) * pen.side, (y + inner) * pen.side], fill=255)  # fmt: skip

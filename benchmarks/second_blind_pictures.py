@@ -119,7 +119,7 @@ def enlarged(pixels: Pixels, num_pixels: float, _) -> Pixels:
     side = len(pixels)
     if num_pixels >= side:
         return pixels
-    small = to_image(pixels).resize((int(num_pixels),) * 2, Image.Resampling.BICUBIC)
+    small = to_image(pixels).resize((int(num_pixels), int(num_pixels)), Image.Resampling.BICUBIC)
     return np.asarray(small.resize((side, side), Image.Resampling.BICUBIC), dtype=float) / 255
 
 
@@ -218,7 +218,7 @@ def jpeg_411(pixels: Pixels, quality: float, _) -> Pixels:
     """JPEG with a quarter of the columns for colour."""
     flags = [cv2.IMWRITE_JPEG_QUALITY, int(quality), cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411]  # fmt: skip
     _, data = cv2.imencode(".jpg", np.asarray(to_image(pixels))[..., ::-1], flags)
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1] / 255.0
+    return np.asarray(Image.open(io.BytesIO(data.tobytes())).convert("RGB"), dtype=float) / 255
 
 
 def webp_again(pixels: Pixels, times: float, _) -> Pixels:
@@ -295,7 +295,7 @@ def turned_tiles(pixels: Pixels, count: int, rng: Random) -> Pixels:
     """Cut into count x count tiles that change places and are turned by quarters."""
     size = len(pixels) // count
     tiles = [pixels[r * size : (r + 1) * size, c * size : (c + 1) * size] for r in range(count) for c in range(count)]
-    mixed = [np.rot90(tiles[k], rng.integers(4)) for k in rng.permutation(count**2)]
+    mixed = [np.rot90(tiles[k], int(rng.integers(4))) for k in rng.permutation(count**2)]
     return np.concatenate([np.concatenate(mixed[r * count : (r + 1) * count], axis=1) for r in range(count)])
 
 
