@@ -32,7 +32,7 @@ class Case:
 
 
 # question: (yes up to this amount, no from this amount on)
-BLUR_LEVELS = {"clarity_1": (0.3, 0.9), "clarity_2": (0.8, 1.5), "clarity_3": (1.3, 2.1), "clarity_4": (2.0, 3.5)}
+BLUR_LEVELS = {"clarity_1": (0.3, 0.9), "clarity_2": (0.5, 1.3), "clarity_3": (0.7, 1.8), "clarity_4": (1.5, 3.0)}
 ROUGH_LEVELS = {"detail_refinement_3": (0.0, 1.0), "detail_refinement_4": (1.0, 2.0), "detail_refinement_5": (2.0, 4.0)}
 
 

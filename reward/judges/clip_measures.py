@@ -244,7 +244,7 @@ def brightness_flicker(clip: WorkingClip) -> float:
 def sharpness_flicker(clip: WorkingClip) -> float:
     """Unevenness of the frames' fine detail, in octaves: blur or grain that comes and goes.
 
-    Detail: the finest band of the Laplacian pyramid (Burt and Adelson, 1983), as `measures.fine_detail`.
+    Detail: the finest band of the Laplacian pyramid (Burt and Adelson, The Laplacian pyramid as a compact image code, 1983).
     """
     energies = [np.square(frame - cv2.GaussianBlur(frame, (0, 0), 1.0)).mean() for frame in clip.lab[..., 0]]
     return unevenness(0.5 * np.log2(np.array(energies) + 0.05), clip.times_s)

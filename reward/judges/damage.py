@@ -1,45 +1,45 @@
 """Measurements of what spoils a picture: a `Picture` in, one number out; 0 is none. Each cites where the measure comes from."""
 
 from functools import cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from reward.judges.light import brightness, colourfulness, lightness_contrast
 from reward.judges.picture import Picture, once
 
 
 @once
-def blur_sigma(picture: Picture) -> float:
-    """Width of the picture's edges, in the direction in which it is widest, as a Gaussian's sigma in pixels of 64 a side.
+def sharpness(picture: Picture) -> float:
+    """How sharp the picture is in the direction in which it is least; about 0.5 = perfectly, under 0.1 = one blur, in nepers.
 
-    A step blurred by s has a gradient of energy 1 / s. From the energies E at the scales f and c, with
-    Q = E_f / E_c = sqrt((s^2 + c^2) / (s^2 + f^2)), follows s^2 = (c^2 - Q^2 f^2) / (Q^2 - 1): the ratio of gradients of
-    Zhuo and Sim (Defocus map estimation from a single image, Pattern Recognition 2011, eq. 5) summed over the picture. The
-    energy along each direction is the quadratic form of the structure tensor (Förstner and Gülch 1987), so that motion
-    blur shows in its own direction. Infinite if there is no edge.
+    A step blurred by s has a gradient of energy 1 / s, so that the ratio of the energies at a fine and a coarse scale falls with
+    s: the ratio of gradients of Zhuo and Sim (Defocus map estimation from a single image, Pattern Recognition 2011), summed
+    over the picture. The energy along each direction is the quadratic form of the structure tensor (Förstner and Gülch 1987):
+    motion blur takes the finest energy from its own direction only. That one ratio depends on the scene, for a texture's energy
+    is fine and a shade's is coarse. What the coarser scales hold and how much fine energy there is say which scene it is; their
+    shares were fitted, with the thresholds, as a logistic regression on pictures of known blur (`benchmarks/sharpness.py`).
     """
-    light = picture.clean_lab[..., 0]
-    fine, coarse = 0.5, 2.0
-    noise = 0.12 * (100 * small_noise(picture)) ** 2  # what grain adds to the finer energy
-    energies = []
-    for scale in (fine, coarse):
-        smooth = cv2.GaussianBlur(light, (0, 0), scale, borderType=cv2.BORDER_REPLICATE)
-        dx, dy = cv2.Scharr(smooth, -1, 1, 0, scale=1 / 32), cv2.Scharr(smooth, -1, 0, 1, scale=1 / 32)
-        xx, xy, yy = float((dx * dx).mean()), float((dx * dy).mean()), float((dy * dy).mean())
-        energies.append(_COS2 * xx + 2 * _COS_SIN * xy + _SIN2 * yy)
-    before, after = energies
-    told = after > max(0.08 * after.max(), 0.02)
-    if not told.any():
-        return np.inf
-    ratio = np.maximum(before - noise, 1e-9)[told] / after[told]
-    squared = (coarse**2 - ratio**2 * (fine**2)) / np.maximum(ratio**2 - 1, 1e-2)
-    return float(np.sqrt(np.clip(squared.max(), 0, 400)))
+    fine, half, coarse, coarsest = (_energy_by_direction(picture.clean_lab[..., 0], s) for s in (0.5, 1, 2, 4))
+    closer = _energy_by_direction(picture.medium_light, 0.5)
+    weakest = int(fine.argmin())
+    return float(
+        np.log(fine[weakest] / coarse[weakest]) - 0.34 * np.log((half / coarsest).max()) + 0.1 * np.log(closer.min())
+    )
 
 
 _ANGLES = np.arange(12) * np.pi / 12
 _COS2, _COS_SIN, _SIN2 = np.cos(_ANGLES) ** 2, np.cos(_ANGLES) * np.sin(_ANGLES), np.sin(_ANGLES) ** 2
+
+
+def _energy_by_direction(light: Float32[np.ndarray, "h w"], scale: float) -> Float[np.ndarray, " 12"]:
+    """Mean square of the gradient along each direction, after a Gaussian of this sigma in pixels."""
+    smooth = cv2.GaussianBlur(np.ascontiguousarray(light), (0, 0), scale, borderType=cv2.BORDER_REPLICATE)
+    dx, dy = cv2.Scharr(smooth, -1, 1, 0, scale=1 / 32), cv2.Scharr(smooth, -1, 0, 1, scale=1 / 32)
+    return _COS2 * np.mean(dx * dx) + 2 * _COS_SIN * np.mean(dx * dy) + _SIN2 * np.mean(dy * dy) + 1e-4
+
 
 _CURVATURE = np.array([1, -2, 1], np.float32)  # along both axes its squares sum up to 36
 
@@ -82,12 +82,6 @@ def noise_sigma(picture: Picture) -> float:
 
 
 @once
-def small_noise(picture: Picture) -> float:
-    """`noise_of` the picture at the size at which a person sees it at a glance."""
-    return noise_of(picture.small)
-
-
-@once
 def speck_share(picture: Picture) -> float:
     """Share of the pixels that differ from each of their eight neighbours by more than a fifth of the range, in [0, 1].
 
@@ -104,14 +98,18 @@ def speck_share(picture: Picture) -> float:
 
 
 @once
-def grid_of(picture: Picture) -> tuple[float, float, float]:
+def grid_of(picture: Picture) -> tuple[float, float]:
     """The grid on whose lines neighbouring pixels differ most, beyond what they do in between, along both axes: by how much, in
-    [0, 255]; its pitch as a share of the side; and the share of all change that lies on it.
+    [0, 255]; and the share of all change that lies on it.
 
     Steps on block borders against steps inside: Wang, Sheikh and Bovik, No-reference perceptual quality assessment of JPEG
     compressed images, ICIP 2002; here of any pitch, and on three lines in four, because an edge of the scene may meet one.
     """
-    return min(_best_grid(_mean_across(differences, axis)) for axis, differences in enumerate(picture.fine_steps))
+    found = []
+    for grids in picture_grids(picture):
+        best = int(grids.excess.argmax())
+        found.append((float(grids.excess[best]), float(grids.share[best])) if grids.excess[best] > 0 else (0.0, 0.0))
+    return min(found)
 
 
 def grid_steps(picture: Picture) -> float:
@@ -120,9 +118,15 @@ def grid_steps(picture: Picture) -> float:
 
 
 def block_pitch(picture: Picture) -> float:
-    """Side of the plain blocks that the picture is made of, in pixels of 64 a side; 0 if it is made of none."""
-    excess, pitch, share = grid_of(picture)
-    return pitch * 64 if share >= 0.6 and excess > 0.2 else 0.0
+    """Side of the plain blocks that the picture is made of, in pixels of 64 a side; 0 if it is made of none.
+
+    Of a picture of plain blocks all change lies on one grid, on every line of it; a grid twice as wide has half of the change.
+    """
+    pitches = []
+    for grids in picture_grids(picture):
+        share = np.where(grids.excess > 0.2, grids.share, 0)
+        pitches.append(64 * float(grids.pitch[share.argmax()]) if share.max() >= 0.6 else 0.0)
+    return min(pitches)
 
 
 def _mean_across(differences: np.ndarray, axis: int) -> Float[np.ndarray, " S"]:
@@ -146,18 +150,32 @@ def codec_steps(picture: Picture) -> float:
     return float(by_offset[7] / (by_offset[:7].max() + 0.1))
 
 
-def _best_grid(steps: Float[np.ndarray, " S"]) -> tuple[float, float, float]:
+class Grids(NamedTuple):
+    """G grids along one axis."""
+
+    pitch: Float[np.ndarray, " G"]  # as a share of the side
+    excess: Float[
+        np.ndarray, " G"
+    ]  # by how much neighbours differ on three lines in four beyond what most differ by, in [0, 255]
+    share: Float[np.ndarray, " G"]  # of all change that lies on its lines
+
+
+@once
+def picture_grids(picture: Picture) -> tuple[Grids, Grids]:
+    """All grids down the columns and along the rows."""
+    down, along = (_measured_grids(_mean_across(steps, axis)) for axis, steps in enumerate(picture.fine_steps))
+    return down, along
+
+
+def _measured_grids(steps: Float[np.ndarray, " S"]) -> Grids:
     if len(steps) < 15:
-        return 0.0, 0.0, 0.0
+        return Grids(np.zeros(1), np.zeros(1), np.zeros(1))
     pitches, borders, counts = _grids(len(steps) + 1)
     on = np.append(steps, np.inf)[borders]
     ordered = np.sort(on, axis=1)
     excess = ordered[np.arange(len(counts)), counts // 4] - np.percentile(steps, 60)
-    best = int(excess.argmax())
-    if excess[best] <= 0:
-        return 0.0, 0.0, 0.0
-    share = on[best, : counts[best]].sum() / max(steps.sum(), 1e-9)
-    return float(excess[best]), float(pitches[best]), float(share)
+    share = np.where(np.isfinite(on), on, 0).sum(axis=1) / max(steps.sum(), 1e-9)
+    return Grids(pitches, excess, share)
 
 
 @cache
@@ -213,15 +231,15 @@ def tone_count(picture: Picture) -> float:
 
 # What takes from a picture, in units of a picture that is spoilt: measure, from where on it counts, and its weight. Up: more is worse.
 _HARMS = (
-    (noise_sigma, "above", 0.03, 4.4),
-    (speck_share, "above", 0.0, 58.0),
-    (codec_steps, "above", 1.05, 0.67),
-    (brightness, "below", 0.42, 1.2),
-    (brightness, "below", 0.2, 4.0),
-    (lightness_contrast, "below", 0.25, 1.6),
-    (colourfulness, "below", 40.0, 0.006),
-    (corner_falloff, "above", 0.02, 1.5),
-    (block_pitch, "above", 0.0, 0.08),
+    (noise_sigma, "above", 0.026, 4.2),
+    (speck_share, "above", 0.0, 35.0),
+    (codec_steps, "above", 1.0, 0.56),
+    (brightness, "below", 0.38, 1.45),
+    (brightness, "below", 0.21, 9.0),
+    (lightness_contrast, "below", 0.245, 2.2),
+    (colourfulness, "below", 43.0, 0.0045),
+    (corner_falloff, "above", 0.012, 1.65),
+    (block_pitch, "above", 0.0, 0.2),
 )
 
 
@@ -236,14 +254,14 @@ def harm_beside_blur(picture: Picture) -> float:
     for measure, side, start, weight in _HARMS:
         beyond = measure(picture) - start
         total += weight * max(0.0, beyond if side == "above" else -beyond)
-    excess, _, share = grid_of(picture)
-    total += 0.027 * min(excess, 30) if share > 0.08 else 0.0
+    excess, share = grid_of(picture)
+    total += 0.1 * min(excess, 30) if share > 0.08 else 0.0
     tones = tone_count(picture)
-    total += 0.5 + 0.06 * (18 - tones) if tones < 18 else 0.0  # so few are drawn by no pen with smooth edges
+    total += 0.5 + 0.065 * (18 - tones) if tones < 18 else 0.0  # so few are drawn by no pen with smooth edges
     return float(min(total, 4))
 
 
 @once
 def harm(picture: Picture) -> float:
     """`harm_beside_blur`, and blur."""
-    return min(harm_beside_blur(picture) + 0.06 * max(0.0, min(blur_sigma(picture), 5) - 0.6), 4)
+    return min(harm_beside_blur(picture) + 1.8 * np.clip(0.35 - sharpness(picture), 0, 0.6), 4)

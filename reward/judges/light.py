@@ -7,14 +7,13 @@ from reward.judges.picture import Picture, once
 
 @once
 def brightness(picture: Picture) -> float:
-    """The mean over the picture of HSV value and of L*, in [0, 1], less half of the veil that lies over its darkest parts.
+    """The mean over the picture of L* / 100, less a quarter of the veil that lies over its darkest parts; in [0, 1].
 
-    Value is the light of a picture in Datta et al., Studying aesthetics in photographic images, ECCV 2006 (f1); L* beside it,
-    because a colour may be dark though one channel is full, as after a steep gamma curve. What lightens even the darkest
-    parts is haze (the dark channel of He, Sun and Tang, CVPR 2009), which makes no picture bright.
+    L* and not HSV value, because a colour may be dark though one channel is full, as after a steep gamma curve. What lightens
+    even the darkest parts is haze (the dark channel of He, Sun and Tang, CVPR 2009), which makes no picture bright.
     """
     light = picture.clean_lab[..., 0] / 100
-    return float((picture.clean.max(axis=-1).mean() + light.mean() - np.percentile(light, 2)) / 2)
+    return float(light.mean() - 0.25 * np.percentile(light, 2))
 
 
 @once

@@ -44,71 +44,55 @@ class Condition:
 # level is named.
 Rules = Mapping[str, tuple[Condition, ...]]
 PICTURE_RULES: Rules = {
-    "symmetry_1": (Condition("mirror_asymmetry", "most", 0.75, 0.08, harm=0.5),),
-    "symmetry_2": (Condition("mirror_asymmetry", "most", 1.15, 0.1, harm=0.6),),
+    "symmetry_1": (Condition("mirror_asymmetry", "most", 0.75, 0.08, harm=0.25),),
+    "symmetry_2": (Condition("mirror_asymmetry", "most", 1.3, 0.1, harm=0.6),),
     "main_object_1": (Condition("subject_prominence", "least", 0.42, 0.05, harm=0.3),),
     "main_object_2": (Condition("subject_prominence", "least", 0.12, 0.03, harm=0.22),),
-    "richness_1": (Condition("busy_share", "least", 0.52, 0.05, harm=0.45),),
-    "richness_2": (Condition("busy_share", "least", 0.4, 0.05, harm=0.45),),
-    "richness_3": (Condition("busy_share", "least", 0.05, 0.012, harm=0.02),),
+    "richness_1": (Condition("busy_share", "least", 0.52, 0.05, harm=0.33),),
+    "richness_2": (Condition("busy_share", "least", 0.33, 0.05, harm=0.5),),
+    "richness_3": (Condition("busy_share", "least", 0.03, 0.012, harm=0.02),),
     "richness_4": (
-        Condition("content_range", "least", 9.2, 1.5),
-    ),  # four just noticeable differences of 2.3 (Mahy 1994)
-    "clarity_1": (Condition("blur_sigma", "most", 1.0, 0.08, harm=0.15),),
-    "clarity_2": (Condition("blur_sigma", "most", 1.2, 0.1, harm=0.2),),
-    "clarity_3": (Condition("blur_sigma", "most", 1.5, 0.12, harm=0.25),),
-    "clarity_4": (Condition("blur_sigma", "most", 1.75, 0.15),),
-    "color_brightness_1": (Condition("brightness", "least", 0.33, 0.03, harm=0.02),),
-    "color_brightness_2": (Condition("brightness", "least", 0.25, 0.03, harm=0.02),),
+        Condition("content_range", "least", 7.6, 1.5),
+    ),  # over three just noticeable differences of 2.3 (Mahy 1994)
+    "clarity_1": (Condition("sharpness", "least", 0.42, 0.065, harm=0.033),),
+    "clarity_2": (Condition("sharpness", "least", 0.4, 0.065, harm=0.05),),
+    "clarity_3": (Condition("sharpness", "least", 0.25, 0.065, harm=0.037),),
+    "clarity_4": (Condition("sharpness", "least", 0.1, 0.065, harm=0.047),),
+    "color_brightness_1": (Condition("brightness", "least", 0.3, 0.03, harm=0.033),),
+    "color_brightness_2": (Condition("brightness", "least", 0.28, 0.03, harm=0.006),),
     "color_aesthetic_1": (
         Condition("colourfulness", "least", 36.0, 4.0, harm=3.0),
         Condition("white_balance", "least", 0.4, 0.03, harm=0.02),
     ),
     "color_aesthetic_2": (
-        Condition("colourfulness", "least", 15.5, 1.5, harm=2.0),
-        Condition("white_balance", "least", 0.42, 0.03, harm=0.02),
+        Condition("colourfulness", "least", 18.0, 1.5, harm=5.0),
+        Condition("white_balance", "least", 0.42, 0.03, harm=0.035),
     ),
-    "lighting_distinction_1": (Condition("lightness_contrast", "least", 0.21, 0.01),),
+    "lighting_distinction_1": (Condition("lightness_contrast", "least", 0.155, 0.01, harm=0.045),),
     "lighting_distinction_2": (Condition("lightness_contrast", "least", 0.1, 0.008),),
     "lighting_distinction_3": (Condition("lightness_contrast", "least", 0.035, 0.004),),
-    "detail_refinement_1": (
-        Condition("fine_detail", "least", 2.1, 0.15),
-        Condition("noise_sigma", "most", 0.045, 0.003),
-        Condition("speck_share", "most", 0.005, 0.0007),
-        Condition("codec_steps", "most", 1.15, 0.03),
-        Condition("grid_steps", "most", 2.0, 0.3),
-        Condition("blur_sigma", "most", 0.9, 0.05),
-    ),
-    "detail_refinement_2": (
-        Condition("fine_detail", "least", 2.0, 0.15),
-        Condition("noise_sigma", "most", 0.05, 0.003),
-        Condition("speck_share", "most", 0.006, 0.0007),
-        Condition("codec_steps", "most", 1.25, 0.03),
-        Condition("grid_steps", "most", 2.5, 0.3),
-        Condition("blur_sigma", "most", 0.95, 0.05),
-    ),
     "detail_refinement_3": (
-        Condition("noise_sigma", "most", 0.052, 0.004),
+        Condition("noise_sigma", "most", 0.044, 0.004),
         Condition("speck_share", "most", 0.007, 0.0007),
-        Condition("codec_steps", "most", 1.25, 0.03),
-        Condition("grid_steps", "most", 2.5, 0.3),
+        Condition("codec_steps", "most", 1.15, 0.03),
+        Condition("grid_steps", "most", 2.7, 0.3),
         Condition("block_pitch", "most", 2.5, 0.3),
     ),
     "detail_refinement_4": (
-        Condition("noise_sigma", "most", 0.09, 0.006),
+        Condition("noise_sigma", "most", 0.083, 0.006),
         Condition("codec_steps", "most", 1.85, 0.08),
-        Condition("grid_steps", "most", 20.0, 1.5),
+        Condition("grid_steps", "most", 16.6, 1.5),
         Condition("block_pitch", "most", 5.2, 0.4),
     ),
     "detail_refinement_5": (
-        Condition("noise_sigma", "most", 0.3, 0.02),
+        Condition("noise_sigma", "most", 0.2, 0.02),
         Condition("block_pitch", "most", 9.6, 0.6),
-        Condition("blur_sigma", "most", 1.6, 0.15),
-        Condition("content_range", "least", 9.2, 1.5),
+        Condition("sharpness", "least", 0.16, 0.065),
+        Condition("content_range", "least", 6.6, 1.5),
         Condition("brightness", "least", 0.05, 0.01),
     ),
     "detail_refinement_6": (
-        Condition("scrap_share", "most", 0.0075, 0.0015, harm=0.008),
+        Condition("scrap_share", "most", 0.0085, 0.0015, harm=0.008),
         Condition("grid_steps", "most", 5.0, 0.5),
     ),
 }
@@ -153,7 +137,7 @@ CLIP_RULES: Rules = {
     ),
     "camera_stability_1": (Condition("camera_shake", "most", 0.006, 0.0006),),
     "camera_stability_2": (Condition("camera_shake", "most", 0.0155, 0.0015),),
-    **{name: PICTURE_RULES[name] for name in (f"detail_refinement_{level}" for level in (1, 2, 3, 4))},
+    **{name: PICTURE_RULES[name] for name in (f"detail_refinement_{level}" for level in (3, 4))},
 }
 RULES: Mapping[Kind, Rules] = {"image": PICTURE_RULES, "video": CLIP_RULES}
 ALIGNMENT = "alignment"  # of pictures, and of clips in a checklist that asks only once
@@ -215,7 +199,7 @@ def _about(item: tuple[Media, str], questions: Sequence[Question]) -> list[float
 
 def _p_yes(rule: tuple[Condition, ...], value: Callable[[str], float]) -> float:
     """The least of the rule's conditions; what blurs edges is no harm to sharpness, of which it is the measure."""
-    harm_to = lambda each: value("harm_beside_blur" if each.measure == "blur_sigma" else "harm") if each.harm else 0.0  # noqa: E731
+    harm_to = lambda each: value("harm_beside_blur" if each.measure == "sharpness" else "harm") if each.harm else 0.0  # noqa: E731
     return min(each.p_yes(value(each.measure), harm_to(each)) for each in rule)
 
 

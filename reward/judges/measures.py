@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float32
 from skimage.filters import threshold_otsu
 
-from reward.judges.damage import small_noise
 from reward.judges.picture import Picture
 
 
@@ -30,18 +29,6 @@ def mirror_asymmetry(picture: Picture) -> float:
     smooth = _blurred(picture.lab, 2)
     spread = np.linalg.norm(smooth - np.median(smooth, axis=(0, 1)), axis=-1).mean()
     return float(np.linalg.norm(smooth - smooth[:, ::-1], axis=-1).mean() / max(spread, 1.0))
-
-
-def fine_detail(picture: Picture) -> float:
-    """Energy of structure one to two pixels wide, beyond that of grain, in units of L*; two fifths of the picture have as much.
-
-    A band of the Laplacian pyramid (Burt and Adelson, The Laplacian pyramid as a compact image code, 1983). Less than half,
-    because the outlines of a few flat shapes are no detail.
-    """
-    band = _blurred(picture.lightness, 0.5) - _blurred(picture.lightness, 1.5)
-    grain = 0.35 * 100 * small_noise(picture)
-    local = _box(band**2, 9) - grain**2
-    return float(np.sqrt(max(0.0, np.percentile(local, 60))))
 
 
 def _saliency(picture: Picture) -> Float32[np.ndarray, "h w"]:
