@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from mpo.embedded.oracle import ALL_PLACES, DEFECTS, Oracle, read_pictures
+from mpo.embedded.oracle_pictures import AUTOENCODER, UNKNOWN, Pictures, describe, pass_through
 from mpo.embedded.scenes import (
     COLOURS,
     POSITIONS,
@@ -25,7 +26,6 @@ from mpo.embedded.scenes import (
     sample_defects,
     sample_scene,
 )
-from mpo.embedded.train_oracle import AUTOENCODER, UNKNOWN, Pictures, describe, pass_through
 
 SEED = 12
 
@@ -73,6 +73,7 @@ def content_row(oracle: Oracle, scenes: list[Scene], pictures: Pictures, of: np.
         "shapes": ((found.shapes[..., 0] < 0.5) == (numbers.sum(axis=2) > 0)).all(axis=1),
         "colours": ((found.colours[..., 0] < 0.5) == (numbers.sum(axis=1) > 0)).all(axis=1),
         "count": found.total.argmax(axis=1) == numbers.sum(axis=(1, 2)),
+        "objects": (found.objects.argmax(axis=-1) == numbers).all(axis=(1, 2)),
         "place": found.place.argmax(axis=1) == pictures.place,
     }
     all_right = np.logical_and.reduce([*right.values()])
@@ -97,9 +98,9 @@ def main() -> None:
     decoded = pass_through(autoencoder, drawn, latent_noise=0.1, seed=SEED)
 
     print(
-        "| pictures | shapes | colours | number | place | position | all but position | own caption above a changed one | content, own | content, changed |"
+        "| pictures | shapes | colours | number | so many of each shape and colour | place | position | all but position | own caption above a changed one | content, own | content, changed |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|" + "---|" * 11)
     for words, pictures in (("as drawn", drawn), ("from the autoencoder", decoded)):
         for which, of in (("no defect", free), ("one or two defects", ~free)):
             *shares, own, changed = content_row(oracle, scenes, pictures, of)
@@ -109,7 +110,7 @@ def main() -> None:
     print(
         "| defect | pictures with it | found (AUC) | mean error where it is | mean reading where it is not | correlation of the amounts | AUC, from the autoencoder | correlation, from the autoencoder |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|" + "---|" * 8)
     readings = [read_pictures(oracle.reader, pictures.pixels).amounts for pictures in (drawn, decoded)]
     for k, defect in enumerate(DEFECTS):
         truth = drawn.amounts[:, k]

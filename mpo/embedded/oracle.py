@@ -62,22 +62,58 @@ class Reader(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.fine = nn.Sequential(_layer(4, 16, size=4, stride=2), _layer(16, 48, stride=2), _layer(48, 48))  # 16x16
+        self.grain = _layer(4, 16, size=4, stride=2)  # 32x32: blur, noise and blocks show in neighbouring pixels
+        self.fine = nn.Sequential(_layer(16, 48, stride=2), _layer(48, 48))  # 16x16
         self.coarse = nn.Sequential(_layer(48, 96, stride=2), _layer(96, 96), _layer(96, 128))  # 8x8
-        self.where = nn.Sequential(_layer(128, 96, stride=2), nn.Flatten())  # 4x4: what lies where
-        self.hidden = nn.Sequential(nn.Linear(96 * 16 + 2 * 128 + 48, 192), nn.ReLU())
-        self.heads = nn.ModuleDict({name: nn.Linear(192, int(np.prod(size))) for name, size in _SIZES.items()})
+        self.where = nn.Sequential(_layer(128, 80, stride=2), nn.Flatten())  # 4x4: what lies where
+        self.hidden = nn.Sequential(nn.Linear(80 * 16 + 2 * 128 + 2 * 48, 192), nn.ReLU())
+        self.quality = nn.Sequential(nn.Linear(2 * (16 + 48 + 128) + 128, 96), nn.ReLU())
+        self.parts = nn.Conv2d(128, 1 + len(SHAPES) + len(COLOURS), 1)
+        nn.init.constant_(self.parts.bias[:1], -4.0)  # most of a picture is no object  # type: ignore[index]
+        self.sharpness = nn.Parameter(torch.ones(4))  # of total, shapes, colours, objects
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(96 if name == "amounts" else 192, int(np.prod(size))) for name, size in _SIZES.items()}
+        )
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Logits (N, *size), the last axis over the classes; of amounts (N, D), each of its own."""
         # What stands out has the same outline in any colour: without this channel, shapes take several times as long to learn.
-        fine = self.fine(torch.cat([pixels * 4 - 2, stand_out(pixels) * 4 - 2], dim=1))
+        grain = self.grain(torch.cat([pixels * 4 - 2, stand_out(pixels) * 4 - 2], dim=1))
+        fine = self.fine(grain)
         coarse = self.coarse(fine)
         # An object is the same wherever it lies: the largest over the picture says that it is there, the mean how much.
-        pooled = [coarse.amax(dim=(2, 3)), coarse.mean(dim=(2, 3)), fine.mean(dim=(2, 3))]
-        seen = torch.cat([self.where(coarse), *pooled], dim=1)
-        hidden = self.hidden(seen)
-        return {name: head(hidden).unflatten(1, _SIZES[name]) for name, head in self.heads.items()}
+        largest = coarse.amax(dim=(2, 3))
+        spreads = [_mean_and_spread(features) for features in (grain, fine, coarse)]
+        seen = torch.cat([self.where(coarse), largest, coarse.mean(dim=(2, 3)), spreads[1]], dim=1)
+        hidden, quality = self.hidden(seen), self.quality(torch.cat([*spreads, largest], dim=1))
+        said = {
+            name: head(quality if name == "amounts" else hidden).unflatten(1, _SIZES[name])
+            for name, head in self.heads.items()
+        }
+        for k, (name, count) in enumerate(self.count(coarse).items()):
+            said[name] = said[name] - self.sharpness[k].exp() * (count[..., None] - torch.arange(NUM_NUMBERS)).square()
+        return said
+
+    def count(self, coarse: Tensor) -> dict[str, Tensor]:
+        """How many objects there are in all, of each shape, of each colour and of both, each summed over the picture's 8x8
+        cells: a cell's shape and its colour are one object's, so that a red star and a blue ring are no blue star.
+        """
+        there, shape, colour = self.parts(coarse).flatten(2).split([1, len(SHAPES), len(COLOURS)], dim=1)
+        of_shape = there.sigmoid() * shape.softmax(dim=1)
+        objects = torch.einsum("nsp,ncp->nsc", of_shape, colour.softmax(dim=1))
+        return {
+            "total": objects.sum(dim=(1, 2)),
+            "shapes": objects.sum(dim=2),
+            "colours": objects.sum(dim=1),
+            "objects": objects,
+        }
+
+
+def _mean_and_spread(features: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, 2C): the mean and the standard deviation over the picture."""
+    mean = features.mean(dim=(2, 3))
+    variance = features.square().mean(dim=(2, 3)) - mean.square()
+    return torch.cat([mean, (variance.clamp(min=0) + 1e-4).sqrt()], dim=1)
 
 
 def stand_out(pixels: Tensor) -> Tensor:
