@@ -203,7 +203,7 @@ def parse_caption(prompt: str) -> Scene:
         if len(groups) == len(phrases) and sum(group.count for group in groups) < NUM_NUMBERS:
             return Scene(groups, _ENDINGS[ending].place, _ENDINGS[ending].position)
     raise JudgeError(
-        f"the oracle cannot read prompt {prompt!r}; it reads captions of the embedded model, such as {caption(_EXAMPLE)!r}: one to three objects in all, colours {', '.join(COLOURS)}, shapes {', '.join(SHAPES)}; use another judge"
+        f"the oracle cannot read prompt {prompt!r}; it reads captions of the embedded model, such as {caption(_EXAMPLE)!r}: one to three objects in all, colours {', '.join(COLOURS)}, shapes {', '.join(SHAPES)}; use another judge, or none (--set evaluate.judges=[])"
     )
 
 
@@ -260,7 +260,9 @@ class Oracle(Scorer):
             digest.update((Path(__file__).parent / name).read_bytes())
         return f"oracle:{digest.hexdigest()[:16]}"
 
-    def require_prompts(self, prompts: Sequence[str], kind: Kind) -> None:
+    @staticmethod
+    def require_prompts(prompts: Sequence[str], kind: Kind) -> None:
+        """Raises JudgeError for a prompt that is no caption of a scene. Static, so that a run asks before it begins."""
         for prompt in prompts:
             parse_caption(prompt)
 
@@ -276,6 +278,6 @@ def _pixels(picture: Any) -> np.ndarray:
     if picture.size != (IMAGE_SIZE, IMAGE_SIZE):
         width, height = picture.size
         raise JudgeError(
-            f"the oracle reads pictures of {IMAGE_SIZE}x{IMAGE_SIZE} pixels, the embedded model's; this one has {width}x{height}; use another judge"
+            f"the oracle reads pictures of {IMAGE_SIZE}x{IMAGE_SIZE} pixels, the embedded model's; this one has {width}x{height}; use another judge, or none (--set evaluate.judges=[])"
         )
     return np.asarray(picture.convert("RGB"))

@@ -10,7 +10,8 @@ from PIL import Image
 from mpo.data.prompts import read_prompts
 from mpo.embedded.oracle import DEFECTS, WEIGHTS, Oracle, parse_caption, read_pictures
 from mpo.embedded.scenes import Defects, Group, Scene, caption, paint, sample_scene
-from mpo.recipe import PromptSource
+from mpo.recipe import PromptSource, load_recipe
+from mpo.scoring import check_judge
 from reward import JudgeError
 from reward.judging import Judging, load_reward
 
@@ -57,12 +58,12 @@ def test_it_reads_what_drawings_show(oracle, scenes):
     pixels = np.stack([np.asarray(picture) for picture in painted(scenes, Defects())])
     claims = [read_pictures(oracle.reader, pixels).claims(row, scene) for row, scene in enumerate(scenes)]
     for kind, least in (
-        ("shape", 0.9),
-        ("colour", 0.9),
-        ("objects", 0.85),
-        ("count", 0.9),
+        ("shape", 0.95),
+        ("colour", 0.95),
+        ("objects", 0.93),
+        ("count", 0.95),
         ("place", 0.95),
-        ("position", 0.9),
+        ("position", 0.95),
     ):
         right = [p >= 0.5 for each in claims for name, p in each.items() if name.startswith(kind)]
         assert np.mean(right) >= least, kind
@@ -78,7 +79,7 @@ def test_a_picture_bears_out_its_own_caption_above_one_with_one_thing_changed(or
     }
     for what, groups in changed.items():
         others = [replace(s, groups=(group, *s.groups[1:])) for s, group in zip(scenes, groups, strict=True)]
-        assert (own > numbers_of(oracle, pictures, others)[:, 0]).mean() >= 0.93, what
+        assert (own > numbers_of(oracle, pictures, others)[:, 0]).mean() >= 0.95, what
     elsewhere = [replace(s, place="sea" if s.place != "sea" else "desert") for s in scenes]
     assert (own > numbers_of(oracle, pictures, elsewhere)[:, 0]).mean() >= 0.97
 
@@ -103,11 +104,13 @@ def test_each_number_falls_as_its_defect_grows(oracle, scenes, defect):
     rows = [numbers_of(oracle, painted(few, defects), few) for defects in AMOUNTS[defect]]
     means = [row[:, column].mean() for row in rows]
     assert (np.diff(means) < 0).all(), means
-    assert means[0] > -0.12
-    assert means[-1] < -0.7
-    assert (rows[0][:, column] > rows[-1][:, column]).mean() >= 0.9
+    assert means[0] > -0.05
+    assert means[-1] < (-0.5 if defect == "blocks" else -0.65)
+    assert (rows[0][:, column] > rows[-1][:, column]).mean() >= 0.95
     loss = (rows[-1] - rows[0]).mean(axis=0)[1:]
-    assert loss.argmin() == column - 1, "no other defect is seen to grow as much"
+    if defect != "blocks":  # which are read as half blur, as the card says
+        assert loss.argmin() == column - 1, "no other defect is seen to grow as much"
+        assert loss[column - 1] < 1.5 * np.delete(loss, column - 1).min()
 
 
 def test_every_caption_of_the_prompt_files_is_read_back():
@@ -135,6 +138,16 @@ def test_another_prompt_is_refused(oracle, prompt):
         oracle.require_prompts([prompt], "image")
     with pytest.raises(JudgeError, match="cannot read prompt"):
         oracle.answer([Image.new("RGB", (64, 64))], [prompt], oracle.checklist.questions)
+
+
+def test_the_quickstart_asks_it_and_is_told_of_a_prompt_that_it_cannot_read_before_anything_is_made():
+    """The judge that chooses reads "a red circle", too; the oracle needs a place."""
+    recipe = load_recipe("quickstart")
+    assert [judging.name for judging in recipe.evaluate.judges] == ["mpo.embedded.oracle:Oracle"]
+    check_judge(recipe, ["a red circle in a meadow"])
+    with pytest.raises(JudgeError, match=r"cannot read prompt 'a red circle';.*--set evaluate\.judges=\[\]"):
+        check_judge(recipe, ["a red circle in a meadow", "a red circle"])
+    check_judge(load_recipe("quickstart", ["evaluate.judges=[]"]), ["a red circle"])
 
 
 def test_a_picture_of_another_size_is_refused(oracle):
