@@ -2,7 +2,7 @@
 
 Three phases, each flat: draw scenes of known content (`mpo/embedded/scenes.py`); pass some of them, defects included, through
 the embedded model's autoencoder, as its samples are; train a small network to read content and defects off the pictures.
-It goes on from where a killed run was. About 11 minutes on one core. `python -m benchmarks.oracle` examines what comes out.
+It goes on from where a killed run was. About 20 minutes on one core. `python -m benchmarks.oracle` examines what comes out.
 """
 
 import argparse

@@ -56,7 +56,8 @@ def test_a_recipe_names_it_and_its_total_is_content_plus_mean_freedom_from_defec
 
 def test_it_reads_what_drawings_show(oracle, scenes):
     pixels = np.stack([np.asarray(picture) for picture in painted(scenes, Defects())])
-    claims = [read_pictures(oracle.reader, pixels).claims(row, scene) for row, scene in enumerate(scenes)]
+    found = read_pictures(oracle.reader, pixels)
+    claims = [found.claims(row, scene) for row, scene in enumerate(scenes)]
     for kind, least in (
         ("shape", 0.95),
         ("colour", 0.95),
