@@ -1,6 +1,7 @@
 """The judge's answers about pictures: shared by the stages score and evaluate, and by validation."""
 
 import hashlib
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from mpo.runtime.processes import barrier, shard_of_rank
 from mpo.runtime.progress import track
 from reward import Checklist, Reward, Scores, score_answers
 from reward.errors import MediaError
+from reward.judges.own import is_own, own_judge
 from reward.judging import check_judges, checklist_of, checklist_of_all, load_reward
 
 CHUNK = 64  # pictures between two writes
@@ -43,6 +45,12 @@ def check_judge(recipe: Recipe, prompts: Sequence[str]) -> Checklist:
     for each in judgings:
         if each.name == "measured":  # it has no weights to be loaded
             load_reward([each]).require_prompts(prompts)
+        elif is_own(each.name):
+            judge = own_judge(each.name, each.options)
+            if isinstance(
+                inspect.getattr_static(judge, "require_prompts"), staticmethod
+            ):  # it needs no weights for that
+                judge.require_prompts(prompts, checklist_of(each).kind)
     only_measured = all(each.name == "measured" for each in recipe.judge)
     return load_reward(recipe.judge).checklist if only_measured else checklist_of_all(recipe.judge)
 

@@ -22,6 +22,7 @@ def test_the_wheel_runs_from_an_empty_folder(tmp_path):
         "mpo/recipes/prompts/partiprompts.LICENSE",
         "mpo/pages/report.html.j2",
         "mpo/embedded/model/unet/diffusion_pytorch_model.safetensors",
+        "mpo/embedded/oracle/oracle.safetensors",
         "mpo/embedded/clip_model/unet/diffusion_pytorch_model.safetensors",
         "reward/checklists/image.yaml",
     ):
