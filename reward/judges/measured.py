@@ -46,10 +46,7 @@ Rules = Mapping[str, tuple[Condition, ...]]
 PICTURE_RULES: Rules = {
     "symmetry_1": (Condition("mirror_asymmetry", "most", 0.75, 0.08, harm=0.25),),
     "symmetry_2": (Condition("mirror_asymmetry", "most", 1.3, 0.1, harm=0.6),),
-    "main_object_1": (Condition("subject_prominence", "least", 0.42, 0.05, harm=0.3),),
     "main_object_2": (Condition("subject_prominence", "least", 0.12, 0.03, harm=0.22),),
-    "richness_1": (Condition("busy_share", "least", 0.52, 0.05, harm=0.33),),
-    "richness_2": (Condition("busy_share", "least", 0.33, 0.05, harm=0.5),),
     "richness_3": (Condition("busy_share", "least", 0.03, 0.012, harm=0.02),),
     "richness_4": (
         Condition("content_range", "least", 7.6, 1.5),
@@ -90,10 +87,6 @@ PICTURE_RULES: Rules = {
         Condition("sharpness", "least", 0.16, 0.065),
         Condition("content_range", "least", 6.6, 1.5),
         Condition("brightness", "least", 0.05, 0.01),
-    ),
-    "detail_refinement_6": (
-        Condition("scrap_share", "most", 0.0085, 0.0015, harm=0.008),
-        Condition("grid_steps", "most", 5.0, 0.5),
     ),
 }
 # Measures and their sources: reward/judges/clip_measures.py. Thresholds: set on drawn clips and on photographs under a

@@ -60,26 +60,6 @@ def subject_prominence(picture: Picture) -> float:
     return float(np.max(np.sqrt(np.minimum(area / saliency.size, 0.25)) * np.minimum(contrast, 0.6) * cut) / 0.3)
 
 
-def scrap_share(picture: Picture) -> float:
-    """Share of the picture taken up by scraps: spots of under 0.8 % of its area, lighter or darker than all around.
-
-    What area opening and closing remove (Vincent, Morphological area openings and closings, 1993), level by level, after a
-    median filter has removed grain and the finest texture.
-    """
-    light = picture.clean_lab[..., 0]
-    height, width = light.shape
-    limit = max(4, int(0.008 * light.size))
-    steps = np.arange(4, 100, 4, dtype=np.float32)[:, None, None]
-    # All levels below one another, light ones and dark ones, a row apart: one labelling for all.
-    levels = np.zeros((2, len(steps), height + 1, width), np.uint8)
-    levels[0, :, :-1], levels[1, :, :-1] = light >= steps, light <= 100 - steps
-    _, labels = cv2.connectedComponents(levels.reshape(-1, width), connectivity=4)
-    small = np.bincount(labels.ravel()) < limit
-    small[0] = False
-    removed = small[np.asarray(labels, dtype=np.int32)].reshape(levels.shape).sum(axis=1)[:, :-1]
-    return float((removed >= 3).any(axis=0).mean())  # three levels of 4 are more than 10 units of L*
-
-
 def busy_share(picture: Picture) -> float:
     """Share of the picture in which something goes on: local contrast above four just noticeable differences.
 
