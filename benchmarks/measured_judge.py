@@ -39,8 +39,9 @@ Judged = list[tuple[Case, float]]  # each case with the judge's p_yes
 
 
 def judge(cases: Iterable[Case], kind: Kind) -> dict[str, Judged]:
-    """Each case beside the judge's p_yes, by question."""
+    """Each case that it can answer beside the judge's p_yes, by question."""
     judge, questions = MeasuredJudge(), {q.id: q for q in load_checklist(kind)}
+    cases = (case for case in cases if judge.can_answer(questions[case.question_id], kind))
     judged = defaultdict(list)
     # Consecutive cases of one item are judged at one look.
     for _, group in groupby(cases, key=lambda case: (id(case.media), case.prompt)):
@@ -114,7 +115,7 @@ def milliseconds(side: int, repeats: int = 30) -> float:
 
 def examine_blind(name: str) -> None:
     pictures = BLIND[name]
-    examined = judge((case for case in pictures.cases() if _answerable(case.question_id)), "image")
+    examined = judge(pictures.cases(), "image")
     print(f"{'question':26s} {'yes':>5s} {'no':>5s} {'accuracy':>9s} {'of yes':>7s} {'of no':>7s}")
     for question_id, judged in examined.items():
         num_yes, num_no = counts(judged)
@@ -134,11 +135,6 @@ def examine_blind(name: str) -> None:
     rises = np.concatenate([largest_rise(each) for each in found.values()])
     print(f"{'all':18s} {len(rises):6d} {(rises > 0.02).sum():11d} {rises.max():8.3f}\n")
     print("milliseconds a picture: " + ", ".join(f"{milliseconds(side):.1f} at {side}" for side in (64, 128, 256, 512)))
-
-
-def _answerable(question_id: str) -> bool:
-    question = next(q for q in load_checklist("image") if q.id == question_id)
-    return MeasuredJudge().can_answer(question, "image")
 
 
 def value_of(condition: Condition, media: Media) -> float:

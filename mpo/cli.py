@@ -1,5 +1,6 @@
 """The command `mpo`: thin; each command calls a function that a user can import."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,12 +59,16 @@ def run(
         typer.Option("--from", help="Reuse the work of this run as far as the recipes agree.", metavar="RUN"),
     ] = None,
     repair: Repair = False,
+    processes: Annotated[
+        int,
+        typer.Option(help="So many processes of this machine share the work, one for each GPU or few cores.", min=1),
+    ] = 1,
     quiet: Quiet = False,
 ) -> None:
     """Run a recipe from prompts to a tuned LoRA and its report. Run it again to continue where it stopped."""
     set_quiet(quiet)
     from mpo.recipe import load_recipe
-    from mpo.run import preview, run_recipe, stages_of
+    from mpo.run import prepare, preview, run_recipe, stages_of
     from mpo.run_folder.paths import RunFolder
 
     loaded = load_recipe(recipe, settings or [])
@@ -71,6 +76,13 @@ def run(
     if until not in stages:
         raise MpoError(f"--until={until!r} is not a stage of this recipe; stages: {', '.join(stages)}")
     folder = output or Path("runs") / loaded.name
+    stages = stages[: stages.index(until) + 1]
+    if processes > 1 and not dry_run and "WORLD_SIZE" not in os.environ:
+        from mpo.runtime.launch import launch
+
+        if loaded.rounds == 1:  # here, so that a mistake is told once, and not by each process
+            prepare(loaded, folder, source=source, stages=stages, repair=repair)
+        raise typer.Exit(launch(sys.argv[1:], processes))
     if dry_run:
         if source:
             raise MpoError("--from cannot be combined with --dry-run, which plans the whole run; leave out one of them")
@@ -91,7 +103,7 @@ def run(
             _conclude(run_rounds(loaded, folder, repair=repair))
         return
     with _stopped_by_hand(lambda: again):
-        run_recipe(loaded, folder, stages=stages[: stages.index(until) + 1], repair=repair, source=source)
+        run_recipe(loaded, folder, stages=stages, repair=repair, source=source)
     _conclude(RunFolder(folder))
 
 

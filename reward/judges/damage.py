@@ -22,11 +22,22 @@ def sharpness(picture: Picture) -> float:
     is fine and a shade's is coarse. What the coarser scales hold and how much fine energy there is say which scene it is; their
     shares were fitted, with the thresholds, as a logistic regression on pictures of known blur (`benchmarks/sharpness.py`).
     """
+    ratio, coarse_ratio, closer = log_energies(picture)
+    return ratio - 0.34 * coarse_ratio + 0.1 * closer
+
+
+@once
+def log_energies(picture: Picture) -> tuple[float, float, float]:
+    """What sharpness is made of, each the logarithm of energies of the gradient: fine over coarse, in the direction that has least
+    of the finest; the next scales' ratio, in the direction where it is most; the finest at the medium size, where it is least.
+    """
     fine, half, coarse, coarsest = (_energy_by_direction(picture.clean_lab[..., 0], s) for s in (0.5, 1, 2, 4))
     closer = _energy_by_direction(picture.medium_light, 0.5)
     weakest = int(fine.argmin())
-    return float(
-        np.log(fine[weakest] / coarse[weakest]) - 0.34 * np.log((half / coarsest).max()) + 0.1 * np.log(closer.min())
+    return (
+        float(np.log(fine[weakest] / coarse[weakest])),
+        float(np.log((half / coarsest).max())),
+        float(np.log(closer.min())),
     )
 
 

@@ -83,7 +83,7 @@ def test_json_carries_answers_and_failures(run, pictures):
     assert code == 1
     (row,) = found["scores"]
     assert row["total"] == pytest.approx(sum(row[name] for name in found["dimensions"]))
-    assert len(row["p_yes"]) == len(found["questions"]) == 26
+    assert len(row["p_yes"]) == len(found["questions"]) == 20
     assert row["prompt"] == PROMPT
     (failure,) = found["failures"]
     assert failure["file"] == str(pictures / "absent.png")

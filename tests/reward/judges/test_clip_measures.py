@@ -161,5 +161,5 @@ def test_the_number_of_threads_changes_nothing():
 def test_a_pictures_measure_is_the_median_of_three_frames():
     frames = np.stack([np.full((16, 16, 3), value, np.uint8) for value in (51, 0, 255, 0, 102)])
     working = working_clip(Clip(frames, np.arange(5.0)))
-    # Half of the value remains of a grey ground (see test_light.py); of 51, 255 and 102 the median is 102.
-    assert clip_measures.measure(working, "brightness") == pytest.approx(0.4 / 2, abs=0.003)
+    # Three quarters of L*, 0.43, remain of a grey ground (see test_light.py); of 51, 255 and 102 the median is 102.
+    assert clip_measures.measure(working, "brightness") == pytest.approx(0.75 * 0.430, abs=0.003)

@@ -14,26 +14,33 @@ def along(name: str, measure, side: int, source: str = "coffee.png") -> list[flo
     return [measure(Picture(spoil(picture, name, k, np.random.default_rng(2)))) for k in range(6)]
 
 
-@pytest.mark.parametrize("sigma", [1.0, 2.0, 3.0])
-def test_blur_is_the_sigma_of_a_blurred_edge(sigma):
+def edge(sigma: float) -> np.ndarray:
+    """A step blurred by a Gaussian, slanted, so that every direction has some of it."""
     from scipy.special import ndtr
 
-    edge = ndtr((np.arange(64) - 31.5) / sigma)[None, :, None] * np.ones((64, 1, 3))
-    assert damage.blur_sigma(Picture(0.2 + 0.6 * edge)) == pytest.approx(sigma, rel=0.15)
+    y, x = np.mgrid[:64, :64]
+    return 0.2 + 0.6 * ndtr((np.hypot(x - 20, y - 30) - 20) / sigma)[..., None] * np.ones(3)
+
+
+def test_sharpness_falls_with_the_sigma_of_a_blurred_edge():
+    values = [damage.sharpness(Picture(edge(sigma))) for sigma in (0.5, 1, 1.5, 2, 3, 5)]
+    assert np.all(np.diff(values) < -0.05)
+    assert values[0] > 0.5
+    assert values[2] < 0.3
 
 
 @pytest.mark.parametrize("side", [64, 150, 384])
 @pytest.mark.parametrize("name", ["gaussian blur", "shake", "enlarged"])
 def test_blur_in_any_direction_and_at_any_size_is_seen(name, side):
-    sharp, *_, strong, strongest = along(name, damage.blur_sigma, side)
-    assert sharp < 0.9
-    assert strong > 1.05
-    assert strongest > strong
+    sharp, *_, strong, strongest = along(name, damage.sharpness, side)
+    assert sharp > 0.5
+    assert strong < 0.35
+    assert strongest < strong
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 90, 135])
 def test_motion_of_a_sixteenth_of_the_side_is_blur(degrees):
-    """The edges along the motion stay sharp. A box of 4 pixels has a sigma of 4 / sqrt(12) = 1.15 across the others."""
+    """The edges along the motion stay sharp."""
     import cv2
 
     y, x = np.mgrid[:256, :256]
@@ -42,8 +49,8 @@ def test_motion_of_a_sixteenth_of_the_side_is_blur(degrees):
     way = np.array([np.cos(turn), np.sin(turn)])
     moved = np.mean([cv2.warpAffine(pixels, np.array([[1, 0, x], [0, 1, y]]), (256, 256), borderMode=cv2.BORDER_REPLICATE)
                      for x, y in np.linspace(-length / 2, length / 2, 17)[:, None] * way], axis=0)  # fmt: skip
-    assert damage.blur_sigma(Picture(pixels)) < 0.7
-    assert 0.9 < damage.blur_sigma(Picture(moved)) < 1.6
+    assert damage.sharpness(Picture(pixels)) > 0.7
+    assert damage.sharpness(Picture(moved)) < 0.45
 
 
 @pytest.mark.parametrize("side", [64, 200, 512])
@@ -93,6 +100,14 @@ def test_the_pitch_of_a_mosaic():
     assert damage.block_pitch(Picture(photograph("coffee.png", 200))) == 0
 
 
+@pytest.mark.parametrize("count", [8, 10, 16])
+@pytest.mark.parametrize("side", [64, 200, 384])
+def test_a_mosaics_pitch_is_its_own_and_not_twice_it(count, side):
+    small = photograph("astronaut.png", side).resize((count, count), Image.Resampling.BOX)
+    mosaic = Picture(small.resize((side, side), Image.Resampling.NEAREST))
+    assert damage.block_pitch(mosaic) == pytest.approx(64 / count)
+
+
 def test_lost_blocks_stand_on_a_grid():
     steps = along("dropped blocks", damage.grid_steps, 200)
     assert steps[0] < 1
@@ -117,5 +132,5 @@ def test_tones_are_counted(num_tones):
 @pytest.mark.parametrize("name", ["gaussian blur", "underexposure", "dark corners", "less colour", "gaussian noise", "grey noise", "specks", "JPEG", "fog"])  # fmt: skip
 def test_more_of_a_defect_is_more_harm(name):
     harms = along(name, damage.harm, 128)
-    assert np.all(np.diff(harms[:5]) > -0.03)
+    assert np.all(np.diff(harms[:5]) > -0.1)
     assert max(harms) > harms[0] + 0.15

@@ -106,9 +106,8 @@ def second_examination():
 def test_the_second_blind_examination_asks_every_question_both_ways_and_repeats():
     cases = second_examination()
     assert second_examination() == cases
-    assert {(question_id, truth) for question_id, truth, *_ in cases} == {
-        (question_id, truth) for question_id in (*PICTURE_RULES, ALIGNMENT) for truth in (True, False)
-    }
+    asked = {(question_id, truth) for question_id, truth, *_ in cases}
+    assert {(question_id, truth) for question_id in (*PICTURE_RULES, ALIGNMENT) for truth in (True, False)} <= asked
     answers = {}
     for question_id, truth, _, _, prompt, size, picture in cases:
         assert 64 <= min(size) <= max(size) <= 512
@@ -172,7 +171,7 @@ def test_every_question_about_clips_is_examined(examined_clips):
 def test_answers_about_clips_are_right_as_often_as_the_documents_say(examined_clips):
     shares = {question_id: accuracy(judged) for question_id, judged in examined_clips.items()}
     assert np.mean(list(shares.values())) >= 0.9
-    known_as_weak = {"color_3", "detail_refinement_1", "detail_refinement_2", "object_motion_3", "object_motion_4"}
+    known_as_weak = {"color_3", "object_motion_3", "object_motion_4"}
     assert {q for q, share in shares.items() if share < 0.8} <= known_as_weak
 
 
@@ -230,7 +229,7 @@ def test_without_motion_words_any_motion_will_do():
 
 def test_the_answerable_part_of_the_video_checklist():
     reward = VisionReward("measured", "video", questions="answerable")
-    assert len(reward.checklist.questions) == 36
+    assert len(reward.checklist.questions) == 34
     left_out = {sub.name for sub in load_checklist("video").subdimensions} - set(reward.checklist.subdimension_names)
     assert left_out == {
         "composition", "focus", "lighting_aesthetic", "shape_at_beginning", "movement_reality", "letters", "physics_law", "safety",
