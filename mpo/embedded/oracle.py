@@ -261,7 +261,7 @@ class Oracle(Scorer):
         return f"oracle:{digest.hexdigest()[:16]}"
 
     @staticmethod
-    def require_prompts(prompts: Sequence[str], kind: Kind) -> None:
+    def require_prompts(prompts: Sequence[str], kind: Kind) -> None:  # type: ignore[override]
         """Raises JudgeError for a prompt that is no caption of a scene. Static, so that a run asks before it begins."""
         for prompt in prompts:
             parse_caption(prompt)
