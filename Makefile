@@ -7,7 +7,7 @@ QUICKSTART_OUTPUT ?= runs/quickstart
 .PHONY: quickstart test test-slow test-vllm test-comfyui examine-judge lint types unit hooks clean
 
 quickstart: $(VENV)/.installed
-	$(VENV)/bin/mpo run quickstart --output $(QUICKSTART_OUTPUT)
+	$(VENV)/bin/mpo run quickstart --processes 2 --output $(QUICKSTART_OUTPUT)
 
 test: export HF_HUB_OFFLINE = 1
 test: $(VENV)/.installed-test lint types unit
