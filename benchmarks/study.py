@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -155,7 +155,7 @@ def work(jobs: Sequence[Job], *, workers: int, seconds: float) -> list[Job]:
 
 def _is_ready(job: Job) -> bool:
     source = ARMS[job.arm].source
-    return source is None or Job(job.study, source, job.repetition, job.extra).is_finished
+    return source is None or replace(job, arm=source).is_finished
 
 
 def _conclude(worker: Worker, failed: list[Job]) -> None:
