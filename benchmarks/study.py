@@ -1,7 +1,7 @@
 """The quickstart's choices, each over repetitions in which everything random is fresh: candidates, prompts, training, evaluation.
 
     python -m benchmarks.study --output STUDY --plan                  # what would run
-    python -m benchmarks.study --output STUDY                         # 24 arms, 5 repetitions: most of a day on two cores
+    python -m benchmarks.study --output STUDY                         # 24 arms, 5 repetitions: half a day on two idle cores
     python -m benchmarks.study --output STUDY --arms total people-learnt --repetitions 10 --seconds 20000
 
 Run it again to go on: what is finished is not run again, and a killed run continues. The tables at the end are those of `mpo compare`,
@@ -23,12 +23,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.people import majority_win_rate
+from benchmarks.people import majority_win_rate, taste
 from benchmarks.study_arms import ARMS, GROUPS, draw_prompts, settings_of, with_sources, write_prompts
 from mpo.comparison.repetitions import mean_of
 from mpo.recipe import load_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.study import compare, describe
+from reward.checklist import save_checklist
 
 ROOT = Path(__file__).parents[1]
 POLL_S = 0.2
@@ -177,7 +178,7 @@ def _say(text: str) -> None:
 def prepare(study: Path, repetitions: int, num_train: int, num_heldout: int) -> None:
     """Prompts and people's taste, where they are missing. Exits if they were made with other numbers of prompts."""
     study.mkdir(parents=True, exist_ok=True)
-    subprocess.run([*PEOPLE, "taste", "--output", str(study.absolute() / "taste.yaml")], check=True, cwd=ROOT)
+    save_checklist(taste(), study / "taste.yaml")
     choosing = draw_prompts("choosing", num_heldout, 0)  # for whoever chooses settings: no run of the study uses them
     (study / "choosing.txt").write_text("\n".join(choosing) + "\n", "utf-8")
     for repetition in range(repetitions):
