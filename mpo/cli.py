@@ -95,12 +95,12 @@ def run(
         return
     again = "run the same command again to continue from here"
     if loaded.rounds > 1:
-        if source or until != "report":
-            raise MpoError("--from and --until are for one round; leave them out, or set rounds=1")
+        if until != "report":
+            raise MpoError("--until is for one round; leave it out, or set rounds=1")
         from mpo.rounds import run_rounds
 
         with _stopped_by_hand(lambda: again):
-            _conclude(run_rounds(loaded, folder, repair=repair))
+            _conclude(run_rounds(loaded, folder, repair=repair, source=source))
         return
     with _stopped_by_hand(lambda: again):
         run_recipe(loaded, folder, stages=stages, repair=repair, source=source)

@@ -15,10 +15,13 @@ from mpo.runtime.processes import barrier, is_main
 from mpo.runtime.progress import say
 
 
-def run_rounds(recipe: Recipe, output: str | Path, *, repair: bool = False) -> RunFolder:
+def run_rounds(
+    recipe: Recipe, output: str | Path, *, repair: bool = False, source: str | Path | None = None
+) -> RunFolder:
     """All rounds, from where an earlier call stopped; returns the last one's folder.
 
-    Raises MpoError as `run_recipe` does, and for a folder that holds another recipe's rounds.
+    source: a run whose work the first round takes over as far as it fits. Later rounds take over what the round before has
+    sampled from the base model. Raises MpoError as `run_recipe` does, and for a folder that holds another recipe's rounds.
     """
     folder = Path(output)
     if is_main():
@@ -27,7 +30,10 @@ def run_rounds(recipe: Recipe, output: str | Path, *, repair: bool = False) -> R
     barrier()
     for number in range(1, recipe.rounds + 1):
         say(f"round {number} of {recipe.rounds}")
-        run_recipe(recipe_of_round(recipe, folder, number), round_folder(folder, number), repair=repair)
+        own = round_folder(folder, number)
+        begun = RunFolder(own).recipe.exists()  # a round that is finished is left alone: it may be another account's
+        taken_from = source if number == 1 else None if begun else round_folder(folder, number - 1)
+        run_recipe(recipe_of_round(recipe, folder, number), own, repair=repair, source=taken_from)
     return RunFolder(round_folder(folder, recipe.rounds))
 
 

@@ -24,6 +24,7 @@ from mpo.comparison.repetitions import (
 )
 from mpo.comparison.win_rates import opinions, read_summary
 from mpo.recipe import Recipe, flat_fields, read_recipe
+from mpo.rounds import round_folder
 from mpo.run_folder.paths import RunFolder
 
 # What repetitions of an arm may differ in, by its place in a recipe; `*` is any prompt set.
@@ -93,9 +94,12 @@ def compare(folders: Sequence[Path]) -> Study:
 
 
 def _read(run: RunFolder) -> Run:
-    if not run.summary.is_file():
+    """Of a run in rounds: its recipe, and what its last round's evaluation measured."""
+    recipe = read_recipe(run.recipe) if run.recipe.is_file() else None
+    last = RunFolder(round_folder(run.folder, recipe.rounds)) if recipe and recipe.rounds > 1 else run
+    if recipe is None or not last.summary.is_file():
         raise MpoError(f"{run.folder} has no evaluation; finish it with `mpo run`, or leave it out")
-    recipe, summary = read_recipe(run.recipe), read_summary(run)
+    summary = read_summary(last)
     settings, seeds = _settings_and_seeds(recipe)
     measures = {"total": summary["total"]["win_rate"]}
     measures |= {name: rates["win_rate"] for name, rates in summary["dimensions"].items()}

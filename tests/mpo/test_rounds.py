@@ -59,14 +59,19 @@ def test_a_later_round_samples_from_the_tuned_model_and_trains_on(rounds, tmp_pa
         assert json.loads(run.summary.read_text())["total"]["num_prompts"] == 2
     base = [sorted(p.read_bytes() for p in (run.samples / "base").glob("*.png")) for run in (first, second)]
     assert base[0] == base[1]
+    for picture in (first.samples / "base").iterdir():  # sampled once
+        assert picture.samefile(second.samples / "base" / picture.name)
 
 
 def test_rounds_that_were_stopped_go_on_to_the_same_bytes(rounds, tmp_path, monkeypatch):
+    """Also if the first takes over another run's candidates."""
     folder, recipe = rounds
     monkeypatch.chdir(folder.parent)  # both are called "run", so that recipes name the same paths
     other = tmp_path / "other"
     other.mkdir()
-    once = run_rounds(recipe.model_copy(update={"rounds": 1}), other / "run")
+    once = run_rounds(recipe.model_copy(update={"rounds": 1}), other / "run", source=folder / "round-1")
+    for candidate in once.candidates.iterdir():
+        assert candidate.samefile(folder / "round-1" / "candidates" / candidate.name)
     assert rounds_in(other / "run") == [once.folder]
     run_rounds(recipe, other / "run")
     for number in (1, 2):

@@ -1,6 +1,7 @@
 """Runs side by side: what is a repetition, what an arm, and what is compared."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from typer.testing import CliRunner
 
 from mpo import MpoError
 from mpo.cli import app
-from mpo.recipe import dump_recipe, parse_recipe
+from mpo.recipe import dump_recipe, parse_recipe, read_recipe
 from mpo.run_folder.files import write_json, write_text
 from mpo.run_folder.paths import RunFolder
 from mpo.study import compare, describe
@@ -78,6 +79,23 @@ def test_other_judges_and_guards_are_compared_too(finish):
     study = compare([finish("total", 0, 0.6, judges=[other], guards={"diversity": guard})])
     assert [row.measure for row in study.rows] == ["total", "pickscore: total", "diversity, tuned / base"]
     assert [row.means[0].mean for row in study.rows] == [0.6, 0.55, 0.9]
+
+
+def test_of_a_run_in_rounds_the_last_one_counts(finish):
+    one, first, last = (RunFolder(finish("total", seed, rate)) for seed, rate in [(0, 0.6), (1, 0.7), (2, 0.9)])
+    whole = RunFolder(one.folder.parent / "rounds")
+    for number, run in enumerate((first, last), 1):
+        shutil.copytree(run.folder, whole.folder / f"round-{number}")
+    recipe = read_recipe(one.recipe).model_copy(update={"rounds": 2})
+    write_text(whole.recipe, dump_recipe(recipe))
+    study = compare([one.folder, whole.folder])
+    assert study.arms == ("the first (1 repetition)", "rounds=2 (1 repetition)")
+    (row,) = study.rows
+    assert [mean.mean for mean in row.means] == [0.6, 0.9]
+    assert row.differences[0].paired  # by the seeds of the first round
+    shutil.rmtree(whole.folder / "round-2")
+    with pytest.raises(MpoError, match="rounds has no evaluation; finish it"):
+        compare([one.folder, whole.folder])
 
 
 def test_a_run_of_an_earlier_version_has_neither_other_judges_nor_guards(finish):

@@ -1,0 +1,128 @@
+"""What `benchmarks.study` compares: its arms, the seeds of a repetition, and fresh prompts. docs/study.md explains the choices."""
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mpo.embedded.scenes import caption, sample_scene
+from mpo.recipe import recipes_folder
+
+SEED = 2025  # of prompts
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How an arm's recipe differs from the study's, and whose work of the same repetition it takes over."""
+
+    settings: tuple[str, ...] = ()  # of `mpo run --set`
+    source: str | None = "dominance"  # None = it makes all itself
+
+
+# All arms. Quickstart's 1,300 pairs are about all that dominate there: with other prompts there may be fewer. A checkpoint less
+# often takes less disk; the last step always has one.
+COMMON = (
+    "prompts.train=train.txt",
+    "prompts.heldout=heldout.txt",
+    "select.num_pairs=1000",
+    "train.checkpoint_interval_steps=1000",
+    "evaluate.judges=[{name: 'benchmarks.people:People', checklist: taste.yaml, questions: answerable}]",
+)
+
+FEW = "select.num_pairs=500"  # where some arm of a group has no more
+
+ARMS: dict[str, Arm] = {
+    "dominance": Arm(source=None),
+    "total": Arm(("select.strategy=total",)),
+    # Weights learnt from the votes of simulated people (benchmarks/people.py).
+    "people-learnt": Arm(("judge.checklist=learnt.yaml",)),
+    # Other losses at the same beta; settings as their authors have them, or docs/training.md.
+    "ipo": Arm(("train.objective=ipo",)),
+    "hinge": Arm(("train.objective=hinge",)),
+    "mapo": Arm(("train.objective=mapo", "train.beta=0.1")),
+    "label-smoothing": Arm(("train.label_smoothing=0.1",)),
+    "safeguard": Arm(("train.safeguard=0.6",)),
+    "gradient-factor": Arm(("train.gradient_factor=0.2",)),
+    # As many pairs and steps over all rounds as the others have in one.
+    "rounds-2": Arm(("rounds=2", "select.num_pairs=500", "train.num_steps=80")),
+    "rounds-3": Arm(("rounds=3", "select.num_pairs=333", "train.num_steps=53")),
+    # A dimension's scores span less than the total: at these margins each has about 1,000 pairs, fidelity 700.
+    "dominance-500": Arm((FEW,)),
+    "alignment": Arm((FEW, "select.strategy=dimension:alignment")),
+    "composition": Arm((FEW, "select.strategy=dimension:composition", "select.margin=0.3")),
+    "quality": Arm((FEW, "select.strategy=dimension:quality", "select.margin=0.2")),
+    "fidelity": Arm((FEW, "select.strategy=dimension:fidelity", "select.margin=0.0")),
+    "subdimension": Arm((FEW, "select.granularity=subdimension")),
+    "question": Arm((FEW, "select.granularity=question")),
+    "margin-0.0": Arm((FEW, "select.margin=0.0")),
+    "margin-0.3": Arm((FEW, "select.margin=0.3")),
+    "margin-1.2": Arm((FEW, "select.margin=1.2")),
+    # All the pairs that so many candidates give, in as many steps; or about as many pairs as six give, the widest.
+    "candidates-4": Arm(("generate.num_candidates=4", "select.num_pairs=null")),
+    "candidates-12": Arm(("generate.num_candidates=12", "select.num_pairs=null")),
+    "candidates-12-widest": Arm(
+        ("generate.num_candidates=12", "select.num_pairs=null", "select.pairs_per_prompt=5"), source="candidates-12"
+    ),
+}
+
+# Each group's first arm is what its others are compared with. The order is that of the work.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "strategies": ("dominance", "total"),
+    "people": ("dominance", "people-learnt"),
+    "dimensions": ("dominance-500", "alignment", "composition", "quality", "fidelity"),
+    "rounds": ("dominance", "rounds-2", "rounds-3"),
+    "objectives": ("dominance", "ipo", "hinge", "mapo", "label-smoothing", "safeguard", "gradient-factor"),
+    "granularity": ("dominance-500", "subdimension", "question"),
+    "margins": ("dominance-500", "margin-0.0", "margin-0.3", "margin-1.2"),
+    "candidates": ("dominance", "candidates-4", "candidates-12", "candidates-12-widest"),
+}
+
+
+def settings_of(arm: str, repetition: int) -> list[str]:
+    """All that an arm's recipe sets on top of quickstart. Seeds are far apart: later rounds add to them."""
+    seed = 1000 + 100 * repetition
+    seeds = (f"seed={seed}", f"train.seed={seed}", f"evaluate.seed={seed + 1}")
+    return [*COMMON, *seeds, *ARMS[arm].settings]
+
+
+def with_sources(arms: Collection[str]) -> list[str]:
+    """These arms, those whose work they take over, and those that they are compared with, in the order of the work."""
+    wanted = set(arms)
+    wanted |= {names[0] for names in GROUPS.values() if wanted & set(names)}
+    while missing := {source for arm in wanted if (source := ARMS[arm].source)} - wanted:
+        wanted |= missing
+    return [arm for arm in dict.fromkeys(name for names in GROUPS.values() for name in names) if arm in wanted]
+
+
+def role(text: str) -> str:
+    """What a caption may be used for in every repetition: "train", "heldout" or "choosing"; by chance, but always the same."""
+    place = int(hashlib.sha256(text.encode()).hexdigest(), 16) % 10
+    return "train" if place < 6 else "heldout" if place < 9 else "choosing"
+
+
+def draw_prompts(wanted: str, count: int, repetition: int) -> list[str]:
+    """Captions of random scenes as the embedded model's own, of one role, each once, and none of the shipped prompts.
+
+    Repetitions draw independently: no held-out caption is ever trained on, but two repetitions may share one.
+    """
+    shipped = {
+        line
+        for name in ("train", "heldout")
+        for line in (recipes_folder() / "prompts" / f"shapes-{name}.txt").read_text("utf-8").splitlines()
+    }
+    rng = np.random.default_rng((SEED, repetition, ("train", "heldout", "choosing").index(wanted)))
+    found: dict[str, None] = {}
+    while len(found) < count:
+        text = caption(sample_scene(rng))
+        if role(text) == wanted and text not in shipped:
+            found[text] = None
+    return list(found)
+
+
+def write_prompts(folder: Path, repetition: int, num_train: int, num_heldout: int) -> None:
+    """train.txt and heldout.txt of a repetition."""
+    for name, count in (("train", num_train), ("heldout", num_heldout)):
+        text = "\n".join(draw_prompts(name, count, repetition)) + "\n"
+        (folder / f"{name}.txt").write_text(text, "utf-8")
