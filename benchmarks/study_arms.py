@@ -28,7 +28,7 @@ COMMON = (
     "prompts.heldout=heldout.txt",
     "select.num_pairs=1000",
     "train.checkpoint_interval_steps=1000",
-    "evaluate.judges=[{name: 'benchmarks.people:People', checklist: taste.yaml, questions: answerable}]",
+    "evaluate.judges=[{name: 'mpo.embedded.oracle:Oracle'}, {name: 'benchmarks.people:People', checklist: taste.yaml, questions: answerable}]",
 )
 
 FEW = "select.num_pairs=500"  # where some arm of a group has no more
@@ -41,13 +41,13 @@ ARMS: dict[str, Arm] = {
     # Other losses at the same beta; settings as their authors have them, or docs/training.md.
     "ipo": Arm(("train.objective=ipo",)),
     "hinge": Arm(("train.objective=hinge",)),
-    "mapo": Arm(("train.objective=mapo", "train.beta=0.1")),
+    "mapo": Arm(("train.objective=mapo", "train.beta=0.1", "train.safeguard=null")),
     "label-smoothing": Arm(("train.label_smoothing=0.1",)),
-    "safeguard": Arm(("train.safeguard=0.6",)),
+    "no-safeguard": Arm(("train.safeguard=null",)),
     "gradient-factor": Arm(("train.gradient_factor=0.2",)),
     # As many pairs and steps over all rounds as the others have in one.
-    "rounds-2": Arm(("rounds=2", "select.num_pairs=500", "train.num_steps=80")),
-    "rounds-3": Arm(("rounds=3", "select.num_pairs=333", "train.num_steps=53")),
+    "rounds-2": Arm(("rounds=2", "select.num_pairs=500", "train.num_steps=60")),
+    "rounds-3": Arm(("rounds=3", "select.num_pairs=333", "train.num_steps=40")),
     # A dimension's scores span less than the total: at these margins each has about 1,000 pairs, fidelity 700.
     "dominance-500": Arm((FEW,)),
     "alignment": Arm((FEW, "select.strategy=dimension:alignment")),
@@ -73,7 +73,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "people": ("dominance", "people-learnt"),
     "dimensions": ("dominance-500", "alignment", "composition", "quality", "fidelity"),
     "rounds": ("dominance", "rounds-2", "rounds-3"),
-    "objectives": ("dominance", "ipo", "hinge", "mapo", "label-smoothing", "safeguard", "gradient-factor"),
+    "objectives": ("dominance", "ipo", "hinge", "mapo", "label-smoothing", "no-safeguard", "gradient-factor"),
     "granularity": ("dominance-500", "subdimension", "question"),
     "margins": ("dominance-500", "margin-0.0", "margin-0.3", "margin-1.2"),
     "candidates": ("dominance", "candidates-4", "candidates-12", "candidates-12-widest"),
