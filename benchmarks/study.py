@@ -28,7 +28,7 @@ from benchmarks.study_arms import ARMS, GROUPS, draw_prompts, settings_of, with_
 from mpo.comparison.repetitions import mean_of
 from mpo.recipe import load_recipe
 from mpo.run_folder.paths import RunFolder
-from mpo.study import compare, describe
+from mpo.study import compare, describe, interval
 from reward.checklist import save_checklist
 
 ROOT = Path(__file__).parents[1]
@@ -224,7 +224,7 @@ def _by_people(runs: Sequence[tuple[int, Path, Path]]) -> Iterator[str]:
         rates.append([majority_win_rate(run, against, seed=repetition) for run, against in pairs])
         yield f"| {repetition} | {' | '.join(f'{rate:.3f}' for rate in rates[-1])} |"
     means = [mean_of(np.array(column)) for column in zip(*rates, strict=True)]
-    yield f"| mean, 95 % interval | {' | '.join(f'{m.mean:.3f} ({m.low:.3f} to {m.high:.3f})' for m in means)} |"
+    yield f"| mean, 95 % interval | {' | '.join(map(interval, means))} |"
 
 
 def times(study: Path) -> str:

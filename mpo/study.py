@@ -143,7 +143,7 @@ def describe(study: Study) -> str:
     lines = [f"{letter}: {words}" for letter, words in zip(letters, study.arms, strict=True)]
     lines += ["", f"| mean, 95 % interval | {' | '.join(letters)} |", "|---" * (len(letters) + 1) + "|"]
     for row in study.rows:
-        lines.append(f"| {row.measure} | {' | '.join(_interval(mean) for mean in row.means)} |")
+        lines.append(f"| {row.measure} | {' | '.join(interval(mean) for mean in row.means)} |")
     if len(study.arms) > 1:
         lines += [
             "",
@@ -166,5 +166,6 @@ def _words(arm: Arm) -> str:
     return f"{arm.label} ({len(arm.runs)} repetition{'s' if len(arm.runs) > 1 else ''})"
 
 
-def _interval(mean: Mean) -> str:
+def interval(mean: Mean) -> str:
+    """A mean in words; with its interval where there is more than one repetition."""
     return f"{mean.mean:.3f} ({mean.low:.3f} to {mean.high:.3f})" if mean.count > 1 else f"{mean.mean:.3f}"
