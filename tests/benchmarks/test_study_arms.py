@@ -64,3 +64,8 @@ def test_an_arm_brings_what_it_takes_over_and_is_compared_with():
     assert with_sources(["total"]) == ["dominance", "total"]
     assert with_sources(["quality"]) == ["dominance", "dominance-500", "quality"]
     assert with_sources(["candidates-12-widest"]) == ["dominance", "candidates-12", "candidates-12-widest"]
+
+
+def test_the_quickstarts_own_judges_stay_beside_the_people():
+    judges = load_recipe("quickstart", settings_of("dominance", 0)).evaluate.judges
+    assert judges[:-1] == load_recipe("quickstart").evaluate.judges
