@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.helpers.command import environment
 
 SMALL = (
@@ -18,6 +20,7 @@ def run(folder, *words: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=variables, timeout=240)
 
 
+@pytest.mark.slow  # four processes that import everything
 def test_two_processes_make_the_files_of_one(tmp_path):
     alone, shared = (
         run(tmp_path / "alone", "--until", "score"),

@@ -49,7 +49,7 @@ def test_score_prints_a_row_each(run, pictures):
     assert code == 0
     assert "red.png" in out
     assert "composition" in out
-    assert "34 questions of checklist 'image' are left out" in err
+    assert "40 questions of checklist 'image' are left out" in err
 
 
 def test_what_fails_is_named_the_rest_is_scored_and_the_code_says_so(run, pictures):
@@ -291,7 +291,7 @@ def test_without_alignment_no_prompt_is_needed(run, pictures):
     found = json.loads(out)
     assert code == 0
     assert "alignment" not in found["questions"]
-    assert len(found["questions"]) == 25
+    assert len(found["questions"]) == 19
     (pictures / "list.jsonl").write_text('{"file": "red.png"}')
     found["scores"][0]["file"] = "red.png"
     assert json.loads(run("score", pictures / "list.jsonl", "--no-alignment", "--json")[1]) == found
@@ -316,7 +316,7 @@ def test_explain_as_json(run, pictures):
 def test_quiet_leaves_errors_alone_on_standard_error(run, pictures):
     words = ("score", pictures / "red.png", pictures / "bad.png", "-p", PROMPT)
     _, out, err = run(*words)
-    assert "34 questions" in err
+    assert "40 questions" in err
     assert "score: 2 of 2 items" in err
     code, quiet_out, quiet_err = run(*words, "--quiet")
     assert (code, quiet_out) == (1, out)

@@ -115,6 +115,7 @@ def test_the_second_blind_examination_asks_every_question_both_ways_and_repeats(
         assert answers.setdefault((question_id, prompt, size, picture), truth) == truth
 
 
+@pytest.mark.slow
 def test_the_second_blind_series_start_from_the_picture_and_grow_worse():
     found = list(second_blind_pictures.series(num_drawings=1, num_photographs=0))
     assert {each.defect for each in found} == {*second_blind_pictures.DEFECTS}
