@@ -287,11 +287,21 @@ def spoilt(bases: Sequence[Base], question_ids: Sequence[str], seed: int) -> Ite
             for name, first in NO_FROM[question_id].items():
                 for strength in range(first, NUM_STRENGTHS + 1):
                     answers.setdefault((name, strength), {})[question_id] = False
-        for (name, strength), truths in answers.items():
-            rng = np.random.default_rng((seed, i, strength))
-            image = to_image(base.pixels if name == "none" else DEFECTS[name](base.pixels, strength, rng))
-            for question_id, truth in truths.items():
-                yield Case(question_id, image, truth, name, strength)
+        yield from asked(base, answers, DEFECTS, (seed, i))
+
+
+def asked(
+    base: Base,
+    truths: Mapping[tuple[str, int], Mapping[str, bool]],
+    defects: Mapping[str, Callable[[Pixels, int, np.random.Generator], Pixels]],
+    seed: tuple[int, int],
+) -> Iterator[Case]:
+    """A picture with each defect and strength, and what is true of it by question; the defect "none" is the picture itself."""
+    for (name, strength), answers in truths.items():
+        rng = np.random.default_rng((*seed, strength))
+        image = to_image(base.pixels if name == "none" else defects[name](base.pixels, strength, rng))
+        for question_id, truth in answers.items():
+            yield Case(question_id, image, truth, name, strength)
 
 
 def known(
@@ -442,8 +452,14 @@ def series(num_drawings: int = 20, num_photographs: int = 20, seed: int = 11) ->
         for name, defect in DEFECTS.items():
             if defect.brightens and not well_lit(base.pixels):
                 continue
-            images = tuple(
-                to_image(defect(base.pixels, strength, np.random.default_rng((seed, i))))
-                for strength in range(NUM_STRENGTHS + 1)
-            )
-            yield Series(name, base.name, images)
+            yield series_of(base, name, defect, (seed, i))
+
+
+def series_of(
+    base: Base, name: str, defect: Callable[[Pixels, int, np.random.Generator], Pixels], seed: tuple[int, int]
+) -> Series:
+    """One picture at all strengths, each with the same random numbers."""
+    images = tuple(
+        to_image(defect(base.pixels, strength, np.random.default_rng(seed))) for strength in range(NUM_STRENGTHS + 1)
+    )
+    return Series(name, base.name, images)

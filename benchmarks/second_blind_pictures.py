@@ -28,7 +28,7 @@ import sklearn.datasets
 from PIL import Image
 
 from benchmarks import second_blind_drawings as draw
-from benchmarks.blind_pictures import NUM_STRENGTHS, SIDES, Base, Series, to_image, well_lit
+from benchmarks.blind_pictures import NUM_STRENGTHS, SIDES, Base, Series, asked, series_of, to_image, well_lit
 from benchmarks.calibration_set import Case
 from benchmarks.second_blind_drawings import Pixels
 
@@ -434,11 +434,7 @@ def spoilt(bases: Sequence[Base], question_ids: Sequence[str], seed: int) -> Ite
             for k, (name, first) in enumerate(NO_FROM[question_id].items()):
                 strength = first + (i + k) % (NUM_STRENGTHS + 1 - first)
                 truths.setdefault((name, strength), {})[question_id] = False
-        for (name, strength), answers in truths.items():
-            rng = np.random.default_rng((seed, i, strength))
-            image = to_image(base.pixels if name == "none" else DEFECTS[name](base.pixels, strength, rng))
-            for question_id, truth in answers.items():
-                yield Case(question_id, image, truth, name, strength)
+        yield from asked(base, truths, DEFECTS, (seed, i))
 
 
 def known(bases: Sequence[Base], answers: Mapping[str, bool], series: str) -> Iterator[Case]:
@@ -607,8 +603,4 @@ def series(num_drawings: int = 22, num_photographs: int = 22, seed: int = 59) ->
         for name, defect in DEFECTS.items():
             if not defect.worsens(base.pixels):
                 continue
-            images = tuple(
-                to_image(defect(base.pixels, strength, np.random.default_rng((seed, i))))
-                for strength in range(NUM_STRENGTHS + 1)
-            )
-            yield Series(name, base.name, images)
+            yield series_of(base, name, defect, (seed, i))

@@ -77,12 +77,15 @@ def run(
         raise MpoError(f"--until={until!r} is not a stage of this recipe; stages: {', '.join(stages)}")
     folder = output or Path("runs") / loaded.name
     stages = stages[: stages.index(until) + 1]
-    if processes > 1 and not dry_run and "WORLD_SIZE" not in os.environ:
-        from mpo.runtime.launch import launch
+    if processes > 1 and not dry_run:
+        from mpo.runtime.launch import is_launched, launch
 
-        if loaded.rounds == 1:  # here, so that a mistake is told once, and not by each process
-            prepare(loaded, folder, source=source, stages=stages, repair=repair)
-        raise typer.Exit(launch(sys.argv[1:], processes))
+        if "WORLD_SIZE" not in os.environ:
+            if loaded.rounds == 1:  # here, so that a mistake is told once, and not by each process
+                prepare(loaded, folder, source=source, stages=stages, repair=repair)
+            raise typer.Exit(launch(sys.argv[1:], processes))
+        if is_launched() and loaded.rounds == 1:
+            source = None  # taken over before the launch
     if dry_run:
         if source:
             raise MpoError("--from cannot be combined with --dry-run, which plans the whole run; leave out one of them")

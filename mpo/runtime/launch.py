@@ -9,6 +9,13 @@ import os
 import sys
 from collections.abc import Sequence
 
+RUN_ID = "mpo"  # torch's launcher tells it to the processes that it starts
+
+
+def is_launched() -> bool:
+    """Whether `launch` has started this process."""
+    return os.environ.get("TORCHELASTIC_RUN_ID") == RUN_ID
+
 
 def launch(arguments: Sequence[str], num_processes: int) -> int:
     """Run `mpo ARGUMENTS` in so many processes that work on it together; returns the exit code, as of the first that failed.
@@ -22,7 +29,7 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # a failing process has said why itself
     config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=num_processes, run_id="mpo", rdzv_backend="c10d",
+        min_nodes=1, max_nodes=1, nproc_per_node=num_processes, run_id=RUN_ID, rdzv_backend="c10d",
         rdzv_endpoint="localhost:0", max_restarts=0, monitor_interval=0.5,
     )  # fmt: skip
     try:
