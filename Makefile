@@ -4,7 +4,7 @@ VENV := .venv
 QUICKSTART_OUTPUT ?= runs/quickstart
 
 .DELETE_ON_ERROR:
-.PHONY: quickstart test test-slow test-vllm test-comfyui examine-judge lint types unit hooks clean
+.PHONY: quickstart test test-slow test-vllm test-comfyui test-browser examine-judge lint types unit hooks clean
 
 quickstart: $(VENV)/.installed
 	$(VENV)/bin/mpo run quickstart --processes 2 --output $(QUICKSTART_OUTPUT)
@@ -59,6 +59,13 @@ VLLM_VERSION := 0.32.0
 	site=$$(.venv-vllm/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))") && \
 	mkdir -p $$site/vllm-$(VLLM_VERSION)+cpu.dist-info && \
 	printf 'Metadata-Version: 2.1\nName: vllm\nVersion: $(VLLM_VERSION)+cpu\n' > $$site/vllm-$(VLLM_VERSION)+cpu.dist-info/METADATA
+
+# The pages in headless Chromium: needs a Chromium or Chrome with its driver (Debian: apt-get install chromium-driver).
+# With SCREENSHOTS=FOLDER each tab's picture is kept.
+test-browser: export HF_HUB_OFFLINE = 1
+test-browser: $(VENV)/.installed-test
+	$(VENV)/bin/pip install --quiet --editable '.[browser]'
+	$(VENV)/bin/pytest -m browser -s tests/mpo/pages
 
 # The files for ComfyUI through the loader of a ComfyUI that you have, in an environment of its own:
 # make test-comfyui COMFYUI=/path/to/ComfyUI

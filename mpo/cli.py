@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -284,6 +284,35 @@ def compare(
     if output is not None:
         write_study(study, output)
         typer.echo(str(output))
+
+
+@app.command()
+def view(
+    folders: Annotated[list[Path], typer.Argument(help="Finished run directories.", metavar="RUN...")],
+    port: Annotated[int, typer.Option(help="0 = any that is free.", min=0, max=65535)] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+) -> None:
+    """Show runs in the browser: results, pairs, training, candidates. Served on this machine alone; Ctrl-C ends it."""
+    from mpo.comparison.win_rates import read_summary
+    from mpo.pages.server import LocalServer, view_routes
+    from mpo.rounds import rounds_in
+    from mpo.run_folder.paths import RunFolder
+
+    runs = [RunFolder(each) for folder in folders for each in rounds_in(folder) or [folder]]
+    for run in runs:
+        read_summary(run)  # so that a folder that cannot be shown is named here
+    serve(LocalServer(view_routes(runs), port=port), browser=browser)
+
+
+def serve(server: Any, *, browser: bool) -> None:
+    """Until Ctrl-C."""
+    import webbrowser
+
+    typer.echo(f"{server.url}  (Ctrl-C ends it)")
+    if browser:
+        webbrowser.open(server.url)
+    with suppress(KeyboardInterrupt), server:
+        server.serve_forever()
 
 
 @app.command()

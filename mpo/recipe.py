@@ -217,6 +217,15 @@ class Select(Section):
         return self
 
 
+# What each objective is called, with its source; mpo/training/objectives.py has the formulas.
+METHODS = {
+    "dpo": "Diffusion-DPO (arXiv 2311.12908)",
+    "ipo": "IPO (arXiv 2310.12036) on denoising errors",
+    "hinge": "a hinge (arXiv 2305.10425) on denoising errors",
+    "mapo": "MaPO (arXiv 2406.06424)",
+}
+
+
 class Train(Section):
     """Diffusion-DPO on a LoRA."""
 

@@ -32,6 +32,7 @@ from mpo.run_folder.manifest import Manifest, library_versions, read_manifest
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import PROMPTS, read_prompts_table, write_table
 from mpo.runtime.hub import OfflineError
+from mpo.runtime.machine import describe_machine
 from mpo.runtime.processes import barrier, broadcast_from_main, is_main, num_processes
 from mpo.runtime.progress import say
 from mpo.take_over import take_over
@@ -314,5 +315,6 @@ def _open_stage(run: RunFolder, recipe: Recipe, stage: str, repair_it: bool, red
     if verdict.state == "begun" and held and held.versions != library_versions():
         other = [f"{name} {old}" for name, old in held.versions.items() if library_versions().get(name) != old]
         say(f"{stage}: begun with {', '.join(other)}; it continues with other versions, so bytes may differ")
-    run.log_event("start", stage=stage, pid=os.getpid())
+    machine = {"machine": describe_machine(num_processes())} if stage in ALL_RANKS else {}
+    run.log_event("start", stage=stage, pid=os.getpid(), **machine)
     return begin(run, recipe, stage)

@@ -40,6 +40,7 @@ TESTED_ELSEWHERE = {
     "mpo/run_folder/manifest.py": "tests/faults/test_damage.py: what manifests are for",
     "mpo/training/checkpoint_files.py": "tests/faults/test_damage.py and tests/mpo/training/test_checkpoints.py",
     "mpo/training/forward.py": "tests/mpo/stages/test_train.py: a step by hand",
+    "mpo/training/validation_log.py": "tests/mpo/training/test_validation.py: what validation wrote",
     "mpo/training/setup.py": "tests/mpo/stages/test_train.py: every setting of training",
     **dict.fromkeys(
         [f"reward/cli/{name}.py" for name in ("__main__", "options", "output", "people", "scoring", "serving")],
@@ -48,7 +49,7 @@ TESTED_ELSEWHERE = {
     "reward/reward.py": "tests/reward/test_vision_reward.py and test_joint.py: both are rewards",
     "reward/judges/modes.py": "tests/reward/judges/test_vlm.py and test_cogvlm2.py: both choose by it",
     "mpo/export/original_layout.py": "tests/mpo/export/test_merged.py: read by diffusers' own reader of that layout",
-    "mpo/pages/figures.py": "tests/mpo/pages/test_report.py and test_study.py: the same bytes for the same data",
+    "mpo/pages/figures.py": "tests/mpo/pages/test_study.py: the same bytes for the same data",
     "mpo/stages/report.py": "tests/mpo/pages/test_report.py: the stage only writes that page",
     **dict.fromkeys(
         [
@@ -75,6 +76,7 @@ TESTS_OF_NO_MODULE = {
     "tests/faults/test_damage.py": "runs that are damaged or changed",
     "tests/mpo/test_recipe_fields.py": "every field of a recipe",
     "tests/mpo/models/families/test_protocol.py": "every family",
+    "tests/mpo/pages/test_browser.py": "the front end in mpo/pages/web, in Chromium",
     "tests/mpo/embedded/test_model.py": "the weights in mpo/embedded/model",
     "tests/mpo/models/families/test_families.py": "every family of pictures",
     "tests/mpo/models/families/test_new_family_guide.py": "docs/new-family.md",

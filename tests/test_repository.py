@@ -13,7 +13,7 @@ from mpo import __version__
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = ROOT / ".github" / "workflows"
-SHOWN = (".py", ".yaml", ".json", ".j2")  # files that the tree of CONTRIBUTING.md names
+SHOWN = (".py", ".yaml", ".json", ".j2", ".html", ".css", ".js")  # files that the tree of CONTRIBUTING.md names
 
 
 def read(path: str) -> str:

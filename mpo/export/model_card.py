@@ -8,12 +8,11 @@ from mpo.comparison.win_rates import opinions, read_evaluation
 from mpo.export.card_samples import CardSamples
 from mpo.models import SHIPPED
 from mpo.models.loading import load_index
-from mpo.recipe import Recipe, dump_recipe
+from mpo.recipe import METHODS, Recipe, dump_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_selection
 from mpo.runtime.hub import is_hub_id
 from mpo.training.checkpoint_files import result_of
-from mpo.training.objectives import METHODS
 from reward.judging import judges_in_words
 
 

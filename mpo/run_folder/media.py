@@ -86,11 +86,16 @@ def read_pixels(path: Path) -> UInt8[np.ndarray, "*F H W 3"]:
     return read_clip(path, sampling=EVERY_FRAME).frames
 
 
-def playable(file: Path) -> bytes:
-    """A run's clip, which is RGB, as MP4 that browsers play: H.264 in 4:2:0, an even number of pixels a side."""
+def playable(file: Path, *, max_side: int | None = None) -> bytes:
+    """A run's clip, which is RGB, as MP4 that browsers play: H.264 in 4:2:0, an even number of pixels a side.
+
+    max_side: larger clips are made smaller; None = as large as they are.
+    """
     frames, rate = read_pixels(file), probe_clip(file).fps
     buffer = io.BytesIO()
     height, width = frames.shape[1:3]
+    scale = min(1.0, (max_side or max(width, height)) / max(width, height))
+    width, height = round(width * scale), round(height * scale)
     even = (width + width % 2, height + height % 2)
     with av.open(buffer, "w", format="mp4") as container:
         _encode(container, frames, rate, "libx264", {"crf": QUALITY}, even, "yuv420p")

@@ -29,7 +29,7 @@ from mpo.training.checkpoint_files import (
     unvalidated_steps,
 )
 from mpo.training.setup import Training
-from mpo.training.validation import Validated, read_validations
+from mpo.training.validation_log import Validated, read_validations
 
 
 def save_checkpoint(t: Training, step: int) -> None:

@@ -11,13 +11,6 @@ from torch.nn.functional import logsigmoid, relu
 
 # B pairs; a denoising error is a mean over the other axes of latents, in [0, inf)
 
-METHODS = {
-    "dpo": "Diffusion-DPO (arXiv 2311.12908)",
-    "ipo": "IPO (arXiv 2310.12036) on denoising errors",
-    "hinge": "a hinge (arXiv 2305.10425) on denoising errors",
-    "mapo": "MaPO (arXiv 2406.06424)",
-}
-
 
 @dataclass(frozen=True)
 class PreferenceLoss:

@@ -5,45 +5,23 @@ arXiv 2412.21059 keeps the checkpoint with the best validation reward.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate.utils.memory import clear_device_cache
 
-from mpo import MpoError
 from mpo.models.lora import load_lora
 from mpo.models.sampling import make_samples, samples_for
 from mpo.recipe import Recipe
-from mpo.run_folder.files import append_line, read_lines
-from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.files import append_line
 from mpo.run_folder.tables import read_table
 from mpo.runtime.processes import barrier, is_main
 from mpo.scoring import score_files
 from mpo.training.checkpoint_files import checkpoint_folder, lora_file
 from mpo.training.setup import Training
 from mpo.training.trackers import log_pictures
+from mpo.training.validation_log import Validated
 from reward.judging import load_reward
-
-
-@dataclass(frozen=True)
-class Validated:
-    """One line of validation.jsonl."""
-
-    step: int  # 0 = the untuned model
-    total: float  # mean over pictures
-    dimensions: dict[str, float]
-
-
-def read_validations(run: RunFolder) -> list[Validated]:
-    """In the order of their steps. Raises MpoError if validation.jsonl is damaged."""
-    try:
-        found = [Validated(**record) for record in read_lines(run.validation_log)]
-    except TypeError:
-        raise MpoError(f"{run.validation_log} is damaged; run `mpo train {run.folder} --repair`") from None
-    return sorted(
-        found, key=lambda validated: validated.step
-    )  # a run that was ended earlier may validate that step last
 
 
 def is_due(recipe: Recipe, step: int) -> bool:

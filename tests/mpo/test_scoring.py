@@ -16,6 +16,7 @@ from mpo.scoring import score_files, scored_checklist
 from reward import ChecklistError, JudgeError, load_checklist
 from reward.judging import Judging, load_reward
 from reward.settings import write_yaml
+from tests.helpers.pages import data_of
 from tests.helpers.recipes import small_fields
 from tests.reward.judges.small_vlms import save_without_weights
 
@@ -107,9 +108,9 @@ def test_a_recipe_with_two_judges_runs_whole(model_folder, tmp_path):
         assert (dimensions[pair["chosen_id"]] >= dimensions[pair["rejected_id"]] - TIE).all()
     left_out = pairs_without(dimensions[:, :-1], run) - {(pair["chosen_id"], pair["rejected_id"]) for pair in pairs}
     assert any(dimensions[chosen, -1] < dimensions[rejected, -1] - TIE for chosen, rejected in left_out)
-    page = (run.folder / "evaluation" / "report.html").read_text("utf-8")
-    assert f"Judges: measured, {SCORER}" in page
-    assert "brightness" in page
+    page = data_of((run.folder / "evaluation" / "report.html").read_text("utf-8"))
+    assert page["about"]["judges"] == ["measured", SCORER]
+    assert page["checklist"]["dimensions"][-1] == "brightness"
     # Of the parts that a stage depends on, each judge's fields are named by its place.
     named = fields_of(recipe, "score")
     assert (named["judge.0.name"], named["judge.1.name"], named["judge.1.weight"]) == ("measured", SCORER, 0.01)
@@ -126,11 +127,13 @@ def test_a_recipe_with_two_judges_runs_whole(model_folder, tmp_path):
     np.testing.assert_allclose(np.array(table.column("total")), expected.sum(axis=1))
     assert told["total"]["win_rate"] == pytest.approx(outcomes(tuned, base, tie=TIE).mean())
     assert set(told["dimensions"]) == {"alignment", "quality"}
+    told = page["result"]["others"][0]
+    assert (told["judge"], told["name"], told["verdict"]) == (OTHER, "total", opinions(summary)[0].verdict)
+    assert page["result"]["guards"][0]["ratio"] == summary["guards"]["diversity"]["ratio"]
     card = (run.lora / "README.md").read_text("utf-8")
-    for words in (page, card):
-        assert f"{OTHER}: total" in words
-        assert opinions(summary)[0].verdict in words
-        assert f"{summary['guards']['diversity']['ratio']:.3f}" in words
+    assert f"{OTHER}: total" in card
+    assert opinions(summary)[0].verdict in card
+    assert f"{summary['guards']['diversity']['ratio']:.3f}" in card
 
 
 def pairs_without(dimensions: np.ndarray, run: RunFolder) -> set[tuple[int, int]]:

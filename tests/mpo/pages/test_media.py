@@ -5,27 +5,36 @@ import av
 import numpy as np
 from PIL import Image
 
-from mpo.pages.media import media_tag
+from mpo.pages.media import data_uri
 from mpo.run_folder.media import write_media
 
 
-def test_a_picture_is_in_the_page_as_it_is(tmp_path):
+def decoded(uri: str, kind: str) -> io.BytesIO:
+    assert uri.startswith(f"data:{kind};base64,")
+    return io.BytesIO(base64.b64decode(uri.partition("base64,")[2]))
+
+
+def test_a_small_picture_is_in_the_page_as_it_is(tmp_path):
     pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     write_media(tmp_path / "a.png", pixels)
-    tag = media_tag(tmp_path / "a.png", 'base: a "red" circle & <b>')
-    assert 'alt="base: a &quot;red&quot; circle &amp; &lt;b&gt;"' in tag
-    data = base64.b64decode(tag.partition("base64,")[2].partition('"')[0])
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
+    with Image.open(decoded(data_uri(tmp_path / "a.png"), "image/png")) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), pixels)
 
 
-def test_a_clip_plays_by_itself_in_the_page(tmp_path):
-    """Browsers start a clip by themselves only if it is muted."""
-    write_media(tmp_path / "a.mp4", np.full((5, 16, 16, 3), 90, np.uint8), fps=8)
-    tag = media_tag(tmp_path / "a.mp4", "base: a & b")
-    assert tag.startswith(
-        '<video aria-label="base: a &amp; b" autoplay loop muted playsinline src="data:video/mp4;base64,'
-    )
-    data = base64.b64decode(tag.partition("base64,")[2].partition('"')[0])
-    with av.open(io.BytesIO(data)) as container:
-        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
-        assert len(list(container.decode(video=0))) == 5
+def test_a_large_picture_is_made_smaller(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 1000, 3), dtype=np.uint8)
+    write_media(tmp_path / "a.png", pixels)
+    data = decoded(data_uri(tmp_path / "a.png"), "image/jpeg")
+    with Image.open(data) as picture:
+        assert picture.size == (512, 205)
+    assert len(data.getvalue()) < (tmp_path / "a.png").stat().st_size / 3
+
+
+def test_a_clip_is_what_browsers_play(tmp_path):
+    write_media(tmp_path / "a.mp4", np.full((5, 30, 15, 3), 90, np.uint8), fps=8)
+    write_media(tmp_path / "b.mp4", np.full((2, 320, 640, 3), 90, np.uint8), fps=8)
+    for name, frames, size in (("a.mp4", 5, (16, 30)), ("b.mp4", 2, (512, 256))):
+        with av.open(decoded(data_uri(tmp_path / name), "video/mp4")) as container:
+            context = container.streams.video[0].codec_context
+            assert (context.pix_fmt, (context.width, context.height)) == ("yuv420p", size)
+            assert len(list(container.decode(video=0))) == frames
