@@ -56,6 +56,7 @@ from mpo.training.setup import Training
 from mpo.training.validation import Validated, has_stalled, is_due
 from reward import Scores, load_checklist, score_answers
 from reward.errors import RewardError
+from tests.helpers.pages import data_of
 
 TESTS = Path(__file__).parents[1]
 
