@@ -37,6 +37,8 @@ PushToHub = Annotated[
     typer.Option(help="Upload it with its card to this repository of the Hugging Face hub.", metavar="OWNER/NAME"),
 ]
 Private = Annotated[bool, typer.Option("--private", help="Make a new repository private.")]
+Port = Annotated[int, typer.Option(help="0 = any that is free.", min=0, max=65535)]
+Browser = Annotated[bool, typer.Option(help="Open the page in the browser.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -289,8 +291,8 @@ def compare(
 @app.command()
 def view(
     folders: Annotated[list[Path], typer.Argument(help="Finished run directories.", metavar="RUN...")],
-    port: Annotated[int, typer.Option(help="0 = any that is free.", min=0, max=65535)] = 0,
-    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+    port: Port = 0,
+    browser: Browser = True,
 ) -> None:
     """Show runs in the browser: results, pairs, training, candidates. Served on this machine alone; Ctrl-C ends it."""
     from mpo.comparison.win_rates import read_summary
@@ -301,10 +303,27 @@ def view(
     runs = [RunFolder(each) for folder in folders for each in rounds_in(folder) or [folder]]
     for run in runs:
         read_summary(run)  # so that a folder that cannot be shown is named here
-    serve(LocalServer(view_routes(runs), port=port), browser=browser)
+    _serve(LocalServer(view_routes(runs), port=port), browser=browser)
 
 
-def serve(server: Any, *, browser: bool) -> None:
+@app.command()
+def vote(
+    folder: Folder,
+    rater: Annotated[str | None, typer.Option(help="Who votes. Default: the account's name.")] = None,
+    port: Port = 0,
+    browser: Browser = True,
+) -> None:
+    """Vote blind on base and tuned samples in the browser; `mpo votes RUN` shows what people have said."""
+    import getpass
+
+    from mpo.pages.server import LocalServer
+    from mpo.pages.vote import vote_routes
+    from mpo.run_folder.paths import RunFolder
+
+    _serve(LocalServer(*vote_routes(RunFolder(folder), rater or getpass.getuser()), port=port), browser=browser)
+
+
+def _serve(server: Any, *, browser: bool) -> None:
     """Until Ctrl-C."""
     import webbrowser
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mpo import __version__
+from mpo import MpoError, __version__
 from mpo.comparison.dominance import find_pairs, find_strategy
 from mpo.comparison.win_rates import MODELS, opinions, outcomes, read_evaluation
 from mpo.pages.facts import facts_of
@@ -45,6 +45,8 @@ def page_data(run: RunFolder, limits: Limits | None = None) -> Record:
     Raises MpoError if the run has not been evaluated, or a file is damaged.
     """
     limits = limits or Limits()
+    if not run.recipe.is_file():
+        raise MpoError(f"{str(run.folder)!r} is not a run: it has no recipe.yaml; name a run folder")
     recipe = read_recipe(run.recipe)
     rows, scores, summary = read_evaluation(run)
     return {
@@ -114,16 +116,24 @@ def _checklist(checklist: Checklist) -> Record:
     }
 
 
-def _sample(file: str, seed: int, scores: Scores | None, row: int) -> Record:
-    """A picture or clip with its score; scores: None = no judge was asked."""
-    judged: Record = {"total": None, "dimensions": [], "answers": []}
-    if scores is not None:
-        judged = {
-            "total": _rounded(scores.total[row]),
-            "dimensions": [_rounded(value) for value in scores.dimensions[row]],
-            "answers": [_rounded(value) for value in scores.answers[row]],
+class _Judged:
+    """Scores of samples, each worked out once for all."""
+
+    def __init__(self, scores: Scores | None):
+        self.columns = None if scores is None else (scores.total, scores.dimensions, scores.answers)
+
+    def sample(self, file: str, seed: int | None, row: int) -> Record:
+        """A picture or clip with its score. seed: None = not sampled but imported. No judge was asked: its total is None."""
+        if self.columns is None:
+            return {"file": file, "seed": seed, "total": None, "dimensions": [], "answers": []}
+        total, dimensions, answers = self.columns
+        return {
+            "file": file,
+            "seed": seed,
+            "total": _rounded(total[row]),
+            "dimensions": [_rounded(value) for value in dimensions[row]],
+            "answers": [_rounded(value) for value in answers[row]],
         }
-    return {"file": file, "seed": seed, **judged}
 
 
 def _rounded(value: float) -> float | int:
@@ -145,10 +155,10 @@ def _result(
     folder = run.samples.relative_to(run.folder).as_posix()
     verdicts = outcomes(scores.total[half:], scores.total[:half], tie=tie)
     by_dimension = outcomes(scores.dimensions[half:], scores.dimensions[:half], tie=tie)
-    heldout = []
+    heldout, judged = [], _Judged(scores)
     for base in evenly_spaced(half, limits.heldout):
         sides = {
-            model: _sample(f"{folder}/{rows[row]['file']}", rows[row]["seed"], scores, row)
+            model: judged.sample(f"{folder}/{rows[row]['file']}", rows[row]["seed"], row)
             for model, row in zip(MODELS, (base, half + base), strict=True)
         }
         verdict = {"outcome": _rounded(verdicts[base]), "outcomes": [_rounded(each) for each in by_dimension[base]]}
@@ -200,9 +210,11 @@ def _chosen(run: RunFolder, recipe: Recipe, limits: Limits) -> Record:
     )  # fmt: skip
     place = {candidate: k for k, candidate in enumerate(wanted)}
     scores = None if table is None else _scores(run, table, wanted)
+    total = None if scores is None else scores.total
     folder = run.candidates.relative_to(run.folder).as_posix()
     files = candidates.take(wanted).to_pylist()
-    samples = [_sample(f"{folder}/{row['file']}", row["seed"], scores, k) for k, row in enumerate(files)]
+    judged = _Judged(scores)
+    samples = [judged.sample(f"{folder}/{row['file']}", row["seed"], k) for k, row in enumerate(files)]
     return {
         "selection": read_selection(run),
         "num_pairs": len(pairs),
@@ -211,7 +223,7 @@ def _chosen(run: RunFolder, recipe: Recipe, limits: Limits) -> Record:
         "pairs": [_pair(row, place) for row in shown],
         "refused": [_pair(row, place) for row in refused],
         "candidates": [
-            {"prompt": int(prompt), "samples": _in_order([place[int(k)] for k in np.flatnonzero(prompt_ids == prompt)], scores)}
+            {"prompt": int(prompt), "samples": _in_order([place[int(k)] for k in np.flatnonzero(prompt_ids == prompt)], total)}
             for prompt in of_prompts
         ],
     }  # fmt: skip
@@ -221,9 +233,9 @@ def _unique(values: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(values))
 
 
-def _in_order(places: list[int], scores: Scores | None) -> list[int]:
+def _in_order(places: list[int], total: np.ndarray | None) -> list[int]:
     """The best first."""
-    return places if scores is None else sorted(places, key=lambda k: -scores.total[k])
+    return places if total is None else sorted(places, key=lambda k: -total[k])
 
 
 def _pair(row: Mapping[str, Any], place: Mapping[int, int]) -> Record:

@@ -1,7 +1,7 @@
 """The page of a run as one self-contained file: the same page as `mpo view` serves, with fewer samples inside."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -13,7 +13,7 @@ MAX_BYTES = 10_000_000  # of the file, so that it can be mailed
 SHOWN = Limits(heldout=48, pairs=24, refused=12, prompts=8)
 FEWEST = Limits(heldout=2, pairs=2, refused=1, prompts=1)
 STYLES = ("style.css",)
-SCRIPTS = ("dom.js", "charts.js", "cards.js", "tabs.js", "main.js")
+SCRIPTS = ("dom.js", "media.js", "charts.js", "cards.js", "tabs.js", "main.js")
 # Nothing that the file holds may send a request.
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
@@ -34,12 +34,12 @@ def _render(run: RunFolder, limits: Limits) -> str:
     head = [f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">']
     head += [f"<style>\n{web_file(name)}</style>" for name in STYLES]
     foot = [_json("data", data), _json("media", media), *(f"<script>\n{web_file(name)}</script>" for name in SCRIPTS)]
-    return shell(head, foot)
+    return framed("page.html", head, foot)
 
 
-def shell(head: list[str], foot: list[str]) -> str:
-    """The page's frame with these lines at the end of its head and of its body."""
-    return web_file("page.html").replace("<!-- head -->", "\n".join(head)).replace("<!-- foot -->", "\n".join(foot))
+def framed(frame: str, head: Sequence[str], foot: Sequence[str]) -> str:
+    """A page's frame with these lines at the end of its head and of its body."""
+    return web_file(frame).replace("<!-- head -->", "\n".join(head)).replace("<!-- foot -->", "\n".join(foot))
 
 
 def web_file(name: str) -> str:

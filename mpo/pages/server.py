@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from mpo import MpoError
 from mpo.pages.data import page_data
-from mpo.pages.report import SCRIPTS, STYLES, shell, web_file
+from mpo.pages.report import SCRIPTS, STYLES, framed, web_file
 from mpo.run_folder.media import SUFFIX, playable
 from mpo.run_folder.paths import RunFolder
 
@@ -51,9 +51,9 @@ def view_routes(runs: Sequence[RunFolder]) -> Get:
     def get(path: str) -> Answer:
         place, _, rest = path.partition("/")
         if path in ("", "index.html"):
-            return front_page(), TYPES[".html"]
+            return linked("page.html", STYLES, SCRIPTS)
         if path in (*STYLES, *SCRIPTS):
-            return web_file(path).encode(), TYPES[Path(path).suffix]
+            return static(path)
         if path == "runs.json":
             return json.dumps([run.folder.name for run in runs]).encode(), TYPES[".json"]
         if place == "data":
@@ -66,9 +66,15 @@ def view_routes(runs: Sequence[RunFolder]) -> Get:
     return get
 
 
-def front_page() -> bytes:
-    links = [f'<link rel="stylesheet" href="{name}">' for name in STYLES]
-    return shell(links, [f'<script src="{name}"></script>' for name in SCRIPTS]).encode()
+def linked(frame: str, styles: Sequence[str], scripts: Sequence[str]) -> Answer:
+    """A page that asks for its styles and scripts."""
+    links = [f'<link rel="stylesheet" href="{name}">' for name in styles]
+    return framed(frame, links, [f'<script src="{name}"></script>' for name in scripts]).encode(), TYPES[".html"]
+
+
+def static(name: str) -> Answer:
+    """A style or script of the front end."""
+    return web_file(name).encode(), TYPES[Path(name).suffix]
 
 
 def _index(text: str, runs: Sequence[RunFolder]) -> int:
@@ -87,6 +93,11 @@ def media_of(run: RunFolder, name: str) -> Answer:
         or not file.is_file()
     ):
         raise NotFoundError
+    return shown(file)
+
+
+def shown(file: Path) -> Answer:
+    """A picture or clip as browsers show it."""
     if file.suffix == SUFFIX["video"]:
         return _playable(file, file.stat().st_mtime_ns), "video/mp4"
     return file.read_bytes(), TYPES[".png"]

@@ -1,51 +1,24 @@
 "use strict";
-// Pictures and clips, two side by side with what decided, and the large view of one.
+// Two samples side by side with what decided, and the large view of one.
 
 const VISIBLE = 0.1; // a continuous answer that moved by no more is not shown
 
-function source(file) {
-  return page.media ? page.media[file] : `media/${page.index}/${file.split("/").map(encodeURIComponent).join("/")}`;
-}
-
-// A picture or clip. Small ones are enlarged pixel by pixel, not blurred.
-function media(file, label) {
-  if (file.endsWith(".mp4")) {
-    const clip = h("video", {src: source(file), "aria-label": label, muted: true, playsinline: true, preload: "auto"});
-    clip.muted = true;
-    clip.addEventListener("loadedmetadata", () => clip.classList.toggle("coarse", clip.videoWidth <= 160));
-    return clip;
-  }
-  const picture = h("img", {src: source(file), alt: label, decoding: "async"});
-  picture.addEventListener("load", () => picture.classList.toggle("coarse", picture.naturalWidth <= 160));
-  return picture;
-}
-
-// All clips within play in step: they start once all can play, and again once all have ended.
-function inStep(container) {
-  const clips = [...container.querySelectorAll("video")];
-  if (!clips.length) return container;
-  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const start = () => clips.forEach(clip => { clip.currentTime = 0; clip.play().catch(() => {}); });
-  let ready = 0;
-  for (const clip of clips) {
-    clip.addEventListener("canplay", () => { if (++ready === clips.length && !still) start(); }, {once: true});
-    clip.addEventListener("ended", () => { if (clips.every(other => other.ended)) start(); });
-    if (still) clip.controls = true;
-  }
-  return container;
+// A sample of the run, from the page itself or from the server.
+function picture({file}, label) {
+  return media(page.media ? page.media[file] : `media/${page.index}/${file.split("/").map(encodeURIComponent).join("/")}`, label);
 }
 
 // base under tuned; the line between them is dragged, or moved by the arrow keys.
 function slider(first, second, roles, prompt) {
   const range = h("input", {type: "range", min: 0, max: 100, value: 50, "aria-label": `how much of ${roles[0]} covers ${roles[1]}: ${prompt}`});
-  const box = h("div", {class: "slider"}, media(first.file, `${roles[0]}: ${prompt}`), h("div", {class: "over"}, media(second.file, `${roles[1]}: ${prompt}`)), range);
+  const box = h("div", {class: "slider"}, picture(first, `${roles[0]}: ${prompt}`), h("div", {class: "over"}, picture(second, `${roles[1]}: ${prompt}`)), range);
   range.addEventListener("input", () => box.style.setProperty("--at", `${range.value}%`));
   return h("div", {}, inStep(box), h("div", {class: "ends"}, h("span", {}, `\u25c2 ${roles[0]}`), h("span", {}, `${roles[1]} \u25b8`)));
 }
 
 function sideBySide(first, second, roles, prompt) {
   const digits = page.checklist.decimals;
-  const side = (sample, role) => h("figure", {}, media(sample.file, `${role}: ${prompt}`),
+  const side = (sample, role) => h("figure", {}, picture(sample, `${role}: ${prompt}`),
     h("figcaption", {}, h("span", {}, role), sample.total === null ? null : h("span", {}, fixed(sample.total, digits))));
   return inStep(h("div", {class: "side-by-side"}, side(first, roles[0]), side(second, roles[1])));
 }
@@ -98,7 +71,7 @@ function comparisonCard(comparison, index, list, {slide, inSight}) {
   const {prompt, first, second, roles, verdict} = comparison;
   const open = h("button", {class: "small", onclick: () => enlarge(list, index)}, "enlarge");
   return h("article", {class: "card", tabindex: -1},
-    h("p", {}, verdict ? h("span", {class: `verdict ${verdict[1]}`}, verdict[0]) : null, prompt),
+    h("p", {}, prompt, verdict ? h("span", {class: `verdict ${verdict[1]}`}, verdict[0]) : null),
     slide ? slider(first, second, roles, prompt) : sideBySide(first, second, roles, prompt),
     comparison.values ? bars(comparison.names, comparison.values, comparison.scale) : null,
     decided(first, second, prompt, inSight), open);
@@ -107,8 +80,8 @@ function comparisonCard(comparison, index, list, {slide, inSight}) {
 // A large view that the arrow keys leaf through.
 function enlarge(list, index) {
   const dialog = document.getElementById("large");
-  const slide = dialog.dataset.slide !== "no";
   const {prompt, first, second, roles, verdict, values, names, scale} = list[index];
+  const slide = (dialog.dataset.slide ?? (roles?.[1] === "tuned" ? "yes" : "no")) === "yes";
   const move = by => enlarge(list, (index + by + list.length) % list.length);
   const toggle = () => { dialog.dataset.slide = slide ? "no" : "yes"; enlarge(list, index); };
   dialog.onkeydown = event => {
@@ -124,9 +97,9 @@ function enlarge(list, index) {
       h("div", {class: "controls"},
         second ? h("button", {onclick: toggle}, slide ? "side by side" : "slider") : null,
         h("button", {onclick: () => move(-1), "aria-label": "previous"}, "\u2190"), h("button", {onclick: () => move(1), "aria-label": "next"}, "\u2192"),
-        h("button", {onclick: () => dialog.close()}, "close"))),
+        h("button", {onclick: () => { delete dialog.dataset.slide; dialog.close(); }}, "close"))),
     second ? h("div", {class: slide ? "large" : "large two"}, slide ? slider(first, second, roles, prompt) : sideBySide(first, second, roles, prompt))
-      : h("div", {class: "large"}, inStep(h("div", {}, media(first.file, prompt)))),
+      : h("div", {class: "large"}, inStep(h("div", {}, picture(first, prompt)))),
     values ? bars(names, values, scale) : "",
     second ? decided(first, second, prompt, 6) ?? "" : allAnswers(first, prompt));
   if (!dialog.open) dialog.showModal();

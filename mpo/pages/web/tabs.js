@@ -83,11 +83,11 @@ function pairsTab(panel) {
   const given = selection.strategy === "given", names = page.checklist.dimensions;
   const scale = Math.max(...[...pairs, ...refused].flatMap(pair => pair.margins ?? []).map(Math.abs), 0);
   const digits = page.checklist.decimals;
-  const comparison = pair => {
+  const comparison = (pair, roles) => {
     const worst = pair.margins ? Math.min(...pair.margins) : 0;
     const pays = pair.margins && worst < -page.result.tie;
     return {
-      prompt: prompts[pair.prompt], first: samples[pair.rejected], second: samples[pair.chosen], roles: ["rejected", "chosen"], names, values: pair.margins, scale, pair,
+      prompt: prompts[pair.prompt], first: samples[pair.rejected], second: samples[pair.chosen], roles, names, values: pair.margins, scale, pair,
       verdict: pair.margin === null ? null : pays ? [`${signed(pair.margin, digits)}, pays with ${plain(names[pair.margins.indexOf(worst)])}`, "lost"] : [signed(pair.margin, digits), "won"],
     };
   };
@@ -97,7 +97,7 @@ function pairsTab(panel) {
         : `A pair dominates if no dimension of the chosen is worse by more than ${selection.tie_threshold.toPrecision(2)} and its total is better by more than ${selection.margin}.`)),
     given ? "" : h("details", {open: true}, h("summary", {}, "What each way of choosing would find"),
       table(["strategy", "pairs", "share in which some dimension gets worse"], Object.entries(selection.strategies).map(([name, entry]) => [strategyName(name) + (name === selection.strategy ? " (used)" : ""), entry.num_pairs.toLocaleString("en"), percent(entry.share_worse_in_some_dimension)]))));
-  const kept = pairs.map(comparison), paid = refused.map(comparison);
+  const kept = pairs.map(pair => comparison(pair, ["rejected", "chosen"])), paid = refused.map(pair => comparison(pair, ["lower total", "higher total"]));
   const which = choice([["kept", "pairs that were kept"], ["refused", "what the total alone would choose, and dominance refuses"]], draw);
   const order = choice([["", "as they come"], ["wide", "widest margin first"], ["narrow", "narrowest margin first"]], draw);
   const search = h("input", {type: "search", placeholder: "a word of the prompt or of an answer", "aria-label": "search pairs", oninput: draw});
@@ -142,7 +142,7 @@ function candidatesTab(panel) {
   function row(entry) {
     const large = entry.samples.map((k, place) => ({prompt: prompts[entry.prompt], first: samples[k], verdict: samples[k].total === null ? null : [`place ${place + 1}, score ${fixed(samples[k].total, digits)}`, ""]}));
     const strip = entry.samples.map((k, place) => h("button", {class: "open", "aria-label": `place ${place + 1}: enlarge`, onclick: () => enlarge(large, place)},
-      media(samples[k].file, `place ${place + 1}: ${prompts[entry.prompt]}`), h("span", {class: "small quiet"}, samples[k].total === null ? `seed ${samples[k].seed}` : fixed(samples[k].total, digits))));
+      picture(samples[k], `place ${place + 1}: ${prompts[entry.prompt]}`), h("span", {class: "small quiet"}, samples[k].total === null ? "" : fixed(samples[k].total, digits))));
     return h("article", {class: "card", tabindex: -1}, h("p", {}, prompts[entry.prompt]), inStep(h("div", {class: "strip"}, strip)));
   }
   function draw() {

@@ -1,5 +1,6 @@
 """The page in headless Chromium: `make test-browser`. Needs a Chromium or Chrome with its driver, and `pip install selenium`."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,12 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
+from mpo.comparison.win_rates import summary_of
+from mpo.embedded.scenes import Defects, caption, paint, sample_defects, sample_scene
 from mpo.pages.server import LocalServer, view_routes
+from mpo.pages.vote import vote_routes
+from mpo.recipe import dump_recipe, read_recipe
+from mpo.run_folder.files import write_json, write_text
+from mpo.run_folder.media import write_media
 from mpo.run_folder.paths import RunFolder
-from mpo.run_folder.tables import CANDIDATES, PAIRS, SCORES, read_table, write_table
+from mpo.run_folder.tables import CANDIDATES, EVALUATION, PAIRS, PROMPTS, SCORES, read_table, write_table
+from reward import VisionReward
 
 pytestmark = pytest.mark.browser
 FRAME_MS = 50
@@ -68,7 +75,7 @@ def show(driver: Any, address: str, *, size: str = "desktop", scheme: str = "lig
     wait(driver, "return document.querySelector('[role=tabpanel]:not([hidden]) > *') !== null")
 
 
-def wait(driver: Any, condition: str, seconds: float = 30) -> Any:
+def wait(driver: Any, condition: str, seconds: float = 90) -> Any:
     """Until a script returns something true, which is returned."""
     end = time.monotonic() + seconds
     while not (found := driver.execute_script(condition)):
@@ -211,7 +218,7 @@ def many(finished, tmp_path_factory) -> RunFolder:
     write_table(
         run.prompts,
         {"prompt_id": list(range(NUM_MANY // 4)), "prompt": [f"prompt {k}" for k in range(NUM_MANY // 4)]},
-        pa.schema([("prompt_id", pa.int64()), ("prompt", pa.string())]),
+        PROMPTS,
     )
     total, dimensions = np.array(repeated["total"]), np.array(repeated["dimensions"].to_pylist())
     chosen, rejected = np.arange(NUM_MANY), (np.arange(NUM_MANY) // 4) * 4 + (np.arange(NUM_MANY) + 1) % 4
@@ -245,3 +252,143 @@ def test_five_thousand_pairs_scroll_smoothly(driver, many):
     )
     assert np.percentile(frames, 95) < FRAME_MS
     assert cards < 200  # those out of sight are taken out again
+
+
+NUM_PAIRS = 92  # two raters, each with one pair in ten again: 202 votes
+
+
+@pytest.fixture(scope="module")
+def drawn(finished, tmp_path_factory) -> RunFolder:
+    """A finished run whose samples are drawings with defects, more in base than in tuned, judged by the run's own judge."""
+    run = RunFolder(shutil.copytree(finished, tmp_path_factory.mktemp("drawn") / "run"))
+    rng = np.random.default_rng(0)
+    scenes = [sample_scene(rng) for _ in range(NUM_PAIRS)]
+    files, pictures = [], []
+    for model, spared in (("base", 0.1), ("tuned", 0.7)):
+        for k, scene in enumerate(scenes):
+            pictures.append(paint(scene, Defects() if rng.random() < spared else sample_defects(rng), rng))
+            files.append(f"{model}/{k:06d}.png")
+            write_media(run.samples / files[-1], np.asarray(pictures[-1]))
+    prompts = [caption(scene) for scene in scenes]
+    ids = list(range(NUM_PAIRS))
+    write_table(run.heldout_prompts, {"prompt_id": ids, "prompt": prompts}, PROMPTS)
+    scores = VisionReward("measured", "image", questions="answerable").score(pictures, prompts * 2)
+    columns = {
+        "prompt_id": ids * 2, "seed": [1] * 2 * NUM_PAIRS, "model": ["base"] * NUM_PAIRS + ["tuned"] * NUM_PAIRS, "file": files,
+        "p_yes": scores.p_yes.tolist(), "dimensions": scores.dimensions.tolist(), "total": scores.total.tolist(),
+    }  # fmt: skip
+    write_table(run.evaluation_table, columns, EVALUATION, scores.checklist.metadata)
+    recipe = read_recipe(run.recipe)
+    one_seed = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"num_seeds": 1})})
+    write_text(run.recipe, dump_recipe(one_seed))
+    write_json(run.summary, {**summary_of(scores, one_seed), "judges": [], "guards": {}})
+    return run
+
+
+def vote_all(driver: Any, run: RunFolder, rater: str, temperature: float, rng: np.random.Generator) -> int:
+    """A simulated rater at the real page: sees the pictures that it shows, and presses keys until nothing is left. Returns the votes cast."""
+    from selenium.webdriver import Keys
+
+    rows = read_table(run.evaluation_table, made_by="evaluate").to_pylist()
+    total = {hashlib.sha256((run.samples / row["file"]).read_bytes()).hexdigest(): row["total"] for row in rows}
+    seen = (  # digests of what the page shows, and where it stands
+        "const done = arguments[0]; Promise.all([...document.querySelectorAll('#samples img')].map(async picture => {"
+        "const data = await (await fetch(picture.src)).arrayBuffer(); const digest = await crypto.subtle.digest('SHA-256', data);"
+        "return [...new Uint8Array(digest)].map(byte => byte.toString(16).padStart(2, '0')).join(''); })).then(done)"
+    )
+    command = [sys.executable, "-m", "mpo.cli", "vote", str(run.folder), "--rater", rater, "--no-browser"]
+    count = 0
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    ) as process:
+        assert process.stdout
+        address = process.stdout.readline().split()[0]
+        driver.get("about:blank")
+        driver.get_log("browser")
+        driver.get(address)
+        position = wait(
+            driver,
+            "return document.querySelectorAll('#samples img').length === 2 && document.querySelector('#position').textContent",
+        )
+        while not position.startswith("all"):
+            left, right = (total[digest] for digest in driver.execute_async_script(seen))
+            lead = (left - right) / temperature + rng.logistic()
+            press(driver, Keys.ARROW_DOWN if abs(lead) < 0.3 else Keys.ARROW_LEFT if lead > 0 else Keys.ARROW_RIGHT)
+            position = wait(
+                driver,
+                f"const now = document.querySelector('#position').textContent; return now !== '{position}' && now",
+            )
+            count += 1
+        assert driver.get_log("browser") == []
+        process.terminate()
+    return count
+
+
+def test_two_raters_vote_in_the_browser_agree_and_teach_the_weights(driver, drawn, tmp_path):
+    """From the keys pressed to agreement and fitted weights, each by the command that a user types."""
+    rng = np.random.default_rng(1)
+    assert sum(vote_all(driver, drawn, rater, temperature=0.3, rng=rng) for rater in ("anna", "ben")) == 202
+
+    def output(*command: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", *command], capture_output=True, text=True, check=True, cwd=tmp_path
+        ).stdout
+
+    told = json.loads(output("mpo.cli", "votes", str(drawn.folder), "--json"))
+    print(json.dumps(told, indent=1)[:2000])
+    print(
+        output("reward.cli", "agree", str(drawn.votes / "overall"), "--checklist", "image", "--questions", "answerable")
+    )
+    fitted = output(
+        "reward.cli",
+        "fit",
+        str(drawn.votes / "overall"),
+        "--output",
+        "own.yaml",
+        "--checklist",
+        "image",
+        "--questions",
+        "answerable",
+    )
+    assert (tmp_path / "own.yaml").is_file()
+    print(fitted.splitlines()[-2])
+
+
+def test_the_voting_page_is_blind_and_a_vote_can_be_taken_back(driver, drawn):
+    """Sides are drawn; neither the page nor an address says which model made what."""
+    from selenium.webdriver import Keys
+
+    get, post = vote_routes(drawn, "clara")
+    with LocalServer(get, post) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        driver.get(server.url)
+        wait(driver, "return document.querySelectorAll('#samples img').length === 2")
+        text = driver.execute_script("return document.documentElement.outerHTML")
+        assert "tuned" not in text
+        assert "base" not in text.replace("data-base", "")
+        press(driver, Keys.ARROW_LEFT)
+        wait(driver, "return document.querySelector('#position').textContent.startsWith('2 of')")
+        press(driver, Keys.BACKSPACE)
+        wait(driver, "return document.querySelector('#position').textContent.startsWith('1 of')")
+        press(driver, Keys.ARROW_UP)
+        wait(driver, "return document.querySelector('#position').textContent.startsWith('2 of')")
+        press(driver, "+")
+        assert (
+            driver.execute_script("return [...document.querySelectorAll('.zoomed > *')].map(e => e.style.transform)")
+            == ["scale(1.5)"] * 2
+        )
+        press(driver, "s")
+        wait(driver, "return document.querySelector('#samples .slider input')")
+        for size in SIZES:
+            width, height = SIZES[size]
+            metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == "phone"}
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+            press(driver, "s")
+            assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+            if folder := os.environ.get("SCREENSHOTS"):
+                time.sleep(0.5)
+                driver.save_screenshot(f"{folder}/vote-{size}.png")
+        server.shutdown()
+    lines = [json.loads(line) for line in (drawn.votes / "overall" / "clara.jsonl").read_text().splitlines()]
+    assert [line["choice"] for line in lines] == ["left", "both_bad"]
+    assert lines[1]["replaces"] == lines[0]["id"]
