@@ -12,6 +12,7 @@ import typer
 from mpo import MpoError, __version__
 from mpo.runtime.processes import shut_down
 from mpo.runtime.progress import set_quiet
+from mpo.votes.command import votes
 
 app = typer.Typer(
     name="mpo",
@@ -365,6 +366,9 @@ for _stage, _words in {
     "report": "Write the run's page.",
 }.items():
     _stage_command(_stage, _words)
+
+
+app.command()(votes)
 
 
 def _version(show_version: bool) -> None:

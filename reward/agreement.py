@@ -99,8 +99,8 @@ def agreement(
         name=name,
         num_pairs=len(margins),
         num_ties=int((~decided).sum()),
-        accuracy=_share(ordered_right[decided], group[decided], num_bootstrap, rng),
-        tau=_share(called == truth, group, num_bootstrap, rng),
+        accuracy=share(ordered_right[decided], group[decided], num_bootstrap, rng),
+        tau=share(called == truth, group, num_bootstrap, rng),
         threshold=tie_threshold(margins, preferred),
     )
 
@@ -121,7 +121,8 @@ def _check(name: str, margins: np.ndarray, preferred: np.ndarray, groups: Sequen
             )
 
 
-def _share(right: np.ndarray, group: np.ndarray, num_bootstrap: int, rng: np.random.Generator) -> Interval:
+def share(right: np.ndarray, group: np.ndarray, num_bootstrap: int, rng: np.random.Generator) -> Interval:
+    """How many of P are right (P,) bool, with an interval over their groups (P,) numbers; NaN if P = 0."""
     if not len(right):
         return Interval(float("nan"), float("nan"), float("nan"))
     index = np.unique(group, return_inverse=True)[1]

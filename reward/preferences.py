@@ -4,7 +4,6 @@ Each reader takes a file or folder as its publisher ships it, already downloaded
 Each reader describes its format.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -12,15 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from reward.checklist import Checklist, Kind, load_checklist
-from reward.errors import RewardError
 from reward.media import MediaLike
-
-
-class PreferenceError(RewardError):
-    """A file of judgements that cannot be read."""
+from reward.preference_rows import PreferenceError, Row, read_lines_that_stand, read_rows
 
 
 @dataclass(frozen=True)
@@ -48,21 +42,22 @@ class Annotation:
 def read_preferences(
     path: str | Path, format: str, *, root: str | Path | None = None, limit: int | None = None
 ) -> list[Preference]:
-    """Preferences from a file in one of `PREFERENCE_FORMATS`. root: for relative paths; None = the file's folder.
+    """Preferences from a file in one of `PREFERENCE_FORMATS`, or from a folder of .parquet files (jsonl: of .jsonl files).
 
-    limit: only so many, the first ones; rows behind them are not read. Raises PreferenceError, naming file and row, if something is missing or unknown.
+    root: for relative paths; None = the file's folder. limit: only so many, the first ones; rows behind them are not read, but
+    in jsonl, where a later row may correct an earlier one. Raises PreferenceError, naming file and row, if something is
+    missing or unknown.
     """
     if format not in PREFERENCE_FORMATS:
         raise PreferenceError(f"format={format!r} is unknown; formats: {', '.join(PREFERENCE_FORMATS)}")
-    path = Path(path)
+    path, root = Path(path), Path(root) if root else None
     found = []
-    rows = _by_prompt(_rows(path)) if format == "imagerewarddb" else _rows(path)
-    for number, row in enumerate(rows):
+    for row in _rows(path, format, root):
         try:
-            found += PREFERENCE_FORMATS[format](row, Path(root) if root else path.parent)
+            found += PREFERENCE_FORMATS[format](row.fields, row.folder)
         except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
             reason = f"has no field {error}" if isinstance(error, KeyError) else str(error)
-            raise PreferenceError(f"{path}, row {number}: {reason}; is it of format {format!r}?") from error
+            raise PreferenceError(f"{row.where}: {reason}; is it of format {format!r}?") from error
         if limit is not None and len(found) >= limit:
             break
     found = found[:limit]
@@ -74,8 +69,19 @@ def read_preferences(
     return found
 
 
+def _rows(path: Path, format: str, root: Path | None) -> Iterator[Row]:
+    if format == "jsonl" and not (path.is_dir() and any(path.glob("*.parquet"))):
+        return read_lines_that_stand(path, root)
+    rows = _by_prompt(read_rows(path)) if format == "imagerewarddb" else read_rows(path)
+    return (Row(row, f"{path}, row {number}", root or path.parent) for number, row in enumerate(rows))
+
+
 def _own(row: Mapping[str, Any], root: Path) -> Iterator[Preference]:
-    """{"prompt", "a", "b", "preferred": "a" | "b" | "tie", "dimensions": {name: "a" | "b" | "tie"}}; the last is optional."""
+    """{"prompt", "a", "b", "preferred": "a" | "b" | "tie", "dimensions": {name: "a" | "b" | "tie"}}; the last is optional.
+
+    Optional, too: "id", and "replaces" in a row that corrects another; "a_sha256" and "b_sha256", so that the row is left out
+    once a file has changed.
+    """
     dimensions = {name: _choice(value) for name, value in (row.get("dimensions") or {}).items()}
     a, b = _media(row["a"], root), _media(row["b"], root)
     yield Preference(row["prompt"], a, b, _choice(row["preferred"]), row["prompt"], dimensions)
@@ -164,7 +170,7 @@ def read_annotations(
     path = Path(path)
     folder = Path(root) if root else path.parent
     found = []
-    for number, row in enumerate(_rows(path)):
+    for number, row in enumerate(read_rows(path)):
         try:
             answers = row.get("answers") or _published_answers(row, checklist)
             unknown = set(answers) - set(checklist.question_ids)
@@ -252,24 +258,6 @@ def answers_of_level(level: int, lowest: int, highest: int, *, absent: int | Non
             else f"level {level} means that there is none, so it answers no question"
         )
     return [level >= step for step in reversed(steps[1:])]
-
-
-def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Rows of a JSON, JSON lines or parquet file, or of all parquet files of a folder."""
-    try:
-        if path.is_dir():
-            for part in sorted(path.glob("*.parquet")):
-                yield from _rows(part)
-        elif path.suffix == ".parquet":
-            for batch in pq.ParquetFile(path).iter_batches(batch_size=64):
-                yield from batch.to_pylist()
-        elif path.suffix == ".jsonl":
-            with path.open(encoding="utf-8") as file:
-                yield from (json.loads(line) for line in file if line.strip())
-        else:
-            yield from json.loads(path.read_text("utf-8"))
-    except (OSError, TypeError, ValueError) as error:  # pyarrow's and json's errors derive from ValueError
-        raise PreferenceError(f"{path} cannot be read ({error}); give JSON, JSON lines or parquet") from error
 
 
 def _media(value: Any, root: Path) -> MediaLike:

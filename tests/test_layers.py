@@ -22,6 +22,7 @@ FLOORS = (
     ("pages",),
     ("export",),
     ("training",),
+    ("votes",),
     ("comparison",),
     ("data",),
     ("models",),

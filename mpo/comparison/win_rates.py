@@ -29,16 +29,21 @@ def summarise(outcome: np.ndarray, *, num_bootstrap: int, seed: int) -> dict[str
     win_rate counts a tie as half a win. Prompts are resampled, not pictures: pictures of one prompt are not independent.
     """
     per_prompt = outcome.mean(axis=1)
-    rng = np.random.default_rng(seed)
-    resampled = per_prompt[rng.integers(len(per_prompt), size=(num_bootstrap, len(per_prompt)))].mean(axis=1)
-    low, high = np.percentile(resampled, [2.5, 97.5])
     return {
         "win_rate": float(per_prompt.mean()),
         "tie_rate": float((outcome == 0.5).mean()),
         "loss_rate": float((outcome == 0).mean()),
-        "ci95": [float(low), float(high)],
+        "ci95": interval_over_prompts(per_prompt, num_bootstrap=num_bootstrap, seed=seed),
         "num_prompts": len(per_prompt),
     }
+
+
+def interval_over_prompts(per_prompt: np.ndarray, *, num_bootstrap: int, seed: int) -> list[float]:
+    """Values of P prompts (P,) -> the ends of the 95 % percentile interval of their mean."""
+    rng = np.random.default_rng(seed)
+    resampled = per_prompt[rng.integers(len(per_prompt), size=(num_bootstrap, len(per_prompt)))].mean(axis=1)
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return [float(low), float(high)]
 
 
 def summary_of(scores: Scores, recipe: Recipe) -> dict[str, Any]:

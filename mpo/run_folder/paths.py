@@ -50,6 +50,7 @@ class RunFolder:
         self.judge_tables = self.evaluation / "judges"  # what judges said that had no part in choosing, a table each
         self.summary = self.evaluation / "summary.json"
         self.report = self.evaluation / "report.html"
+        self.votes = self.folder / "votes"  # what people voted, a line each: QUESTION/RATER.jsonl; belongs to no stage
         self.log = self.folder / "log.jsonl"
         self.manifests = self.folder / "manifests"  # JSON, one a stage: what it was made from, and what it made
         self.redo = self.manifests / "redo.json"  # which stage --redo has undone, until that is done again

@@ -1,0 +1,1 @@
+"""People's votes on a finished run: base against tuned, blind."""
