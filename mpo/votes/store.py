@@ -77,7 +77,7 @@ class Vote:
 
 
 @cache
-def _adapter() -> TypeAdapter[Vote]:
+def _adapter() -> "TypeAdapter":  # what it is of, beartype cannot check
     return TypeAdapter(Vote)
 
 

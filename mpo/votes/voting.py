@@ -46,6 +46,11 @@ def next_ballot(run: RunFolder, rater: str, question: str) -> Ballot | None:
     return booth.ballot(left[0]) if left else None
 
 
+def count_ballots(run: RunFolder, rater: str, question: str) -> int:
+    """How many there are for this rater in all, voted on or not. Raises as `next_ballot`."""
+    return len(_booth(run, rater, question).order)
+
+
 def last_ballot(run: RunFolder, rater: str, question: str) -> Ballot | None:
     """What this rater voted on last, to be shown again; casting it again corrects the vote. None = there is none."""
     booth = _booth(run, rater, question)
