@@ -84,7 +84,8 @@ class Fitting:
 
     size_gb: float
     changes: tuple[Change, ...]  # that are needed; () = none
-    too_large: Step | None  # the stage that is too large even with all changes; None = the recipe fits with `changes`
+    steps: list[Step]  # with the changes
+    is_enough: bool  # whether the recipe fits with them
     words: str
 
 
@@ -282,14 +283,14 @@ def fit(
         if most.memory_gb is not None and most.memory_gb > size:
             settings = _settings(recipe, (c for c in possible if with_changes(recipe, [c]) != recipe))
             words = f"{size:g} GB: too small, {most.stage} takes {most.memory_gb:.0f} GB even with {settings}; give smaller model.sizes, or spread the weights over GPUs (recipes/accelerate)"
-            found.append(Fitting(size, tuple(needed), most, words))
+            found.append(Fitting(size, tuple(needed), steps_of(with_changes(recipe, needed)), False, words))
             continue
         for change in reversed(possible):  # what costs most goes first
             fewer = [other for other in needed if other != change]
             if (peak(fewer).memory_gb or 0.0) <= size:
                 needed = fewer
         words = f"{size:g} GB: {f'fits with {_settings(recipe, needed)}' if needed else 'fits'}"
-        found.append(Fitting(size, tuple(needed), None, words))
+        found.append(Fitting(size, tuple(needed), steps_of(with_changes(recipe, needed)), True, words))
     return found
 
 
@@ -517,8 +518,8 @@ def lack_of_disk(found: Plan, recipe: Recipe, folder: Path) -> str:
     return f"--output={str(folder)!r}: the run needs about {figure(needed)} GB and {figure(free)} GB are free; use another disk"
 
 
-def in_words(found: Plan, recipe: Recipe, folder: Path) -> str:
-    """A plan as text, with sums."""
+def in_words(found: Plan, recipe: Recipe, folder: Path, *, memory_of: str = "GPU of") -> str:
+    """A plan as text, with sums. memory_of: whose memory its fittings are about."""
     steps, lines = found.steps, []
     for step in steps:
         lines.append(f"{step.stage:<9} {step.words}")
@@ -541,7 +542,7 @@ def in_words(found: Plan, recipe: Recipe, folder: Path) -> str:
         )
     if recipe.rounds > 1:
         lines.append(f"rounds    {recipe.rounds}, each of which takes what is above")
-    lines += [f"GPU of    {line}" for line in found.fits]
+    lines += [f"{memory_of:<9} {line}" for line in found.fits]
     lines += [f"note      {note}" for note in found.notes]
     return "\n".join(lines)
 
