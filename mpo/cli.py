@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from mpo import MpoError, __version__
+from mpo.first_steps import commands
+from mpo.first_steps.completion import complete_recipe, complete_run, complete_stage
 from mpo.runtime.processes import shut_down
 from mpo.runtime.progress import set_quiet
 from mpo.votes.command import votes
@@ -18,7 +20,6 @@ app = typer.Typer(
     name="mpo",
     help="Align text-to-image and text-to-video diffusion models with multi-dimensional human preference.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -28,7 +29,12 @@ WORDS = {
 }  # fmt: skip
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars; a line now and then instead, for logs.")]
-Folder = Annotated[Path, typer.Argument(help="A run directory, made by `mpo run`.", metavar="RUN")]
+Folder = Annotated[
+    Path, typer.Argument(help="A run directory, made by `mpo run`.", metavar="RUN", autocompletion=complete_run)
+]
+RecipeName = Annotated[
+    str, typer.Argument(help="A shipped recipe's name, or a YAML file.", autocompletion=complete_recipe)
+]
 Repair = Annotated[bool, typer.Option("--repair", help="Make damaged files again, with the same bytes.")]
 Redo = Annotated[
     bool, typer.Option("--redo", help="Delete what this stage and later ones have made, and make it again.")
@@ -48,18 +54,29 @@ Settings = Annotated[
 ]
 
 
+app.command()(commands.init)
+app.command()(commands.doctor)
+
+
 @app.command()
 def run(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a YAML file.")],
+    recipe: RecipeName,
     output: Annotated[Path | None, typer.Option(help="The run directory. Default: runs/RECIPE.")] = None,
     settings: Settings = None,
-    until: Annotated[str, typer.Option(help="The last stage to run.", metavar="STAGE")] = "report",
+    until: Annotated[
+        str, typer.Option(help="The last stage to run.", metavar="STAGE", autocompletion=complete_stage)
+    ] = "report",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")
     ] = False,
     source: Annotated[
         Path | None,
-        typer.Option("--from", help="Reuse the work of this run as far as the recipes agree.", metavar="RUN"),
+        typer.Option(
+            "--from",
+            help="Reuse the work of this run as far as the recipes agree.",
+            metavar="RUN",
+            autocompletion=complete_run,
+        ),
     ] = None,
     repair: Repair = False,
     processes: Annotated[
@@ -160,9 +177,7 @@ def recipes() -> None:
 
 
 @app.command()
-def show(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a YAML file.")], settings: Settings = None
-) -> None:
+def show(recipe: RecipeName, settings: Settings = None) -> None:
     """Print a recipe with every value filled in."""
     from mpo.recipe import dump_recipe, load_recipe
 
@@ -200,7 +215,9 @@ def export(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help="A run; with --format also LoRA files, or several, which are added up.", metavar="RUN|LORA…"
+            help="A run; with --format also LoRA files, or several, which are added up.",
+            metavar="RUN|LORA…",
+            autocompletion=complete_run,
         ),
     ],
     form: Annotated[
@@ -273,7 +290,9 @@ def status(
 
 @app.command()
 def compare(
-    folders: Annotated[list[Path], typer.Argument(help="Finished run directories.", metavar="RUN...")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Finished run directories.", metavar="RUN...", autocompletion=complete_run)
+    ],
     output: Annotated[Path | None, typer.Option(help="Also write the page: an .html file.", metavar="PAGE")] = None,
 ) -> None:
     """Show finished runs side by side: repetitions of an arm together, arms with the difference and how sure it is."""

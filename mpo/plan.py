@@ -9,7 +9,7 @@ import copy
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +23,7 @@ from mpo import MpoError
 from mpo.data.prompts import read_prompt_sets
 from mpo.models.checks import check_medium, check_model
 from mpo.models.costs import (
+    RANK,
     autoencoder_gb,
     autoencoder_tmac,
     build_parts,
@@ -74,19 +75,45 @@ class Step:
     peak_words: str = ""  # when it takes that memory, if not always
 
 
+Change = tuple[str, str, Any]  # a section, its field, the value
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Whether a recipe fits a memory of a size."""
+
+    size_gb: float
+    changes: tuple[Change, ...]  # that are needed; () = none
+    steps: list[Step]  # with the changes
+    is_enough: bool  # whether the recipe fits with them
+    words: str
+
+
 @dataclass(frozen=True)
 class Plan:
     """What `plan` finds."""
 
     steps: list[Step]
     notes: list[str]  # what could not be checked or counted
-    fits: list[str]  # a line for each size of GPU: whether the recipe fits, or what to change; empty if unknown
+    fittings: list[Fitting]  # for each size of GPU; empty if unknown
+
+    @property
+    def fits(self) -> list[str]:
+        """A line for each size of GPU: whether the recipe fits, or what to change."""
+        return [fitting.words for fitting in self.fittings]
 
 
-def plan(recipe: Recipe, *, count_judge: CountJudge | None = None) -> Plan:
+def plan(
+    recipe: Recipe,
+    *,
+    count_judge: CountJudge | None = None,
+    sizes_gb: Sequence[float] = GPUS_GB,
+    without: Collection[str] = (),
+) -> Plan:
     """The stages with their needs. Raises ValueError if the recipe cannot run.
 
-    count_judge: None = only judges of the table are estimated.
+    count_judge: None = only judges of the table are estimated. sizes_gb: memories to fit into. without: fields of
+    LESS_MEMORY that are not to be changed for that.
     """
     notes: list[str] = []
     with suppress(OfflineError):  # of which check_model makes a note
@@ -97,15 +124,38 @@ def plan(recipe: Recipe, *, count_judge: CountJudge | None = None) -> Plan:
         check_model(recipe)
     except OfflineError as error:
         notes.append(f"not checked: the model. {error}")
-    sizes_gb = [_judge_gb(judging, count_judge, notes) for judging in recipe.judge]
+    judges_gb = [_judge_gb(judging, count_judge, notes) for judging in recipe.judge]
     others_gb = [_judge_gb(judging, count_judge, notes) or 0.0 for judging in recipe.evaluate.judges]
     known = _costs(recipe, notes)
 
     def steps_of(changed: Recipe) -> list[Step]:
-        steps = _Steps(changed, num_prompts, known, _quantized_gb(changed, recipe, sizes_gb), max([0.0, *others_gb]))
+        steps = _Steps(changed, num_prompts, known, _quantized_gb(changed, recipe, judges_gb), max([0.0, *others_gb]))
         return [getattr(steps, stage.replace("-", "_"))() for stage in stages_of(changed)]
 
-    return Plan(steps_of(recipe), notes, fits(recipe, steps_of) if known else [])
+    return Plan(steps_of(recipe), notes, fit(recipe, steps_of, sizes_gb, without) if known else [])
+
+
+def plan_from_table(recipe: Recipe, sizes_gb: Sequence[float]) -> Plan:
+    """The plan of a recipe whose model and judges are in the table of published models, of which nothing is read or checked.
+
+    Prompts count by their limits. Raises KeyError for another model.
+    """
+    notes: list[str] = []
+    known = {**(entry := model_costs()["models"][recipe.model.path]), "trained_millions": _lora_millions(entry, recipe)}
+    sources = (recipe.prompts.train, recipe.prompts.heldout, recipe.prompts.validation)
+    num_prompts = {str(k): (source.limit or 0) if source else 0 for k, source in enumerate(sources)}
+    judges_gb = [_judge_gb(judging, None, notes) for judging in recipe.judge]
+
+    def steps_of(changed: Recipe) -> list[Step]:
+        steps = _Steps(changed, num_prompts, known, _quantized_gb(changed, recipe, judges_gb), 0.0)
+        return [getattr(steps, stage.replace("-", "_"))() for stage in stages_of(changed)]
+
+    return Plan(steps_of(recipe), notes, fit(recipe, steps_of, sizes_gb))
+
+
+def _lora_millions(entry: Mapping[str, Any], recipe: Recipe) -> float:
+    """Parameters of the recipe's LoRA on the table's targets, by its rank alone."""
+    return entry["lora_millions"] * recipe.train.rank / RANK
 
 
 def _prompts(settings: Prompts, notes: list[str]) -> tuple[dict[str, int], list[str]]:
@@ -136,7 +186,7 @@ def _costs(recipe: Recipe, notes: list[str]) -> dict[str, Any] | None:
             notes.append(f"no estimate of memory and time: the configuration of {recipe.model.path!r} cannot be read")
             return None
         notes.append(f"memory and time are those of {recipe.model.path} in the table of published models")
-        return {**entry, "trained_millions": entry["lora_millions"] * recipe.train.rank / 16}
+        return {**entry, "trained_millions": _lora_millions(entry, recipe)}
     except (
         RuntimeError,
         NotImplementedError,
@@ -213,32 +263,38 @@ LESS_MEMORY: tuple[tuple[str, str, Any, Callable[[Recipe], bool]], ...] = (
 )
 
 
-def fits(recipe: Recipe, steps_of: Callable[[Recipe], list[Step]]) -> list[str]:
-    """A line for each size of GPU. Of the changes that make all stages fit, only those that are needed."""
+def fit(
+    recipe: Recipe, steps_of: Callable[[Recipe], list[Step]], sizes_gb: Sequence[float], without: Collection[str] = ()
+) -> list[Fitting]:
+    """For each size, of the changes that make all stages fit, only those that are needed. without: as for `plan`."""
 
-    def peak(changes: Sequence[tuple[str, str, Any]]) -> Step:
+    def peak(changes: Sequence[Change]) -> Step:
         return max(steps_of(with_changes(recipe, changes)), key=lambda step: step.memory_gb or 0.0)
 
-    possible = [(section, name, value) for section, name, value, allowed in LESS_MEMORY if allowed(recipe)]
-    lines = []
-    for size in GPUS_GB:
+    possible = [
+        (section, name, value)
+        for section, name, value, allowed in LESS_MEMORY
+        if f"{section}.{name}" not in without and allowed(recipe)
+    ]
+    found = []
+    for size in sizes_gb:
         needed = list(possible)
         most = peak(needed)
         if most.memory_gb is not None and most.memory_gb > size:
             settings = _settings(recipe, (c for c in possible if with_changes(recipe, [c]) != recipe))
-            lines.append(
-                f"{size} GB: too small, {most.stage} takes {most.memory_gb:.0f} GB even with {settings}; give smaller model.sizes, or spread the weights over GPUs (recipes/accelerate)"
-            )
+            words = f"{size:g} GB: too small, {most.stage} takes {most.memory_gb:.0f} GB even with {settings}; give smaller model.sizes, or spread the weights over GPUs (recipes/accelerate)"
+            found.append(Fitting(size, tuple(needed), steps_of(with_changes(recipe, needed)), False, words))
             continue
         for change in reversed(possible):  # what costs most goes first
             fewer = [other for other in needed if other != change]
             if (peak(fewer).memory_gb or 0.0) <= size:
                 needed = fewer
-        lines.append(f"{size} GB: {f'fits with {_settings(recipe, needed)}' if needed else 'fits'}")
-    return lines
+        words = f"{size:g} GB: {f'fits with {_settings(recipe, needed)}' if needed else 'fits'}"
+        found.append(Fitting(size, tuple(needed), steps_of(with_changes(recipe, needed)), True, words))
+    return found
 
 
-def _settings(recipe: Recipe, changes: Iterable[tuple[str, str, Any]]) -> str:
+def _settings(recipe: Recipe, changes: Iterable[Change]) -> str:
     """As `--set` takes them."""
     judges = [f"judge.{place}" for place, judging in enumerate(recipe.judge) if _can_quantize(judging)]
     places = {"judge": judges if len(recipe.judge) > 1 else ["judge"]}
@@ -255,7 +311,7 @@ def _quantized(judging: Judging, how: str) -> Judging:
     return judging.model_copy(update={"options": options}) if _can_quantize(judging) else judging
 
 
-def with_changes(recipe: Recipe, changes: Sequence[tuple[str, str, Any]]) -> Recipe:
+def with_changes(recipe: Recipe, changes: Sequence[Change]) -> Recipe:
     for section, name, value in changes:
         old = getattr(recipe, section)
         if old is None:  # a change before this one has removed it
@@ -447,6 +503,23 @@ def figure(value: float) -> str:
 def describe(recipe: Recipe, folder: Path, *, count_judge: CountJudge | None = None) -> str:
     """The plan as text, with sums. Raises MpoError if the disk is too small, with the plan before the message."""
     found = plan(recipe, count_judge=count_judge)
+    text, too_little = in_words(found, recipe, folder), lack_of_disk(found, recipe, folder)
+    if too_little:
+        raise MpoError(f"{text}\n{too_little}")
+    return text
+
+
+def lack_of_disk(found: Plan, recipe: Recipe, folder: Path) -> str:
+    """What is wrong with the disk of `folder`; "" = it has room for the run."""
+    needed, free = required_disk(found.steps, folder)
+    needed *= recipe.rounds
+    if needed <= free:
+        return ""
+    return f"--output={str(folder)!r}: the run needs about {figure(needed)} GB and {figure(free)} GB are free; use another disk"
+
+
+def in_words(found: Plan, recipe: Recipe, folder: Path, *, memory_of: str = "GPU of") -> str:
+    """A plan as text, with sums. memory_of: whose memory its fittings are about."""
     steps, lines = found.steps, []
     for step in steps:
         lines.append(f"{step.stage:<9} {step.words}")
@@ -469,12 +542,8 @@ def describe(recipe: Recipe, folder: Path, *, count_judge: CountJudge | None = N
         )
     if recipe.rounds > 1:
         lines.append(f"rounds    {recipe.rounds}, each of which takes what is above")
-    lines += [f"GPU of    {line}" for line in found.fits]
+    lines += [f"{memory_of:<9} {line}" for line in found.fits]
     lines += [f"note      {note}" for note in found.notes]
-    if needed > free:
-        raise MpoError(
-            f"{chr(10).join(lines)}\n--output={str(folder)!r}: the run needs about {figure(needed)} GB and {figure(free)} GB are free; use another disk"
-        )
     return "\n".join(lines)
 
 

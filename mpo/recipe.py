@@ -130,6 +130,18 @@ class PromptSource(Section):
     revision: str | None = None  # hub only; None = the default branch
     limit: Count | None = None  # at most this many different prompts; None = all
     shuffle_seed: Seed | None = None  # picks and orders them at random; None = the first, in order
+    # Between two shares of its different prompts, as ordered, such as [0.1, 1.0], so that two sets can split one source;
+    # None = all. `limit` counts within it
+    share: tuple[float, float] | None = None
+
+    _sequences = field_validator("share", mode="before")(_tuples)
+
+    @field_validator("share")
+    @classmethod
+    def _rises(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 <= value[0] < value[1] <= 1:
+            raise ValueError("give two shares that rise within [0, 1], such as [0.0, 0.1]")
+        return value
 
     @model_validator(mode="after")
     def _settings_are_used(self) -> "PromptSource":

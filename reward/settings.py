@@ -34,9 +34,10 @@ def read_yaml(text: str) -> Any:
         raise yaml.YAMLError(str(error)) from error
 
 
-def write_yaml(value: Any) -> str:
-    """The YAML text that `read_yaml` reads as this value, keys in their order."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+def write_yaml(value: Any, *, flow: bool = False) -> str:
+    """The YAML text that `read_yaml` reads as this value, keys in their order. flow: on one line."""
+    layout: dict[str, Any] = {"default_flow_style": True, "width": float("inf")} if flow else {}
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **layout)
 
 
 def parse_setting(text: str, *, flag: str, example: str, error: type[Exception] = RewardError) -> tuple[str, Any]:

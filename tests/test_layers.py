@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 # The floors of mpo/, top to bottom. A module imports from its own floor and from those below; no stage imports a stage.
 FLOORS = (
     ("cli",),
+    ("first_steps",),
     ("study",),
     ("plan",),
     ("rounds",),
@@ -37,6 +38,8 @@ ROOM_FILES = {"__init__.py", "model_costs.yaml"}  # at the top of mpo/, beside t
 # Modules without a test file of their own, and where their promises are tested.
 TESTED_ELSEWHERE = {
     "mpo/dependencies.py": "tests/faults/test_damage.py: what becomes of a run that is damaged or changed",
+    "mpo/first_steps/draft.py": "tests/mpo/first_steps/test_new_recipe.py: how recipes are changed",
+    "mpo/first_steps/pricing.py": "tests/mpo/first_steps/test_commands.py: what `mpo init` prints",
     "mpo/run_folder/lock.py": "tests/faults/test_damage.py: two processes and a dead owner",
     "mpo/run_folder/manifest.py": "tests/faults/test_damage.py: what manifests are for",
     "mpo/training/checkpoint_files.py": "tests/faults/test_damage.py and tests/mpo/training/test_checkpoints.py",

@@ -18,7 +18,7 @@ BLOCK = 1024  # prompts compared at a time with all those kept
 
 def read_prompts(source: PromptSource, *, field: str) -> list[str]:
     """A source's prompts, stripped, without repeats and blanks. Raises MpoError naming field, source and remedy."""
-    wanted = source.limit if source.shuffle_seed is None else None
+    wanted = source.limit if source.shuffle_seed is None and source.share is None else None
     found: dict[str, None] = {}  # data sets have a row for each picture or vote
     for text in _texts(source, field):
         if text.strip():
@@ -30,8 +30,15 @@ def read_prompts(source: PromptSource, *, field: str) -> list[str]:
         raise MpoError(f"{field}={source.path!r} holds no prompt; write one prompt a line")
     if source.shuffle_seed is not None:
         order = np.random.default_rng(source.shuffle_seed).permutation(len(prompts))
-        prompts = [prompts[i] for i in order[: source.limit]]
-    return prompts
+        prompts = [prompts[i] for i in order]
+    if source.share is not None:
+        first, end = (round(share * len(prompts)) for share in source.share)
+        if first == end:
+            raise MpoError(
+                f"{field}.share={list(source.share)} holds none of the {len(prompts)} prompts of {source.path!r}; widen it"
+            )
+        prompts = prompts[first:end]
+    return prompts[: source.limit]
 
 
 def _texts(source: PromptSource, field: str) -> Iterator[str]:

@@ -16,7 +16,6 @@ app = typer.Typer(
     name="reward",
     help="Readable scores for pictures and clips: a judge answers a checklist, weights add up the answers.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

@@ -281,6 +281,7 @@ def source(name: str, given: dict[str, Any]) -> dict[str, Entry]:
         f"prompts.{name}.revision": Entry("v2", prompts, hub),
         f"prompts.{name}.limit": Entry(1, prompts, rows),
         f"prompts.{name}.shuffle_seed": Entry(5, prompts, rows),
+        f"prompts.{name}.share": Entry([0.0, 0.5], prompts, rows),
     }
 
 

@@ -50,6 +50,26 @@ def test_a_limit_counts_different_prompts(tmp_path):
     assert set(drawn[0]) != {f"prompt {k}" for k in range(20)}
 
 
+def test_shares_split_a_source_into_sets_without_a_prompt_in_common(tmp_path):
+    """11 different prompts, 2 lines each: round(0.1 * 11) = 1, round(0.4 * 11) = 4, and the 7 that are left."""
+    (tmp_path / "many.txt").write_text("\n".join(f"prompt {k % 11}" for k in range(22)), "utf-8")
+
+    def part(low: float, high: float, **fields: int) -> list[str]:
+        return read_prompts(source(tmp_path / "many.txt", share=(low, high), **fields), field="prompts.train")
+
+    assert part(0.1, 0.4) == ["prompt 1", "prompt 2", "prompt 3"]
+    assert part(0.1, 0.4, limit=2) == ["prompt 1", "prompt 2"]
+    parts = [part(low, high, shuffle_seed=3) for low, high in ((0.0, 0.1), (0.1, 0.4), (0.4, 1.0))]
+    assert [len(each) for each in parts] == [1, 3, 7]
+    assert sorted(sum(parts, [])) == sorted(f"prompt {k}" for k in range(11))
+    with pytest.raises(
+        MpoError, match=r"prompts.train.share=\[0.0, 0.01\] holds none of the 11 prompts of .*; widen it"
+    ):
+        part(0.0, 0.01)
+    with pytest.raises(ValueError, match="two shares that rise within"):
+        PromptSource(path="many.txt", share=(0.5, 0.5))
+
+
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
