@@ -1,5 +1,6 @@
 """The documents: that every page is on the site, and every link leads somewhere. Their blocks: tests/test_document_blocks.py."""
 
+import importlib
 import importlib.util
 import posixpath
 import re
@@ -85,3 +86,60 @@ def test_the_site_is_built_on_every_push_and_takes_no_fonts_from_elsewhere(site)
     assert re.search(r"^MKDOCS \?= mkdocs build --strict$", read("Makefile"), re.MULTILINE)
     assert site["theme"]["font"] is False
     assert set(pages_in(site["validation"])) == {"warn"}
+
+
+# The families of each row of the README's table, by their modules.
+ROWS = {
+    "embedded": ["stable_diffusion"],
+    "embedded-video": ["animatediff"],
+    "Stable Diffusion 1.x, 2.x": ["stable_diffusion"],
+    "SDXL": ["stable_diffusion_xl"],
+    "SD 3, 3.5": ["stable_diffusion_3"],
+    "FLUX.1": ["flux"],
+    "FLUX.2 dev, klein": ["flux2"],
+    "Z-Image": ["z_image"],
+    "Sana": ["sana"],
+    "PixArt-Sigma": ["pixart_sigma"],
+    "Qwen-Image, 2.1": ["qwen_image", "qwen_image_21"],
+    "Chroma": ["chroma"],
+    "Lumina 2": ["lumina2"],
+    "HiDream-I1": ["hidream_image"],
+    "CogView 4": ["cogview4"],
+    "CogVideoX": ["cogvideox"],
+    "Wan 2.1, 2.2": ["wan"],
+    "LTX-Video": ["ltx"],
+    "HunyuanVideo": ["hunyuan_video"],
+    "AnimateDiff": ["animatediff"],
+}
+
+
+def test_the_readmes_table_is_what_the_code_and_the_recipes_say():
+    import diffusers
+
+    from mpo.export import comfyui, kohya
+    from mpo.export.diffusers import has_loader
+    from mpo.models.families import FAMILIES
+    from mpo.models.noise import flow_noise
+
+    classes: dict[str, list[Any]] = {}
+    for name, module in FAMILIES.items():
+        classes.setdefault(module.rpartition(".")[2], []).append(getattr(diffusers, name))
+    table = read("README.md").split("\n## Models\n")[1].split("\n## ")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\|.*\|$", table, re.MULTILINE)
+    ]
+    assert [row[0] for row in rows[2:]] == list(ROWS)
+    assert set(classes) == {family for families in ROWS.values() for family in families}
+    recipes = []
+    for model, _, kind, memory, _, exports in rows[2:]:
+        for family in ROWS[model]:
+            module = importlib.import_module(f"mpo.models.families.{family}")
+            assert (kind == "flow") == (module.add_noise is flow_noise), model
+            assert ("ComfyUI" in exports) == (family in comfyui.NAMINGS), model
+            assert ("A1111" in exports) == (family in kohya.NAMINGS), model
+            assert ("diffusers" in exports) == all(map(has_loader, classes[family])), model
+        for name, size in re.findall(r"`([\w.-]+)`(?: (\d+) GB)?", memory):
+            recipes.append(name)
+            head = read(f"recipes/{name}.yaml")
+            assert (f"about {size} GB of GPU memory in training" in head) == bool(size), name
+    assert sorted(recipes) == sorted(file.stem for file in (ROOT / "recipes").glob("*.yaml"))
