@@ -29,7 +29,7 @@ COPIES = {
 LISTINGS = {
     "recipes.md": (
         "# Recipes\n\nAs `mpo run NAME` takes them; `mpo show NAME` fills in every value. For several GPUs there are "
-        "[configurations of accelerate](training.md#several-gpus).",
+        "[configurations of accelerate](guides/many-machines.md).",
         ("recipes/*.yaml", "recipes/accelerate/*.yaml"),
     ),
     "examples.md": ("# Examples\n\nTests run them as they stand.", ("examples/*.py",)),
