@@ -4,7 +4,7 @@ VENV := .venv
 QUICKSTART_OUTPUT ?= runs/quickstart
 
 .DELETE_ON_ERROR:
-.PHONY: quickstart test test-slow test-vllm test-comfyui test-browser examine-judge lint types unit hooks clean
+.PHONY: quickstart test test-slow test-vllm test-comfyui test-browser examine-judge lint types unit hooks docs clean
 
 quickstart: $(VENV)/.installed
 	$(VENV)/bin/mpo run quickstart --processes 2 --output $(QUICKSTART_OUTPUT)
@@ -39,6 +39,13 @@ examine-judge: $(VENV)/.installed-test
 # What pre-commit runs before a commit, on every file.
 hooks: $(VENV)/.installed-test
 	$(VENV)/bin/pre-commit run --all-files --show-diff-on-failure
+
+# The documentation as pages, in site/: open site/index.html. A link that leads nowhere is an error. `MKDOCS="mkdocs serve"` shows it
+# while you write.
+MKDOCS ?= mkdocs build --strict
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/.installed-docs
+	$(VENV)/bin/$(MKDOCS)
 
 # The server judge against a real vLLM, in an environment of its own (about 6 GB). With a vLLM at hand:
 # make test-vllm VLLM=/path/to/bin/vllm
@@ -93,5 +100,9 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(VENV)/bin/python -m pip install --editable '.[test]'
 	touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(VENV)/bin/python -m pip install --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs dist
+	rm -rf $(VENV) runs dist site

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from reward import VisionReward
+from tests.helpers.documents import section
 from tests.helpers.service import serving
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -138,8 +139,7 @@ def test_served_clips(tmp_path):
 
 def test_the_page_s_example_of_clips_gives_what_it_says():
     """Takes seconds: docs/reward.md, Clips. A line `expression  # "text"` must give that text."""
-    page = (EXAMPLES.parent / "docs" / "reward.md").read_text("utf-8")
-    block = page.split("\n## Clips\n")[1].split("```python\n")[1].split("```")[0]
+    block = section("docs/reward.md", "Clips").split("```python\n")[1].split("```")[0]
     names: dict[str, Any] = {}
     said = []
     for statement in ast.parse(block).body:

@@ -17,7 +17,8 @@ from PIL import Image
 from reward import Checklist, load_checklist
 from reward.bulk import CHUNK
 from tests.faults.kill import Moment, interrupted
-from tests.helpers.command import ROOT, environment, killed, launched, reward
+from tests.helpers.command import environment, killed, launched, reward
+from tests.helpers.documents import section
 from tests.helpers.pictures import datasets
 
 CHECKLIST = """
@@ -249,7 +250,7 @@ def test_a_dimension_may_not_have_the_name_of_another_column(folder, output):
 
 
 def test_the_page_s_commands_and_what_it_says_of_their_output(tmp_path, monkeypatch):
-    """Takes seconds: docs/reward.md, Scoring in bulk."""
+    """Takes seconds: docs/scoring.md, Scoring in bulk."""
     monkeypatch.chdir(tmp_path)
     text = "a red circle on a white background"
     for name in ("a.png", "b.png"):
@@ -261,8 +262,8 @@ def test_the_page_s_commands_and_what_it_says_of_their_output(tmp_path, monkeypa
     data = datasets.Dataset.from_dict({"image": broken}, features=datasets.Features({"image": datasets.Image()}))
     datasets.DatasetDict({"test": data}).save_to_disk("saved")
 
-    section = (ROOT / "docs" / "reward.md").read_text("utf-8").split("## Scoring in bulk\n")[1].split("\n## ")[0]
-    commands, code = re.findall(r"```\w*\n(.*?)```", section, re.DOTALL)
+    text = section("docs/scoring.md", "Scoring in bulk")
+    commands, code = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
     for line in commands.splitlines():
         exit_code, out, err = reward(*shlex.split(line, comments=True)[1:])
         assert exit_code == 1, line  # of the absent or broken file

@@ -40,7 +40,7 @@ def numbers_of(oracle: Oracle, pictures: list[Image.Image], scenes: list[Scene])
     return oracle.answer(pictures, [caption(scene) for scene in scenes], oracle.checklist.questions)
 
 
-@pytest.mark.parametrize("page", ["docs/reward.md", "mpo/embedded/oracle/README.md"])
+@pytest.mark.parametrize("page", ["docs/judges.md", "mpo/embedded/oracle/README.md"])
 def test_a_recipe_names_it_and_its_total_is_content_plus_mean_freedom_from_defects(oracle, scenes, page):
     (block,) = re.findall(
         r"```yaml\n(evaluate:\n  judges:\n    - name: mpo.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL

@@ -77,7 +77,7 @@ def test_pictures_side_by_side_are_answered_as_alone():
 
 @pytest.fixture(scope="module")
 def examined_blind():
-    """A part of the blind examination, some 15 s: that what docs/reward.md says of the whole still holds of a part."""
+    """A part of the blind examination, some 15 s: that what docs/examinations.md says of the whole still holds of a part."""
     return judge(blind_pictures.cases(num=2, names=("officer", "coins")), "image")
 
 
@@ -160,7 +160,7 @@ def drawn(seed: int = 0, **changes) -> Clip:
 
 @pytest.fixture(scope="module")
 def examined_clips():
-    """Some 300 clips, about 15 s: that what docs/reward.md says of the whole set still holds of a part of it."""
+    """Some 300 clips, about 15 s: that what docs/examinations.md says of the whole set still holds of a part of it."""
     return judge(heldout_clips.cases(num_grounds=2, num_photographs=1, num_texts=8), "video")
 
 

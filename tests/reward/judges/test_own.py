@@ -1,9 +1,8 @@
-"""A judge of a user's own, by the code of docs/reward.md: on the command line, in a recipe and as an entry point."""
+"""A judge of a user's own, by the code of docs/judges.md: on the command line, in a recipe and as an entry point."""
 
 import json
 import re
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -18,17 +17,16 @@ from reward.judges import check_kind
 from reward.judges.loading import count_parameters
 from reward.judging import check_judges, checklist_of_all, read_judges
 from reward.settings import read_yaml
+from tests.helpers.documents import section
 from tests.helpers.recipes import small_fields
-
-DOCS = Path(__file__).parents[3] / "docs" / "reward.md"
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """A working directory with the document's two files and two pictures."""
-    section = DOCS.read_text("utf-8").split("## A judge of your own\n")[1].split("\n## ")[0]
+    text = section("docs/judges.md", "A judge of your own")
     for language, names in (("python", ["warmth.py", "lightness.py"]), ("yaml", ["warmth.yaml"])):
-        for name, code in zip(names, re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL), strict=True):
+        for name, code in zip(names, re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL), strict=True):
             (tmp_path / name).write_text(code, "utf-8")
     Image.new("RGB", (8, 8), (200, 80, 40)).save(tmp_path / "warm.png")
     Image.new("RGB", (8, 8), (40, 80, 200)).save(tmp_path / "cold.png")
@@ -74,8 +72,8 @@ def test_a_scorer_needs_no_checklist(here):
 
 def test_the_documents_lists_of_judges_are_read(here):
     """As far as their checklists are here: the published one is not."""
-    section = DOCS.read_text("utf-8").split("## Several judges\n")[1].split("\n## ")[0]
-    in_recipe, fitted, published = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    text = section("docs/judges.md", "Several judges")
+    in_recipe, fitted, published = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     recipe = parse_recipe({**small_fields(here, here), **read_yaml(in_recipe)}, source="small")
     assert checklist_of_all(recipe.judge).dimensions == (*load_checklist("image").dimensions, "pickscore", "hpsv3")
     check_judges(recipe.judge[1:])
