@@ -271,8 +271,7 @@ def status(
     from mpo.rounds import rounds_in
     from mpo.run_folder.paths import RunFolder
 
-    if not RunFolder(folder).recipe.is_file():
-        raise MpoError(f"{str(folder)!r} is not a run: it has no recipe.yaml; name a run folder")
+    RunFolder(folder).require()
     runs = [RunFolder(each) for each in rounds_in(folder) or [folder]]
     rows = [(run, *row) for run in runs for row in verdicts(run, read_recipe(run.recipe))]
     if as_json:
@@ -315,14 +314,15 @@ def view(
     browser: Browser = True,
 ) -> None:
     """Show runs in the browser: results, pairs, training, candidates. Served on this machine alone; Ctrl-C ends it."""
-    from mpo.comparison.win_rates import read_summary
+    from mpo.comparison.win_rates import read_evaluation
     from mpo.pages.server import LocalServer, view_routes
     from mpo.rounds import rounds_in
     from mpo.run_folder.paths import RunFolder
 
     runs = [RunFolder(each) for folder in folders for each in rounds_in(folder) or [folder]]
-    for run in runs:
-        read_summary(run)  # so that a folder that cannot be shown is named here
+    for run in runs:  # here, so that a folder that cannot be shown is told before the page opens
+        run.require()
+        read_evaluation(run)
     _serve(LocalServer(view_routes(runs), port=port), browser=browser)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mpo import MpoError, __version__
+from mpo import __version__
 from mpo.comparison.dominance import find_pairs, find_strategy
 from mpo.comparison.win_rates import MODELS, opinions, outcomes, read_evaluation
 from mpo.pages.facts import facts_of
@@ -45,8 +45,7 @@ def page_data(run: RunFolder, limits: Limits | None = None) -> Record:
     Raises MpoError if the run has not been evaluated, or a file is damaged.
     """
     limits = limits or Limits()
-    if not run.recipe.is_file():
-        raise MpoError(f"{str(run.folder)!r} is not a run: it has no recipe.yaml; name a run folder")
+    run.require()
     recipe = read_recipe(run.recipe)
     rows, scores, summary = read_evaluation(run)
     return {

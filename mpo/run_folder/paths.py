@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mpo import MpoError
 from mpo.run_folder.files import append_line
 
 LORA_WEIGHTS = "pytorch_lora_weights.safetensors"  # as diffusers names them
@@ -54,6 +55,11 @@ class RunFolder:
         self.log = self.folder / "log.jsonl"
         self.manifests = self.folder / "manifests"  # JSON, one a stage: what it was made from, and what it made
         self.redo = self.manifests / "redo.json"  # which stage --redo has undone, until that is done again
+
+    def require(self) -> None:
+        """Raises MpoError unless the folder is a run."""
+        if not self.recipe.is_file():
+            raise MpoError(f"{str(self.folder)!r} is not a run: it has no recipe.yaml; name a run folder")
 
     def log_event(self, event: str, **fields: Any) -> None:
         """Append one line to log.jsonl."""

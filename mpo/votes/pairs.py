@@ -69,8 +69,7 @@ class Evaluation:
 
 def open_evaluation(run: RunFolder) -> Evaluation:
     """Of a finished run. Raises MpoError if the folder is none, has not been evaluated, or lacks a sample."""
-    if not run.recipe.is_file():
-        raise MpoError(f"{str(run.folder)!r} is not a run: it has no recipe.yaml; name a run folder")
+    run.require()
     recipe = read_recipe(run.recipe)
     if recipe.rounds > 1:
         last = run.folder / f"round-{recipe.rounds}"

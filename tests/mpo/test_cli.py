@@ -134,6 +134,17 @@ def test_bad_input_is_one_clear_line_exit_2_and_nothing_written(case, mpo, field
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("command", ["view", "vote", "votes", "status"])
+def test_what_shows_a_run_names_a_folder_that_is_none_and_one_without_an_evaluation(command, mpo, finished, tmp_path):
+    code, _, err = mpo(command, tmp_path)
+    assert (code, err) == (2, f"mpo: '{tmp_path}' is not a run: it has no recipe.yaml; name a run folder\n")
+    if command != "status":
+        (tmp_path / "recipe.yaml").write_bytes((finished / "recipe.yaml").read_bytes())
+        code, _, err = mpo(command, tmp_path)
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"run `mpo evaluate {tmp_path}` first" in err
+
+
 def test_another_recipes_folder_is_refused(mpo, finished, recipe_file, fields, tmp_path):
     before = sorted(p.name for p in finished.iterdir())
     code, _, err = mpo("run", recipe_file, "--set", "train.beta=77", "--output", finished)

@@ -94,7 +94,8 @@ function pairsTab(panel) {
   panel.append(
     h("p", {}, `${plural(selection.num_candidates, "candidate")}, ${plural(selection.num_compared, "pair")} compared, ${selection.num_kept.toLocaleString("en")} kept over ${plural(selection.num_prompts, "prompt")}. `
       + (given ? "The pairs are as their source has them; no judge was asked about them."
-        : `A pair dominates if no dimension of the chosen is worse by more than ${selection.tie_threshold.toPrecision(2)} and its total is better by more than ${selection.margin}.`)),
+        : selection.strategy === "dominance" ? `A pair is kept if no ${selection.granularity} of the chosen is worse by more than ${selection.tie_threshold.toPrecision(2)} and its total is better by more than ${selection.margin}.`
+          : `A pair is kept if the chosen is better by more than ${selection.margin} in ${strategyName(selection.strategy)}.`)),
     given ? "" : h("details", {open: true}, h("summary", {}, "What each way of choosing would find"),
       table(["strategy", "pairs", "share in which some dimension gets worse"], Object.entries(selection.strategies).map(([name, entry]) => [strategyName(name) + (name === selection.strategy ? " (used)" : ""), entry.num_pairs.toLocaleString("en"), percent(entry.share_worse_in_some_dimension)]))));
   const kept = pairs.map(pair => comparison(pair, ["rejected", "chosen"])), paid = refused.map(pair => comparison(pair, ["lower total", "higher total"]));
