@@ -230,8 +230,18 @@ def many(finished, tmp_path_factory) -> RunFolder:
     return run
 
 
+SCROLL = (  # 150 frames while the page scrolls by itself: milliseconds of each
+    "const done = arguments[0], frames = []; let last = performance.now(), left = 150;"
+    "function next(now) { frames.push(now - last); last = now; scrollBy({top: 120, behavior: 'instant'}); if (left--) requestAnimationFrame(next); else done(frames); }"
+    "requestAnimationFrame(next);"
+)
+
+
 def test_five_thousand_pairs_scroll_smoothly(driver, many):
-    """Frames while the page scrolls by itself through some hundred cards: all but one in twenty within 50 ms."""
+    """19 frames of 20 within 50 ms; on a machine too busy to scroll text without pictures in a third of that, within three times what that takes."""
+    driver.set_script_timeout(120)
+    driver.get("data:text/html," + "<p>a line</p>" * 2000)
+    plain = float(np.percentile(driver.execute_async_script(SCROLL), 95))
     with LocalServer(view_routes([many])) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         show(driver, f"{server.url}#pairs")
@@ -239,18 +249,14 @@ def test_five_thousand_pairs_scroll_smoothly(driver, many):
             driver,
             f"return document.querySelector('#panel-pairs [role=status]')?.textContent === '{NUM_MANY} of {NUM_MANY}'",
         )
-        driver.set_script_timeout(60)
-        frames = driver.execute_async_script(
-            "const done = arguments[0], frames = []; let last = performance.now(), left = 150;"
-            "function next(now) { frames.push(now - last); last = now; scrollBy({top: 120, behavior: 'instant'}); if (left--) requestAnimationFrame(next); else done(frames); }"
-            "requestAnimationFrame(next);"
-        )
+        frames = driver.execute_async_script(SCROLL)
         cards = driver.execute_script("return document.querySelectorAll('#panel-pairs .card').length")
         server.shutdown()
+    slowest = float(np.percentile(frames, 95))
     print(
-        f"\nframes: median {np.median(frames):.0f} ms, 95 % {np.percentile(frames, 95):.0f} ms, longest {max(frames):.0f} ms; {cards} cards drawn"
+        f"\nframes: median {np.median(frames):.0f} ms, 95 % {slowest:.0f} ms, longest {max(frames):.0f} ms, of a plain page 95 % {plain:.0f} ms; {cards} cards drawn"
     )
-    assert np.percentile(frames, 95) < FRAME_MS
+    assert slowest < max(FRAME_MS, 3 * plain)
     assert cards < 200  # those out of sight are taken out again
 
 
