@@ -61,7 +61,7 @@ def test_shares_split_a_source_into_sets_without_a_prompt_in_common(tmp_path):
     assert part(0.1, 0.4, limit=2) == ["prompt 1", "prompt 2"]
     parts = [part(low, high, shuffle_seed=3) for low, high in ((0.0, 0.1), (0.1, 0.4), (0.4, 1.0))]
     assert [len(each) for each in parts] == [1, 3, 7]
-    assert sorted(sum(parts, [])) == sorted(f"prompt {k}" for k in range(11))
+    assert sorted(prompt for each in parts for prompt in each) == sorted(f"prompt {k}" for k in range(11))
     with pytest.raises(
         MpoError, match=r"prompts.train.share=\[0.0, 0.01\] holds none of the 11 prompts of .*; widen it"
     ):
