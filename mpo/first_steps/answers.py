@@ -10,7 +10,8 @@ from mpo.recipe import shipped_recipes
 from reward.checklist import Kind
 from reward.errors import JudgeError
 from reward.judges import own_checklist, suggested_checklist
-from reward.judges.options import OPTIONS
+from reward.judges.options import OPTIONS, check_options
+from reward.judges.own import is_own, own_judge
 
 SHIPPED_PROMPTS = "shipped"  # in place of a file: those of the shipped recipe
 VLM = "Qwen/Qwen2.5-VL-7B-Instruct"  # as the shipped recipes have it
@@ -52,6 +53,15 @@ def parse_memory(text: str) -> float | None:
 
 def parse_judge(text: str, kind: Kind) -> dict[str, Any]:
     """A recipe's section `judge`. Raises JudgeError for an unknown judge, or one without what it needs."""
+    section = _judge(text, kind)
+    if is_own(section["name"]):
+        own_judge(section["name"], {})
+    else:
+        check_options(section["name"], section.get("options", {}))
+    return section
+
+
+def _judge(text: str, kind: Kind) -> dict[str, Any]:
     name, _, given = text.partition(":")
     checklist = suggested_checklist(kind, name)
     match name:

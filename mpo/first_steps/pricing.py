@@ -63,9 +63,9 @@ def _cpu_words(h100_hours: float) -> str:
 def cpu_tflops() -> float:
     """What this machine's cores reach in products of matrices in float32: the best of one core within 0.2 seconds, times their number.
 
-    One core, and products of milliseconds, so that other work on the machine counts little.
+    One core, and products of half a millisecond, so that other work on the machine counts little.
     """
-    side, threads = 512, torch.get_num_threads()
+    side, threads = 256, torch.get_num_threads()
     a, best, end = torch.ones(side, side), float("inf"), time.perf_counter() + 0.2
     torch.set_num_threads(1)
     try:

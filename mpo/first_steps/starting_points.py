@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import diffusers
@@ -108,24 +109,28 @@ def starting_point(model: Model, like: str | None = None) -> StartingPoint:
         pipeline = known["pipeline"] if known else _pipeline_of(str(like))
     if pipeline not in RECIPES:
         raise MpoError(f"model pipeline class {pipeline!r} belongs to no known family; known: {', '.join(FAMILIES)}")
-    own = [name for name in shipped_recipes() if load_recipe(name).model.path == model.path]
+    own = [name for name, path in _models().items() if path == model.path]
     usual = RECIPES[pipeline]
     recipe = like or (usual if usual in own or not own else own[0])
     is_of_family = _pipeline_of(recipe) == pipeline
-    if load_recipe(recipe).model.path == model.path:
+    if recipe in own:
         return StartingPoint(recipe, pipeline, is_of_family, None, index)
     size = parse_size(known["size"]) if known else _own_size(model) if index else None
     return StartingPoint(recipe, pipeline, is_of_family, size, index)
 
 
+@lru_cache(maxsize=1)
+def _models() -> dict[str, str]:
+    """The model's path of each shipped recipe."""
+    return {name: load_recipe(name).model.path for name in shipped_recipes()}
+
+
 def _pipeline_of(recipe: str) -> str:
     """The class of a shipped recipe's pipeline, without the hub."""
-    model = load_recipe(recipe).model
-    return (
-        str(load_index(model)["_class_name"])
-        if model.path in SHIPPED
-        else model_costs()["models"][model.path]["pipeline"]
-    )
+    path = _models()[recipe]
+    if path in SHIPPED:
+        return str(load_index(Model(path=path))["_class_name"])
+    return model_costs()["models"][path]["pipeline"]
 
 
 def _own_size(model: Model) -> Size | None:
