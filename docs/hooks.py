@@ -21,6 +21,7 @@ COPIES = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "docs/quickstart.ipynb": "quickstart.md",
     "mpo/embedded/model/README.md": "embedded/model.md",
     "mpo/embedded/clip_model/README.md": "embedded/clip-model.md",
     "mpo/embedded/oracle/README.md": "embedded/oracle.md",
