@@ -17,6 +17,7 @@ import pytest
 
 from mpo.comparison.win_rates import summary_of
 from mpo.embedded.scenes import Defects, caption, paint, sample_defects, sample_scene
+from mpo.pages.report import render
 from mpo.pages.server import LocalServer, view_routes
 from mpo.pages.vote import vote_routes
 from mpo.recipe import dump_recipe, read_recipe
@@ -258,6 +259,37 @@ def test_five_thousand_pairs_scroll_smoothly(driver, many):
     )
     assert slowest < max(FRAME_MS, 3 * plain)
     assert cards < 200  # those out of sight are taken out again
+
+
+def test_clips_play_in_step(driver, finished, tmp_path):
+    """Two seconds of 12 frames each: both play, and neither is more than a frame ahead."""
+    run = RunFolder(shutil.copytree(finished, tmp_path / "run"))
+    table = read_table(run.evaluation_table, made_by="evaluate")
+    files = [file.replace(".png", ".mp4") for file in table["file"].to_pylist()]
+    for k, file in enumerate(files):
+        write_media(run.samples / file, np.full((12, 32, 32, 3), 20 * k, np.uint8), fps=6)
+    metadata = {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
+    columns = {name: table[name].to_pylist() for name in EVALUATION.names}
+    write_table(run.evaluation_table, {**columns, "file": files}, EVALUATION, metadata)
+    with LocalServer(view_routes([run])) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        show(driver, server.url)
+        wait(driver, "return document.querySelector('#panel-result .slider video')")
+        driver.execute_script("document.querySelector('#panel-result .slider').scrollIntoView()")
+        clips = "[...document.querySelector('#panel-result .slider').querySelectorAll('video')]"
+        wait(driver, f"return {clips}.every(clip => clip.currentTime > 0.5)")
+        times = driver.execute_script(f"return {clips}.map(clip => clip.currentTime)")
+        assert len(times) == 2
+        assert abs(times[0] - times[1]) <= 1 / 6
+        assert driver.get_log("browser") == []
+        server.shutdown()
+    page = render(run)
+    (tmp_path / "report.html").write_text(page, "utf-8")
+    show(driver, (tmp_path / "report.html").as_uri())
+    wait(
+        driver,
+        "return [...document.querySelectorAll('#panel-result .slider video')].some(clip => clip.currentTime > 0.5)",
+    )
 
 
 NUM_PAIRS = 92  # two raters, each with one pair in ten again: 202 votes
