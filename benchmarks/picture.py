@@ -21,6 +21,7 @@ from mpo.run_folder.media import read_pixels
 from mpo.run_folder.paths import RunFolder
 
 NUM_HELDOUT = 7
+VERDICTS = {1: "tuned wins", 0.5: "tie", 0: "base wins"}
 WORTH_SEEING = 0.1  # of a dimension's score
 
 
@@ -56,7 +57,7 @@ def _draw_pair(figure: Figure, place: Any, run: RunFolder, data: dict, pair: dic
 
 
 def _draw_heldout(figure: Figure, place: Any, run: RunFolder, data: dict) -> None:
-    rows = [row for row in data["result"]["heldout"] if row["outcome"] != 0.5]
+    rows = [row for row in data["result"]["heldout"] if row["outcome"] != 0.5] or data["result"]["heldout"]
     shown = [rows[k] for k in np.linspace(0, len(rows) - 1, NUM_HELDOUT).round().astype(int)]
     cells = place.subgridspec(2, len(shown), wspace=0.04, hspace=0.04)
     for column, row in enumerate(shown):
@@ -68,7 +69,7 @@ def _draw_heldout(figure: Figure, place: Any, run: RunFolder, data: dict) -> Non
             if not line:
                 axes.set_title("\n".join(textwrap.wrap(row["prompt"], 17)), fontsize=7.5)
             else:
-                axes.set_xlabel("tuned wins" if row["outcome"] else "base wins", fontsize=8)
+                axes.set_xlabel(VERDICTS[row["outcome"]], fontsize=8)
 
 
 def _show(axes: Any, file: Path) -> None:
