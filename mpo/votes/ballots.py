@@ -37,36 +37,46 @@ def showing_id(pair: Pair, *, repeat: bool) -> str:
     return short_digest(pair.id, "repeat" if repeat else "first")
 
 
+@dataclass(frozen=True)
+class _Dice:
+    """Numbers that follow from what is drawn and for whom, whatever else is drawn before."""
+
+    seed: int
+    rater: str
+    question: str
+
+    def chance(self, purpose: str, pair: Pair) -> float:
+        """In [0, 1)."""
+        words = "\0".join((purpose, str(self.seed), self.rater, self.question, pair.id))
+        return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") / 2**64
+
+    def show(self, pair: Pair, *, repeat: bool) -> Showing:
+        return Showing(pair, repeat, "base" if self.chance(f"side, {repeat}", pair) < 0.5 else "tuned")
+
+
 def order_of(pairs: Sequence[Pair], rater: str, question: str, seed: int) -> tuple[Showing, ...]:
     """Each pair once in an order of this rater's own, and about one in ten again later, on sides drawn anew.
 
     A repeat comes after DISTANCE to 3 x DISTANCE other pairs, or as far behind as few pairs allow; no repeat follows
     another, nor the pair that it repeats. One pair alone is not repeated.
     """
-
-    def chance(purpose: str, showing: str) -> float:
-        words = "\0".join((purpose, str(seed), rater, question, showing))
-        return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") / 2**64
-
-    def shown(pair: Pair, *, repeat: bool) -> Showing:
-        return Showing(pair, repeat, "base" if chance("side", showing_id(pair, repeat=repeat)) < 0.5 else "tuned")
-
-    shuffled = sorted(pairs, key=lambda pair: (chance("order", pair.id), pair.id))
+    dice = _Dice(seed, rater, question)
+    shuffled = sorted(pairs, key=lambda pair: (dice.chance("order", pair), pair.id))
     count = len(shuffled)
     num_repeats = max(1, round(count / REPEATED)) if count > 1 else 0
     distance = min(DISTANCE, count - num_repeats)
     # A repeat in slot s is shown after s pairs. Each slot takes one; the last pairs have the fewest slots and choose first.
-    repeatable = sorted(range(count - distance), key=lambda place: chance("repeat", shuffled[place].id))
+    repeatable = sorted(range(count - distance), key=lambda place: dice.chance("repeat", shuffled[place]))
     slots: dict[int, Pair] = {}
     for place in sorted(repeatable[:num_repeats], reverse=True):
         first, last = place + 1 + distance, min(count, place + 1 + 3 * distance)
         free = [slot for slot in range(first, last + 1) if slot not in slots]
-        slots[free[int(chance("slot", shuffled[place].id) * len(free))]] = shuffled[place]
+        slots[free[int(dice.chance("slot", shuffled[place]) * len(free))]] = shuffled[place]
     order = []
     for place, pair in enumerate(shuffled, 1):
-        order.append(shown(pair, repeat=False))
+        order.append(dice.show(pair, repeat=False))
         if place in slots:
-            order.append(shown(slots[place], repeat=True))
+            order.append(dice.show(slots[place], repeat=True))
     return tuple(order)
 
 

@@ -16,8 +16,7 @@ from mpo.votes.ballots import Showing, order_of
 from mpo.votes.comma_separated import read_rows, write_rows
 from mpo.votes.label_studio import annotation_of, labelling_interface, read_tasks
 from mpo.votes.pairs import MODELS, OVERALL, Pair, open_evaluation
-from mpo.votes.results import of_evaluation
-from mpo.votes.store import Vote, checked_rater, make_vote, opened, read_votes, standing
+from mpo.votes.store import Vote, checked_rater, make_vote, of_evaluation, opened, read_votes, standing
 from mpo.votes.voting import current_vote, new_id, utc_now
 
 LOCAL_FILES = "/data/local-files/?d="  # where Label Studio serves files of the folder that it is told of

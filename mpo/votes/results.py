@@ -20,7 +20,7 @@ from mpo.run_folder.tables import read_table
 from mpo.scoring import checked_scores, scored_checklist
 from mpo.votes.agreement import alpha, kappa
 from mpo.votes.pairs import OVERALL, Evaluation, open_evaluation
-from mpo.votes.store import Vote, read_votes, standing
+from mpo.votes.store import Vote, of_evaluation, read_votes, standing
 from reward import Scores
 from reward.agreement import Interval, agreement, share
 
@@ -134,12 +134,6 @@ def results_of(run: RunFolder) -> Results:
     )
 
 
-def of_evaluation(votes: Iterable[Vote], evaluation: Evaluation) -> list[Vote]:
-    """Votes on pairs whose samples are still those that were judged."""
-    ids = {pair.id for pair in evaluation.pairs}
-    return [vote for vote in votes if vote.pair in ids]
-
-
 def _grouped(votes: Iterable[Vote], key: Callable[[Vote], Key]) -> dict[Key, list[Vote]]:
     """By a key, in the keys' order; "overall" before the dimensions."""
     groups = defaultdict(list)
@@ -152,10 +146,6 @@ def _rates(question: str, votes: Sequence[Vote], settings: Evaluate) -> Iterable
     by_rater = _grouped(votes, key=lambda vote: vote.rater)
     for rater, of in [(None, votes), *by_rater.items()] if votes else ():
         prompts = list(_grouped(of, key=lambda vote: vote.prompt_id).values())
-
-        def mean(values: Sequence[Sequence[float]]) -> float:
-            return float(np.mean([np.mean(of_prompt) for of_prompt in values]))
-
         outcomes = [[vote.outcome for vote in of_prompt] for of_prompt in prompts]
         yield Rates(
             question=question,
@@ -164,10 +154,15 @@ def _rates(question: str, votes: Sequence[Vote], settings: Evaluate) -> Iterable
             num_pairs=len({vote.pair for vote in of}),
             num_prompts=len(prompts),
             win_rate=_mean_over_prompts(np.array([np.mean(each) for each in outcomes]), settings),
-            tie_rate=mean([[value == 0.5 for value in each] for each in outcomes]),
-            loss_rate=mean([[value == 0 for value in each] for each in outcomes]),
-            both_bad_rate=mean([[vote.choice == "both_bad" for vote in each] for each in prompts]),
+            tie_rate=_mean([[value == 0.5 for value in each] for each in outcomes]),
+            loss_rate=_mean([[value == 0 for value in each] for each in outcomes]),
+            both_bad_rate=_mean([[vote.choice == "both_bad" for vote in each] for each in prompts]),
         )
+
+
+def _mean(values: Sequence[Sequence[float]]) -> float:
+    """Over prompts, of the mean of each prompt's."""
+    return float(np.mean([np.mean(of_prompt) for of_prompt in values]))
 
 
 def _mean_over_prompts(per_prompt: np.ndarray, settings: Evaluate) -> Interval:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from mpo import MpoError
 from mpo.run_folder.lock import named_if_unwritable
 from mpo.run_folder.paths import RunFolder
-from mpo.votes.pairs import OVERALL, Model, Pair
+from mpo.votes.pairs import OVERALL, Evaluation, Model, Pair
 
 Choice = Literal["left", "right", "tie", "both_bad"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
@@ -76,9 +75,7 @@ class Vote:
         return {**fields, **corrects, "preferred": self.preferred, **about}
 
 
-@cache
-def _adapter() -> "TypeAdapter":  # what it is of, beartype cannot check
-    return TypeAdapter(Vote)
+_LINE = TypeAdapter(Vote)
 
 
 def checked_rater(name: str) -> str:
@@ -131,7 +128,7 @@ def _is_record(line: bytes) -> bool:
 
 def _parsed(line: bytes, where: str) -> Vote:
     try:
-        vote = _adapter().validate_json(line, strict=True)
+        vote = _LINE.validate_json(line, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the line"
@@ -149,6 +146,12 @@ def standing(votes: Iterable[Vote]) -> list[Vote]:
     votes = list(votes)
     replaced = {vote.replaces for vote in votes}
     return [vote for vote in votes if vote.id not in replaced]
+
+
+def of_evaluation(votes: Iterable[Vote], evaluation: Evaluation) -> list[Vote]:
+    """Votes on pairs whose samples are still those that were judged."""
+    ids = {pair.id for pair in evaluation.pairs}
+    return [vote for vote in votes if vote.pair in ids]
 
 
 class OpenFile:
