@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from settings_page import settings_page  # beside this file
+
 ROOT = Path(__file__).parents[1]
 log = logging.getLogger("mkdocs.hooks")
 
@@ -36,6 +38,7 @@ LISTINGS = {
     "examples.md": ("# Examples\n\nTests run them as they stand.", ("examples/*.py",)),
     "checklists.md": ("# Checklists\n\nWhat a checklist may hold: [reward.md](reward.md#checklists).", ("reward/checklists/*",)),
 }  # fmt: skip
+SETTINGS = "settings.md"  # the page of all settings, from the source
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".json": "json"}
 LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
@@ -90,6 +93,7 @@ def on_files(files: Any, config: Any) -> Any:
             files.append(File.generated(config, page, content=text))
     for page in LISTINGS:
         files.append(File.generated(config, page, content=listing(page)))
+    files.append(File.generated(config, SETTINGS, content=settings_page(ROOT)))
     sheet = "mpo/embedded/clip_model/contact_sheet.png"
     files.append(File.generated(config, "embedded/contact_sheet.png", abs_src_path=str(ROOT / sheet)))
     return files

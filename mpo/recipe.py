@@ -84,9 +84,9 @@ class Model(Section):
     )
     # that the file lacks; None = the hub id that diffusers recognizes in the file
     revision: str | None = None  # of the hub id; None = the hub's default branch
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of the weights as loaded
     sizes: tuple[SizeFields, ...] | None = (
-        None  # [width, height] in pixels, of clips [width, height, frames, frames a second]
+        None  # [width, height] in pixels, of clips [width, height, frames, frames a second];
     )
     # None = the pipeline's own size
     vae_tiling: bool = False  # large pictures and clips go through the autoencoder in tiles: less memory, almost equal
@@ -159,8 +159,8 @@ class Prompts(Section):
     """
 
     train: PromptSource | None = None  # None = those of the recipe's preferences
-    heldout: PromptSource
-    validation: PromptSource | None = None
+    heldout: PromptSource  # what tuned and base are compared on
+    validation: PromptSource | None = None  # what a section 'validation' samples
     max_similarity: Annotated[float, Field(gt=0, le=1)] | None = (
         None  # cosine; training prompts above it are dropped; None = all stay
     )
@@ -195,7 +195,7 @@ class Generate(Section):
     """Candidates for each training prompt."""
 
     num_candidates: Annotated[int, Field(ge=2)]  # a prompt
-    num_inference_steps: Count
+    num_inference_steps: Count  # of denoising, for a sample
     guidance_scale: NonNegative  # 1.0 = none
     batch_size: Count  # samples at a time; part of the result, since rounding depends on it
     keep_latents: bool = False  # keep what the autoencoder decoded: encoding is free, and its loss is spared; more disk
@@ -241,7 +241,7 @@ METHODS = {
 class Train(Section):
     """Diffusion-DPO on a LoRA."""
 
-    seed: Seed = 0
+    seed: Seed = 0  # of the order of pairs, their noise, and the LoRA's first weights
     objective: Literal["dpo", "ipo", "hinge", "mapo"] = "dpo"  # mpo/training/objectives.py says what each is
     beta: Positive  # on errors averaged over all but the batch axis (arXiv 2311.12908, eq. 14); mapo: about 0.1
     gradient_factor: Annotated[float, Field(gt=0, lt=0.5)] | None = (
@@ -254,7 +254,7 @@ class Train(Section):
         0.0  # dpo only: the chance that a pair is the wrong way round
     )
     sft_weight: NonNegative = 0.0  # of the chosen's own denoising error, added to the objective
-    timestep_sampling: Literal["uniform", "logit_normal"] = "uniform"
+    timestep_sampling: Literal["uniform", "logit_normal"] = "uniform"  # how a pair's noise level is drawn
     timestep_mean: float = 0.0  # logit_normal only (arXiv 2403.03206, section 3.1)
     timestep_std: Positive = 1.0  # logit_normal only
     timestep_range: tuple[float, float] = (0.0, 1.0)  # shares of the schedule, 0 = no noise; the rest is not trained
@@ -263,29 +263,29 @@ class Train(Section):
     num_draws: Count | None = None  # of noise and timestep for a pair, used in turn; None = a new one at each pass
     error_weighting: Literal["none", "min_snr"] = "none"  # arXiv 2303.09556
     snr_gamma: Positive = 5.0  # min_snr only; 5 is the paper's
-    learning_rate: Positive
-    num_steps: Count
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    lr_schedule: Literal["constant", "cosine", "linear"] = "constant"
+    learning_rate: Positive  # the highest, after warm-up
+    num_steps: Count  # of the optimizer
+    warmup_steps: Annotated[int, Field(ge=0)] = 0  # over which the rate rises from 0
+    lr_schedule: Literal["constant", "cosine", "linear"] = "constant"  # after warm-up; the last two fall to 0
     batch_size: Count  # pairs a step, over all processes and accumulation steps
     micro_batch_size: Count | None = None  # pairs that a process holds at a time; None = its whole share of batch_size
-    rank: Count
-    alpha: Positive
+    rank: Count  # of the LoRA
+    alpha: Positive  # the LoRA counts alpha / rank times
     lora_targets: tuple[str, ...] | None = None  # None = the family's attention projections
     optimizer: str = "AdamW"  # a class of torch.optim, or "AdamW8bit" (bitsandbytes)
     optimizer_options: dict[str, Any] = Field(
         default_factory=dict
     )  # others of its arguments, such as betas: [0.9, 0.99]
-    weight_decay: NonNegative = 0.0
-    max_grad_norm: Positive = 1.0
+    weight_decay: NonNegative = 0.0  # the optimizer's
+    max_grad_norm: Positive = 1.0  # a longer gradient is cut to it
     max_error_ratio: Annotated[float, Field(gt=1)] = (
         3.0  # stop if the chosen's error grows to this many times the reference's
     )
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None  # of the LoRA's running mean; None = no mean is kept
     distilled_guidance: NonNegative | None = None  # models with distilled guidance; None = generate.guidance_scale
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"  # in which the network computes while it trains
     gradient_checkpointing: bool = False  # less memory, about a third slower
-    attention: Literal["sdpa", "xformers"] = "sdpa"
+    attention: Literal["sdpa", "xformers"] = "sdpa"  # which kernels
     compile: bool = False  # torch.compile, block by block
     reference_cache: str | None = (
         None  # a folder for the reference's errors, which other runs may share; None = not kept
@@ -344,12 +344,12 @@ class Train(Section):
 class Validation(Section):
     """Now and then, the mean score of pictures for the validation prompts; the best checkpoint is the result."""
 
-    interval_steps: Count
-    seed: Seed = 2
+    interval_steps: Count  # of training, between two validations
+    seed: Seed = 2  # of the first noise
     num_seeds: Count = 1  # pictures a prompt
-    num_inference_steps: Count
-    guidance_scale: NonNegative
-    batch_size: Count
+    num_inference_steps: Count  # of denoising, for a sample
+    guidance_scale: NonNegative  # 1.0 = none
+    batch_size: Count  # samples at a time; part of the result, since rounding depends on it
     patience: Count | None = None  # stop after this many validations without a new best; None = train to the end
 
 
@@ -379,13 +379,13 @@ class Tracking(Section):
 class Evaluate(Section):
     """Tuned against base on the held-out prompts, at paired seeds."""
 
-    seed: Seed
+    seed: Seed  # of the first noise, the same for base and tuned
     num_seeds: Count  # pictures a prompt and model
-    num_inference_steps: Count
-    guidance_scale: NonNegative
-    batch_size: Count
+    num_inference_steps: Count  # of denoising, for a sample
+    guidance_scale: NonNegative  # 1.0 = none
+    batch_size: Count  # samples at a time; part of the result, since rounding depends on it
     judges: tuple[Judging, ...] = ()  # others than `judge`, which had no part in choosing: does the gain hold by them?
-    num_bootstrap: Count = 10_000
+    num_bootstrap: Count = 10_000  # resamples of an interval
 
     _sequences = field_validator("judges", mode="before")(_tuples)
 
@@ -393,9 +393,9 @@ class Evaluate(Section):
 class Recipe(Section):
     """One alignment run. `seed` decides the candidates; `train.seed` the training."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
-    description: str
-    seed: Seed = 0
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]  # of the run's folder and its LoRA's file
+    description: str  # one line, which `mpo recipes` shows
+    seed: Seed = 0  # of the candidates
     rounds: Count = 1  # above 1: each further round samples from the model tuned so far, and trains on (mpo/rounds.py)
     start: str | None = (
         None  # a finished run, or its LoRA as training writes it: candidates come from the model with it, and training goes

@@ -1,9 +1,10 @@
 """The documents: that every page is on the site, and every link leads somewhere. Their blocks: tests/test_document_blocks.py."""
 
 import importlib
-import importlib.util
 import posixpath
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,15 +15,20 @@ import yaml
 from tests.helpers.documents import ROOT, anchors, links, pages, read
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _importable() -> Iterator[None]:
+    """The folder with what mkdocs calls, as mkdocs has it."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    yield
+    sys.path.remove(str(ROOT / "docs"))
+    for name in ("hooks", "settings_page", "docstrings"):
+        sys.modules.pop(name, None)
+
+
 @pytest.fixture(scope="module")
 def hooks() -> ModuleType:
     """What mkdocs calls."""
-    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "docs" / "hooks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("hooks")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +45,7 @@ def pages_in(entry: Any) -> list[str]:
 
 
 def test_the_navigation_names_every_page_once(hooks, site):
-    made = [*hooks.COPIES.values(), *hooks.LISTINGS]
+    made = [*hooks.COPIES.values(), *hooks.LISTINGS, hooks.SETTINGS]
     missing = [path for path in hooks.COPIES if not (ROOT / path).is_file()]
     assert not missing, f"docs/hooks.py copies {missing}, which are not there"
     own = [path.removeprefix("docs/") for path in pages() if path.startswith("docs/")]
@@ -53,8 +59,11 @@ def test_links_lead_somewhere(page, hooks):
             continue
         file, _, anchor = target.partition("#")
         path = posixpath.normpath(posixpath.join(posixpath.dirname(page), file)) if file else page
-        assert (ROOT / path).exists(), f"{page} links to {target}, which is not there"
-        on_site = path in hooks.places() or path in pages() or Path(path).suffix in (".png", ".svg")
+        assert path == f"docs/{hooks.SETTINGS}" or (ROOT / path).exists(), (
+            f"{page} links to {target}, which is not there"
+        )
+        made = path == f"docs/{hooks.SETTINGS}"
+        on_site = made or path in hooks.places() or path in pages() or Path(path).suffix in (".png", ".svg")
         assert on_site, f"{page} links to {target}, which is no page of the site; docs/hooks.py could make it one"
         if anchor:
             assert anchor in anchors(path), f"{page} links to {target}, which is no heading there"
@@ -143,3 +152,66 @@ def test_the_readmes_table_is_what_the_code_and_the_recipes_say():
             head = read(f"recipes/{name}.yaml")
             assert (f"about {size} GB of GPU memory in training" in head) == bool(size), name
     assert sorted(recipes) == sorted(file.stem for file in (ROOT / "recipes").glob("*.yaml"))
+
+
+def records_of(module: Any) -> dict[str, Any]:
+    return {
+        name: each
+        for name, each in vars(module).items()
+        if isinstance(each, type) and each.__module__ == module.__name__ and hasattr(each, "model_fields")
+    }
+
+
+def test_the_page_of_settings_has_every_field_with_its_words():
+    """Against what pydantic itself knows of the records."""
+    from settings_page import records, settings_page  # type: ignore[import-not-found]
+
+    from mpo import recipe
+    from reward import judging
+    from reward.judges import options
+
+    page = settings_page(ROOT)
+    for module in (recipe, judging, options):
+        found = records(Path(str(module.__file__)).read_text("utf-8"))
+        known = {name: record.model_fields for name, record in records_of(module).items() if record.model_fields}
+        assert {name: [s.name for s in record.settings] for name, record in found.items()} == {
+            n: list(f) for n, f in known.items()
+        }
+        for name, fields in known.items():
+            for setting in found[name].settings:
+                assert bool(setting.default) != fields[setting.name].is_required(), f"{name}.{setting.name}"
+                is_section = any(other in setting.type for other in known)
+                assert setting.words or is_section or setting.name in ("judge", "questions"), (
+                    f"{name}.{setting.name} has no comment"
+                )
+    rows = {
+        "| `num_candidates` | whole number, at least 2 |  | a prompt |",
+        "| `granularity` | `dimension`, `subdimension`, `question` | `dimension` | dominance only |",
+        "| `vae_tiling` | true or false | `false` | large pictures and clips go through the autoencoder in tiles: less memory, almost equal |",
+        "| `sizes` | list of size or null | `null` | [width, height] in pixels, of clips [width, height, frames, frames a second]; null = the pipeline's own size |",
+        "| `timestep_range` | list of 2 number | `[0.0, 1.0]` | shares of the schedule, 0 = no noise; the rest is not trained |",
+        "| `heldout` | [prompt source](#prompt-source) |  | what tuned and base are compared on |",
+    }
+    assert rows <= set(page.splitlines())
+
+
+def test_a_docstring_becomes_markdown():
+    from docstrings import as_markdown  # type: ignore[import-not-found]
+
+    text = "Scores N items.\n\nmedia: files, or\narrays. fps: a second.\nRaises MediaError.\n\n>>> score(x)\n>>> 1"
+    assert as_markdown(text, ["media", "fps"]) == (
+        "Scores N items.\n\n- **media**: files, or\narrays. \n\n- **fps**: a second.\n\nRaises MediaError.\n\n```python\nscore(x)\n1\n```"
+    )
+    assert as_markdown("In a word: no.", ["word"]) == "In a word: no."
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "api").glob("*.md")), ids=lambda page: page.stem)
+def test_the_reference_names_what_is_there(page):
+    for path, options in re.findall(r"^::: ([\w.]+)\n((?:    .*\n)*)", page.read_text("utf-8") + "\n", re.MULTILINE):
+        try:
+            held: Any = importlib.import_module(path)
+        except ModuleNotFoundError:
+            module, _, name = path.rpartition(".")
+            held = getattr(importlib.import_module(module), name)
+        for member in (yaml.safe_load(options) or {}).get("options", {}).get("members", []):
+            assert hasattr(held, member) or member in getattr(held, "model_fields", {}), f"{path} has no {member}"
