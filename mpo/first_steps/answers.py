@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from mpo import MpoError
-from mpo.recipe import shipped_recipes
+from mpo.recipe import Model, shipped_recipes
 from reward.checklist import Kind
 from reward.errors import JudgeError
 from reward.judges import own_checklist, suggested_checklist
@@ -51,9 +53,20 @@ def parse_memory(text: str) -> float | None:
     return float(found.group(1))
 
 
+def parse_model(text: str) -> Model:
+    """A recipe's model by its path. Raises MpoError for a path that no recipe may have."""
+    try:
+        return Model(path=text)
+    except ValidationError as error:
+        raise MpoError(f"--model={text!r}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+
+
 def parse_judge(text: str, kind: Kind) -> dict[str, Any]:
-    """A recipe's section `judge`. Raises JudgeError for an unknown judge, or one without what it needs."""
+    """A recipe's section `judge`. Raises JudgeError for an unknown judge, one without what it needs, or a scorer of the other kind."""
     section = _judge(text, kind)
+    own = own_checklist(section["name"], section.get("options", {}))
+    if own is not None and own.kind != kind:
+        raise JudgeError(f"--judge={text!r} scores {own.kind}s, and this model makes {kind}s; give a judge of {kind}s")
     if is_own(section["name"]):
         own_judge(section["name"], {})
     else:

@@ -44,7 +44,7 @@ def init(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a recipe of your own from a few answers, fitted into your GPU's memory, and say what it will cost."""
-    from mpo.first_steps.answers import Answers, parse_judge, parse_memory, recipe_name
+    from mpo.first_steps.answers import Answers, parse_judge, parse_memory, parse_model, recipe_name
 
     if output is None and name and name.endswith((".yaml", ".yml")):
         output = Path(name)
@@ -57,16 +57,16 @@ def init(
         raise MpoError(f"--output={str(output)!r} exists; give another name, or replace it with --overwrite")
 
     from mpo.first_steps.starting_points import starting_point
-    from mpo.recipe import Model, load_recipe
+    from mpo.recipe import load_recipe
 
     def check_model(text: str) -> None:
-        starting_point(Model(path=text), like)
+        starting_point(parse_model(text), like)
 
     words = (
         "Which model? embedded (small, comes with mpo), embedded-video, a folder, a hub id, or one .safetensors file."
     )
     model = _answer("--model", model, words, "embedded", check_model)
-    start = starting_point(Model(path=model), like)
+    start = starting_point(parse_model(model), like)
     words = f"Which prompts? A file with one a line, a table, a shipped set such as partiprompts, or shipped: {start.recipe}'s."
     prompts = _answer("--prompts", prompts, words, "shipped")
     if heldout is None and prompts != "shipped" and sys.stdin.isatty():

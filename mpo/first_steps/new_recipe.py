@@ -6,13 +6,13 @@ from typing import Any
 
 from mpo import MpoError
 from mpo.data.prompts import read_prompts
-from mpo.first_steps.answers import SHIPPED_PROMPTS, Answers, parse_judge
+from mpo.first_steps.answers import SHIPPED_PROMPTS, Answers, parse_judge, parse_model
 from mpo.first_steps.commented_yaml import Comments, read_comments, write_commented
 from mpo.first_steps.draft import Draft
 from mpo.first_steps.prompt_sets import set_prompts
 from mpo.first_steps.starting_points import StartingPoint, starting_point
 from mpo.plan import Change, with_changes
-from mpo.recipe import Model, PromptSource, Recipe, find_prompts, parse_recipe, shipped_recipes
+from mpo.recipe import PromptSource, Recipe, find_prompts, parse_recipe, shipped_recipes
 from reward.errors import JudgeError
 from reward.judging import Judging, load_reward
 from reward.settings import read_yaml
@@ -59,7 +59,7 @@ class NewRecipe:
 
 def new_recipe(answers: Answers) -> NewRecipe:
     """The recipe before it is fitted into a memory. Raises MpoError or RewardError with one line that names the answer."""
-    start = starting_point(Model(path=answers.model), answers.like)
+    start = starting_point(parse_model(answers.model), answers.like)
     text = shipped_recipes()[start.recipe].read_text("utf-8")
     draft = Draft(read_yaml(text), read_comments(text))
     draft.set(("name",), answers.name)

@@ -120,7 +120,7 @@ def test_without_a_terminal_a_missing_flag_is_named(flag, mpo, no_terminal, tmp_
         ({"--prompts": "absent.txt"}, "--prompts='absent.txt' does not exist"),
         ({"--heldout": "absent.txt"}, "--heldout='absent.txt' does not exist"),
         ({"--output": "own.txt"}, "--output='own.txt' does not end in .yaml"),
-        ({"--judge": "videoreward"}, "is about videos"),
+        ({"--judge": "videoreward"}, "scores videos, and this model makes images"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(others, words, mpo, no_terminal, tmp_path):
