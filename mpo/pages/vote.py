@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mpo import MpoError
 from mpo.pages.report import STYLES
 from mpo.pages.server import TYPES, Answer, Get, NotFoundError, Post, linked, shown, static
 from mpo.run_folder.media import kind_of
@@ -37,16 +38,23 @@ def vote_routes(run: RunFolder, rater: str) -> tuple[Get, Post]:
 
     def post(path: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
         match path:
-            case "next":
-                return _told(run, rater, record["question"], next_ballot(run, rater, record["question"]))
-            case "last":
-                return _told(run, rater, record["question"], last_ballot(run, rater, record["question"]))
+            case "next" | "last":
+                question = _field(record, "question")
+                find = next_ballot if path == "next" else last_ballot
+                return _told(run, rater, question, find(run, rater, question))
             case "cast":
-                vote = cast(run, record["id"], record["choice"], record["seconds"])
+                id_, choice, seconds = (_field(record, name) for name in ("id", "choice", "seconds"))
+                vote = cast(run, id_, choice, seconds)
                 return _told(run, rater, vote.question, next_ballot(run, rater, vote.question))
         raise NotFoundError
 
     return get, post
+
+
+def _field(record: Mapping[str, Any], name: str) -> Any:
+    if name not in record:
+        raise MpoError(f"{name} is missing from what the page sent; load it again")
+    return record[name]
 
 
 def _told(run: RunFolder, rater: str, question: str, ballot: Ballot | None) -> Mapping[str, Any]:

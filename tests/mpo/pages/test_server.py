@@ -1,10 +1,7 @@
 """The server of `mpo view`, asked over HTTP."""
 
-import http.client
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -12,30 +9,13 @@ from mpo import MpoError
 from mpo.pages.report import SCRIPTS, STYLES
 from mpo.pages.server import LocalServer, view_routes
 from mpo.run_folder.paths import RunFolder
-
-
-@contextmanager
-def serving(*arguments, **options) -> Iterator[LocalServer]:
-    with LocalServer(*arguments, **options) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
+from tests.helpers.servers import ask, serving
 
 
 @pytest.fixture(scope="module")
 def server(finished) -> Iterator[LocalServer]:
     with serving(view_routes([RunFolder(finished)])) as server:
         yield server
-
-
-def ask(server: LocalServer, path: str, method: str = "GET", body: bytes | None = None, **headers: str):
-    """Status, headers and content. Paths go as they are, dots and all."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=60)
-    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-    answer = connection.getresponse()
-    content = answer.read()
-    connection.close()
-    return answer.status, answer.headers, content
 
 
 def test_the_page_and_all_that_it_names_are_served(server):
