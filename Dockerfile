@@ -16,14 +16,14 @@ FROM python:${PYTHON}-slim
 # A C compiler for Triton, by which train.compile and some kernels are built when they are first run.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
-COPY --from=wheel /dist /dist
 ARG EXTRAS=gpu,pixart,serve,server,tensorboard,wan
-RUN pip install --no-cache-dir "$(echo /dist/mpo-*.whl)[${EXTRAS}]"
-# Any user may write here, so that `docker run --user` can be the owner of the folder with the runs.
-RUN useradd --create-home mpo && mkdir -p /cache/huggingface /work && chmod -R 1777 /cache /work
-ENV HF_HOME=/cache/huggingface MPLCONFIGDIR=/cache/matplotlib TORCHINDUCTOR_CACHE_DIR=/cache/torchinductor \
+RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
+    pip install --no-cache-dir "$(echo /dist/mpo-*.whl)[${EXTRAS}]"
+# Any user may write to these, so that `docker run --user` can be the owner of the folder with the runs.
+RUN useradd --uid 1000 --home-dir /cache/home mpo && mkdir -p /cache/home /cache/huggingface /work && chmod -R 1777 /cache /work
+ENV HOME=/cache/home USER=mpo HF_HOME=/cache/huggingface \
     TRITON_CACHE_DIR=/cache/triton NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
-USER mpo
+USER 1000
 WORKDIR /work
 VOLUME /cache
 ENTRYPOINT ["mpo"]

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,41 @@ def test_a_release_has_the_changelogs_section(tmp_path):
     assert run("The changelog's section", "v1.2.4", tmp_path).returncode == 1
 
 
-def run(name: str, tag: str, folder: Path) -> subprocess.CompletedProcess:
+def test_a_release_leads_from_pypis_page_to_the_files_of_its_tag(tmp_path):
+    """The README's links are relative, which PyPI's page has no place for; its words stay as they are."""
+    (tmp_path / "README.md").write_text(read("README.md"), "utf-8")
+    environment = {"GITHUB_REPOSITORY": "owner/name"}
+    assert run("The README's links, for PyPI's page", "v1.2.3", tmp_path, environment).returncode == 0
+    text = (tmp_path / "README.md").read_text("utf-8")
+    before, after = (re.findall(r"\]\(([^)\s]+)\)", each) for each in (read("README.md"), text))
+    assert len(before) > 10
+    for old, new in zip(before, after, strict=True):
+        page, picture = (
+            "https://github.com/owner/name/blob/v1.2.3/",
+            "https://raw.githubusercontent.com/owner/name/v1.2.3/",
+        )
+        assert new == (old if ":" in old else (picture if old.endswith(".png") else page) + old)
+        assert ":" in old or (ROOT / old.partition("#")[0]).exists()
+    assert re.sub(r"\]\([^)\s]+\)", "]()", text) == re.sub(r"\]\([^)\s]+\)", "]()", read("README.md"))
+
+
+def test_a_release_is_checked_as_pypi_would_before_it_is_sent():
+    commands = [step.get("run", "") for step in steps("release.yml")]
+    build, check = (
+        commands.index("python -m build --outdir dist"),
+        commands.index("python -m twine check --strict dist/*"),
+    )
+    assert build < check
+    assert any("sed" in command for command in commands[:build])
+
+
+def run(name: str, tag: str, folder: Path, more: Mapping[str, str] | None = None) -> subprocess.CompletedProcess:
     """A step of the release workflow, as its runner would run it."""
     (script,) = [step["run"] for step in steps("release.yml") if step.get("name") == name]
     return subprocess.run(
         ["bash", "-e", "-c", script],
         cwd=folder,
-        env={**os.environ, "GITHUB_REF_NAME": tag},
+        env={**os.environ, "GITHUB_REF_NAME": tag, **(more or {})},
         capture_output=True,
         check=False,
     )

@@ -1,4 +1,4 @@
-"""The wheel carries everything: `pip install DIST.whl && mpo run quickstart` from an empty folder."""
+"""What is published: the wheel carries everything, `pip install DIST.whl && mpo run quickstart` from an empty folder."""
 
 import os
 import subprocess
@@ -10,8 +10,13 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_the_wheel_runs_from_an_empty_folder(tmp_path):
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(ROOT)]
+    """Takes seconds: it is built as a release builds it, from the source distribution, and passes PyPI's check of both."""
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
+    built = sorted(map(str, (tmp_path / "dist").iterdir()))
+    check = [sys.executable, "-m", "twine", "--no-color", "check", "--strict", *built]
+    checked = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stdout.count("PASSED")) == (0, 2), checked.stdout + checked.stderr
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     for name in (

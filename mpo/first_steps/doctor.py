@@ -25,10 +25,12 @@ EXTRAS = {
     "serve": "the reward as a service over HTTP",
     "smolvlm": "SmolVLM as a judge",
     "tensorboard": "training's curves in TensorBoard",
+    "browser": "the project's tests in Chromium",
     "wan": "Wan, whose pipeline cleans prompts",
-    "test": "the project's own tests",
+    "docs": "the project's pages as a site",
+    "test": "the project's other tests",
 }
-# What a quickstart holds in each process, measured on two CPU cores (README.md), in GiB.
+# What a quickstart holds in each process, measured on two CPU cores (docs/results.md, docs/install.md), in GiB.
 QUICKSTARTS = {"quickstart": 1.5, "quickstart-video": 2.9}
 QUICKSTART_DISK_GB = 0.2  # its files, and what is written before it replaces others
 

@@ -48,6 +48,7 @@ def check_command(words: list[str], recipes: Mapping[str, str]) -> None:
         "torchrun": lambda a: check_launcher(a, recipes),
         "pytest": lambda a: require_paths(word for word in a if "/" in word),
         "pre-commit": lambda a: None,
+        "docker": lambda a: check_docker(a, recipes),
     }
     if program in OTHERS:
         return
@@ -146,6 +147,21 @@ def check_launcher(arguments: list[str], recipes: Mapping[str, str]) -> None:
     for file in files:
         assert isinstance(yaml.safe_load((ROOT / file).read_text("utf-8")), dict)
     check_python(arguments[place:], recipes)
+
+
+def check_docker(arguments: list[str], recipes: Mapping[str, str]) -> None:
+    """`docker build`: its file. `docker run`: what the image `mpo` or `mpo:cpu` is told to do."""
+    command, *rest = arguments
+    if command == "build":
+        place = rest.index("-f") + 1 if "-f" in rest else None
+        require_paths([rest[place] if place else "Dockerfile"])
+        return
+    image = next((k for k, word in enumerate(rest) if word in ("mpo", "mpo:cpu")), None)
+    if command != "run" or image is None:
+        raise MisunderstoodError(
+            f"docker {command}: tests/helpers/command_lines.py knows build, and run of mpo or mpo:cpu"
+        )
+    check_mpo(rest[image + 1 :], recipes)
 
 
 def require_paths(paths: Any) -> None:
