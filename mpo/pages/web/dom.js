@@ -46,19 +46,36 @@ function choice(choices, onchange) {
   return h("select", {onchange}, choices.map(([value, label]) => h("option", {value}, label)));
 }
 
-// A long list, drawn in chunks as they come near the window and taken out again behind it, so that thousands scroll smoothly.
+// A long list, drawn in chunks as they come near the window and taken out again behind it, so that thousands scroll smoothly: no frame
+// draws for longer than BUDGET_MS.
 // render(item, index) -> element. Returns a function that stops watching.
+const BUDGET_MS = 8;
+
 function lazyList(container, items, render, {rows = false, size = 12} = {}) {
   const guess = rows ? 260 : 380;
   const width = container.clientWidth || 1000;
   const columns = rows ? 1 : Math.max(1, Math.floor((width + 16) / 286));
-  const chunks = [];
+  const chunks = [], waiting = new Set();
+  function fill() {
+    const end = performance.now() + BUDGET_MS;
+    for (const chunk of waiting) {
+      const from = Number(chunk.dataset.from), wanted = Math.min(size, items.length - from);
+      while (chunk.childElementCount < wanted) {
+        if (performance.now() > end) return void requestAnimationFrame(fill);
+        const index = from + chunk.childElementCount;
+        chunk.append(render(items[index], index));
+      }
+      chunk.style.minHeight = "";
+      waiting.delete(chunk);
+    }
+  }
   const watcher = new IntersectionObserver(entries => {
     for (const {target, isIntersecting} of entries) {
       if (isIntersecting && !target.firstChild) {
-        const from = Number(target.dataset.from);
-        target.append(...items.slice(from, from + size).map((item, k) => render(item, from + k)));
-        target.style.minHeight = "";
+        if (!waiting.size) requestAnimationFrame(fill);
+        waiting.add(target);
+      } else if (!isIntersecting && waiting.delete(target)) {
+        target.replaceChildren();
       } else if (!isIntersecting && target.firstChild && !target.contains(document.activeElement)) {
         target.style.minHeight = `${target.offsetHeight}px`;
         target.replaceChildren();
