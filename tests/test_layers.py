@@ -54,6 +54,9 @@ TESTED_ELSEWHERE = {
     "reward/judges/modes.py": "tests/reward/judges/test_vlm.py and test_cogvlm2.py: both choose by it",
     "mpo/export/original_layout.py": "tests/mpo/export/test_merged.py: read by diffusers' own reader of that layout",
     "mpo/pages/figures.py": "tests/mpo/pages/test_study.py: the same bytes for the same data",
+    "mpo/votes/answers.py": "tests/mpo/votes/test_interchange.py and test_label_studio.py: both read answers by it",
+    "mpo/votes/comma_separated.py": "tests/mpo/votes/test_interchange.py: out and in again",
+    "mpo/votes/describe.py": "tests/mpo/votes/test_results.py: the words have what the results have",
     "mpo/stages/report.py": "tests/mpo/pages/test_report.py: the stage only writes that page",
     **dict.fromkeys(
         [

@@ -102,9 +102,10 @@ def import_votes(run: RunFolder, file: Path, *, rater: str | None = None) -> Imp
     answers, num_unanswered = read(file, Showings(evaluation))
     named = _named(answers, rater, file)
     counts = {"new": 0, "corrected": 0, "known": 0}
+    taken = {vote.id for vote in read_votes(run)}  # an export that is imported for two raters must not give an id twice
     for (question, name), of in named.items():
         with opened(run, question, name) as votes:
-            found, states = _votes(of, votes.votes, question, name)
+            found, states = _votes(of, votes.votes, question, name, taken)
             if found:
                 votes.append(*found)
         for state in states:
@@ -129,19 +130,18 @@ def _named(answers: Iterable[Answer], rater: str | None, file: Path) -> dict[tup
 
 
 def _votes(
-    answers: Sequence[Answer], stored: Sequence[Vote], question: str, rater: str
+    answers: Sequence[Answer], stored: Sequence[Vote], question: str, rater: str, taken: set[str]
 ) -> tuple[list[Vote], list[str]]:
-    """What is to be stored, and for each answer whether it is new, corrected or known."""
+    """What is to be stored, and for each answer whether it is new, corrected or known. taken: ids, to which those given are added."""
     found, states = [], []
-    ids = {vote.id for vote in stored}
     for answer in answers:
         showing, when = answer.showing, answer.time or utc_now()
         held = current_vote([*stored, *found], showing.pair.id, repeat=showing.repeat)
         if held and ((held.left, held.choice) == (showing.left, answer.choice) or when <= held.time):
             states.append("known")
             continue
-        id_ = answer.id if isinstance(answer.id, str) and answer.id not in ids else new_id()
-        ids.add(id_)
+        id_ = answer.id if isinstance(answer.id, str) and answer.id not in taken else new_id()
+        taken.add(id_)
         states.append("corrected" if held else "new")
         found.append(
             make_vote(

@@ -18,17 +18,17 @@ from mpo.votes.store import Choice, Vote
 PAIRWISE, CHOICES = "preferred", "neither"  # names of the two control tags
 WORDS: dict[str, Choice] = {"tie": "tie", "both bad": "both_bad"}
 CONFIG = """<View>
-  <Header value="{question}"/>
+  <Header value="{question} Click on it, or choose:"/>
   <Text name="prompt" value="$prompt"/>
+  <Choices name="neither" toName="prompt" choice="single" showInline="true">
+    <Choice value="tie"/>
+    <Choice value="both bad"/>
+  </Choices>
   <Pairwise name="preferred" toName="left,right"/>
   <View style="display: flex; gap: 1em">
     <View style="flex: 1"><{tag} name="left" value="$left"/></View>
     <View style="flex: 1"><{tag} name="right" value="$right"/></View>
   </View>
-  <Choices name="neither" toName="prompt" choice="single" showInline="true">
-    <Choice value="tie"/>
-    <Choice value="both bad"/>
-  </Choices>
 </View>
 """
 

@@ -20,6 +20,8 @@ from tests.helpers.recipes import small_fields
 Answers = Callable[[str, int, int], tuple[float, float]]  # model, prompt, seed -> answers to QUESTIONS
 QUESTIONS = ("symmetry_2", "clarity_4")  # of the dimensions composition and quality, in the checklist's order
 
+COLOURS, SHAPES = ("red", "blue", "green", "yellow"), ("circle", "square", "star")  # of the prompts
+
 
 def evaluated_run(
     folder: Path,
@@ -28,14 +30,18 @@ def evaluated_run(
     *,
     answers: Answers = lambda model, prompt, seed: (0.0, float(model == "tuned")),
     others: Mapping[str, Answers] | None = None,
+    draw: Callable[[str, int, int], Image.Image] | None = None,
 ) -> RunFolder:
-    """As far as `mpo evaluate` has brought it, with flat pictures. answers: of the judge that chose; others: of judges by name."""
+    """As far as `mpo evaluate` has brought it.
+
+    answers: of the judge that chose; others: of judges by name; draw: of model, prompt and seed, a sample; None = flat ones.
+    """
     run = RunFolder(folder)
     run.folder.mkdir(parents=True, exist_ok=True)
     recipe = parse_recipe(small_fields(folder / "model", folder), source="small")
     recipe = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"num_seeds": num_seeds})})
     run.recipe.write_text(dump_recipe(recipe), "utf-8")
-    prompts = [f"a circle of {number} cm" for number in range(num_prompts)]
+    prompts = [f"a {COLOURS[number % 4]} {SHAPES[number // 4]}" for number in range(num_prompts)]
     write_table(run.heldout_prompts, {"prompt_id": range(num_prompts), "prompt": prompts}, PROMPTS)
     checklist = load_checklist("image").only(QUESTIONS)
     rows = [
@@ -53,7 +59,8 @@ def evaluated_run(
     for number, name in enumerate(columns["file"]):
         file = run.samples / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (8, 8), (number % 256, number // 256, 0)).save(file)
+        sample = draw(*rows[number]) if draw else Image.new("RGB", (8, 8), (number % 256, number // 256, 0))
+        sample.save(file)
     recipe = read_recipe(run.recipe)
     judged = []
     for place, (name, of) in enumerate({"": answers, **(others or {})}.items()):

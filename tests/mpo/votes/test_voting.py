@@ -68,7 +68,7 @@ def test_a_pair_made_anew_is_shown_again_and_the_others_are_not(run):
     stale = run.samples / "tuned" / "000001-00.png"
     stale.write_bytes((run.samples / "tuned" / "000000-00.png").read_bytes())
     ballot = next_ballot(run, "ann", "overall")
-    assert (ballot.prompt, ballot.count) == ("a circle of 1 cm", count)
+    assert (ballot.prompt, ballot.count) == ("a blue circle", count)
     assert vote_on_all(run, "ann", lambda *_: "left") in (1, 2)  # 2 where the repeat falls on it
 
 
