@@ -44,7 +44,7 @@ def framed(frame: str, head: Sequence[str], foot: Sequence[str]) -> str:
 
 def web_file(name: str) -> str:
     """A file of the front end."""
-    return resources.files("mpo.pages").joinpath("web", name).read_text("utf-8")
+    return (resources.files("mpo.pages") / "web" / name).read_text("utf-8")
 
 
 def _json(name: str, value: Mapping[str, Any]) -> str:

@@ -25,6 +25,6 @@ def test_the_figure_has_the_repetitions_that_both_arms_have_finished(tmp_path):
     assert set(values) == set(MEASURES)
     np.testing.assert_array_equal(values["total"], [[0.7, 0.6], [0.9, 0.6]])
     (axes,) = draw(values, ("dominance", "total")).axes
-    means = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
+    means = [float(np.asarray(line.get_xdata())[0]) for line in axes.lines if line.get_marker() == "o"]
     assert means == pytest.approx([0.2] * len(MEASURES))
     assert "2 repetitions" in axes.get_xlabel()

@@ -113,7 +113,7 @@ def test_every_tab_loads_fits_the_window_and_asks_no_other_host(driver, address,
         wait(driver, f"const e = document.querySelector('#panel-{tab} {ready}'); return e && (e.complete ?? true)")
         wide = driver.execute_script("return document.documentElement.scrollWidth")
         assert wide <= SIZES[size][0], f"{tab} is {wide} pixels wide"
-        picture = Path(os.environ.get("SCREENSHOTS", tmp_path)) / f"{tab}-{size}-{scheme}.png"
+        picture = Path(os.environ.get("SCREENSHOTS", str(tmp_path))) / f"{tab}-{size}-{scheme}.png"
         driver.save_screenshot(str(picture))
         assert picture.stat().st_size > 5000
     ground = driver.execute_script("return getComputedStyle(document.body).backgroundColor")

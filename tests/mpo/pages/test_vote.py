@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from typing import Any
 
 import pytest
 
 from mpo import MpoError
+from mpo.pages.server import LocalServer
 from mpo.pages.vote import SCRIPTS, vote_routes
 from mpo.run_folder.paths import RunFolder
 from tests.helpers.servers import ask, serving
@@ -16,7 +18,8 @@ def run(finished, tmp_path) -> RunFolder:
     return RunFolder(shutil.copytree(finished, tmp_path / "run"))
 
 
-def post(server, path: str, **record):
+def post(server: LocalServer, path: str, **record: Any) -> tuple[int, Any]:
+    """Status, and the record or the words that came back."""
     headers = {"Content_Type": "application/json", "Origin": server.url.rstrip("/")}
     status, _, content = ask(server, path, "POST", json.dumps(record).encode(), **headers)
     return status, json.loads(content) if status == 200 else content.decode()
