@@ -6,6 +6,7 @@ import pytest
 from mpo import MpoError
 from mpo.votes.describe import as_json, describe
 from mpo.votes.results import results_of
+from mpo.votes.store import Choice
 from reward.agreement import Interval
 from tests.helpers.votes import evaluated_run, vote_for
 
@@ -102,7 +103,8 @@ def test_corrected_votes_and_those_on_other_samples_are_counted_apart(two):
 
 def test_swapped_models_mirror_the_rates(two, tmp_path):
     other = evaluated_run(tmp_path / "other", 2, 2)
-    for place, choice in enumerate(["left", "right", "tie", "right"]):
+    choices: list[Choice] = ["left", "right", "tie", "right"]
+    for place, choice in enumerate(choices):
         vote_for(two, "ann", place, choice)
         vote_for(other, "ann", place, choice, left="tuned")
     one, mirrored = (results_of(run).rates[0] for run in (two, other))

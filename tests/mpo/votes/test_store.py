@@ -57,7 +57,9 @@ def test_a_line_is_one_that_fit_and_agree_read(tmp_path):
         (run.samples / model).mkdir(parents=True)
         (run.samples / model / "x.png").write_bytes(model.encode())
     files = [run.samples / model / "x.png" for model in ("base", "tuned")]
-    pair = Pair(3, "p", 7, *files, *(sha256(file.read_bytes()).hexdigest() for file in files))
+    base, tuned = files
+    digests = [sha256(file.read_bytes()).hexdigest() for file in files]
+    pair = Pair(3, "p", 7, base, tuned, digests[0], digests[1])
     told = {"time": "2026-01-31T12:00:00Z", "rater": "ann", "question": "quality", "repeat": False, "seconds": 1.0}
     with opened(run, "quality", "ann") as file:
         file.append(make_vote(pair, id="1", left="tuned", choice="left", **told))
@@ -110,7 +112,9 @@ def test_every_acknowledged_vote_survives_a_kill(tmp_path):
         subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path), name], env=environment(), stdout=subprocess.PIPE, text=True)
         for name in "ab"
     ]  # fmt: skip
-    acknowledged = [process.stdout.readline() for process in processes for _ in range(6)]  # both are at work
+    acknowledged = [
+        process.stdout.readline() for process in processes if process.stdout for _ in range(6)
+    ]  # both are at work
     for process in processes:
         process.kill()
     for process in processes:
