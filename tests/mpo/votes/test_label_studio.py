@@ -130,5 +130,8 @@ def test_the_interface_names_the_fields_of_the_tasks(tasks):
         values = {element.get("value", "") for element in view.iter()}
         assert {value[1:] for value in values if value.startswith("$")} <= set(tasks[0]["data"])
         assert len(view.findall(f".//{tag}")) == 2
-        assert "Which is better in main object?" in view.find("Header").get("value")
-        assert view.find("Pairwise").get("toName") == "left,right"
+        header, pairwise = view.find("Header"), view.find("Pairwise")
+        assert header is not None
+        assert pairwise is not None
+        assert "Which is better in main object?" in header.get("value", "")
+        assert pairwise.get("toName") == "left,right"
