@@ -81,7 +81,9 @@ _LINE = TypeAdapter(Vote)
 def checked_rater(name: str) -> str:
     """A name that can be that of a file. Raises MpoError."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
-        raise MpoError(f"rater {name!r} is no name of 1 to 64 letters, digits, dashes and underscores; use such a name")
+        raise MpoError(
+            f"rater {name!r} is no name of 1 to 64 letters, digits, dashes and underscores; give such a name with --rater"
+        )
     return name
 
 

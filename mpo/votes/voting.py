@@ -72,7 +72,9 @@ def cast(run: RunFolder, ballot_id: str, choice: str, seconds: float | None) -> 
     """
     if choice not in CHOICES:
         raise MpoError(f"choice {choice!r} is unknown; use {', '.join(CHOICES)}")
-    if seconds is not None and not 0 <= seconds < 1e9:
+    if seconds is not None and not (
+        isinstance(seconds, (int, float)) and 0 <= seconds < 1e9
+    ):  # a page may send anything
         raise MpoError(f"seconds={seconds!r} is no duration; give seconds, at least 0, or none")
     booth, showing = _found(run, ballot_id)
     with opened(run, booth.question, booth.rater) as file:

@@ -9,6 +9,7 @@ from PIL import Image
 from mpo.comparison.win_rates import summary_of
 from mpo.recipe import dump_recipe, parse_recipe, read_recipe
 from mpo.run_folder.files import write_json
+from mpo.run_folder.media import write_media
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import EVALUATION, PROMPTS, write_table
 from mpo.votes.pairs import Model, Pair, open_evaluation
@@ -31,10 +32,12 @@ def evaluated_run(
     answers: Answers = lambda model, prompt, seed: (0.0, float(model == "tuned")),
     others: Mapping[str, Answers] | None = None,
     draw: Callable[[str, int, int], Image.Image] | None = None,
+    clips: bool = False,
 ) -> RunFolder:
     """As far as `mpo evaluate` has brought it.
 
-    answers: of the judge that chose; others: of judges by name; draw: of model, prompt and seed, a sample; None = flat ones.
+    answers: of the judge that chose; others: of judges by name; draw: of model, prompt and seed, a sample; None = flat ones. clips:
+    four frames of it.
     """
     run = RunFolder(folder)
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -54,13 +57,16 @@ def evaluated_run(
         "prompt_id": [prompt for _, prompt, _ in rows],
         "seed": [1000 * prompt + seed for _, prompt, seed in rows],
         "model": [model for model, _, _ in rows],
-        "file": [f"{model}/{prompt:06d}-{seed:02d}.png" for model, prompt, seed in rows],
+        "file": [f"{model}/{prompt:06d}-{seed:02d}.{'mp4' if clips else 'png'}" for model, prompt, seed in rows],
     }
     for number, name in enumerate(columns["file"]):
         file = run.samples / name
         file.parent.mkdir(parents=True, exist_ok=True)
         sample = draw(*rows[number]) if draw else Image.new("RGB", (8, 8), (number % 256, number // 256, 0))
-        sample.save(file)
+        if clips:
+            write_media(file, np.stack([np.asarray(sample)] * 4), fps=8)
+        else:
+            sample.save(file)
     recipe = read_recipe(run.recipe)
     judged = []
     for place, (name, of) in enumerate({"": answers, **(others or {})}.items()):

@@ -55,7 +55,7 @@ def test_a_row_whose_file_has_changed_does_not_count_and_is_told(tmp_path, caplo
     write(tmp_path / "x.jsonl", *rows)
     assert len(read_preferences(tmp_path / "x.jsonl", "jsonl")) == 3
     (tmp_path / "y.png").write_text("another")
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="reward"):
         assert [each.preferred for each in read_preferences(tmp_path / "x.jsonl", "jsonl")] == [1.0, 0.0]
     assert "1 of 3 rows are left out: their files are missing or are no longer those that were judged" in caplog.text
     (tmp_path / "x.png").unlink()
@@ -67,7 +67,7 @@ def test_a_row_whose_file_has_changed_does_not_count_and_is_told(tmp_path, caplo
 def test_half_a_line_at_the_end_is_left_out_and_told_and_one_before_is_an_error(tmp_path, caplog):
     whole = json.dumps(row("x", "y"))
     (tmp_path / "x.jsonl").write_text(f"{whole}\n{whole[:20]}")
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="reward"):
         assert len(read_preferences(tmp_path / "x.jsonl", "jsonl")) == 1
     assert "half a line at its end is left out" in caplog.text
     (tmp_path / "x.jsonl").write_text(f"{whole}\n{whole}")

@@ -10,7 +10,8 @@ import yaml
 from PIL import Image, ImageDraw, ImageFilter
 
 from mpo.cli import main
-from mpo.run import run_stage
+from mpo.recipe import read_recipe
+from mpo.run import prepare, run_stage
 from mpo.run_folder.paths import RunFolder
 from mpo.votes.store import read_votes
 from mpo.votes.voting import cast, next_ballot
@@ -88,6 +89,8 @@ def test_votes_outlive_an_evaluation_that_is_made_anew(finished, tmp_path, mpo):
     assert count == 5  # 4 pairs, and one again
     assert mpo("status", run.folder) == before
     assert mpo("compare", run.folder)[0] == 0
+    other = prepare(read_recipe(run.recipe), tmp_path / "other", source=run.folder)  # as `mpo run --from` begins
+    assert (other.scores.exists(), other.votes.exists()) == (True, False)
     run_stage(run.folder, "evaluate", redo=True)  # the same bytes again
     results = json.loads(mpo("votes", run.folder, "--json")[1])
     assert (results["num_votes"], results["num_set_aside"], results["rates"][0]["win_rate"]["value"]) == (5, 0, 1.0)

@@ -2,6 +2,7 @@ import csv
 import json
 import shutil
 
+import av
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,6 +56,17 @@ def test_tasks_do_not_show_which_model_made_what(run, tmp_path):
             with Image.open(tmp_path / "tasks-media" / task[side].rpartition("/")[2]) as image:
                 assert image.info == {}
     assert len({task["left"] for task in tasks} | {task["right"] for task in tasks}) == 16
+
+
+def test_clips_go_out_as_browsers_play_them(tmp_path):
+    run = evaluated_run(tmp_path / "run", 1, 1, clips=True)
+    export_tasks(run, tmp_path / "tasks.json")
+    assert (tmp_path / "tasks.xml").read_text().count("<Video ") == 2
+    files = list((tmp_path / "tasks-media").iterdir())
+    assert [file.suffix for file in files] == [".mp4", ".mp4"]
+    for file in files:
+        with av.open(str(file)) as container:
+            assert (container.streams.video[0].format.name, "mpo" in container.metadata) == ("yuv420p", False)
 
 
 def rows_of(file) -> list[dict[str, str]]:
