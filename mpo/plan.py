@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -268,29 +268,32 @@ def fit(
 ) -> list[Fitting]:
     """For each size, of the changes that make all stages fit, only those that are needed. without: as for `plan`."""
 
-    def peak(changes: Sequence[Change]) -> Step:
-        return max(steps_of(with_changes(recipe, changes)), key=lambda step: step.memory_gb or 0.0)
+    @cache  # sizes share most sets of changes
+    def planned(changes: tuple[Change, ...]) -> list[Step]:
+        return steps_of(with_changes(recipe, changes))
 
-    possible = [
+    def peak(changes: tuple[Change, ...]) -> Step:
+        return max(planned(changes), key=lambda step: step.memory_gb or 0.0)
+
+    possible = tuple(
         (section, name, value)
         for section, name, value, allowed in LESS_MEMORY
         if f"{section}.{name}" not in without and allowed(recipe)
-    ]
+    )
     found = []
     for size in sizes_gb:
-        needed = list(possible)
-        most = peak(needed)
+        needed, most = possible, peak(possible)
         if most.memory_gb is not None and most.memory_gb > size:
             settings = _settings(recipe, (c for c in possible if with_changes(recipe, [c]) != recipe))
             words = f"{size:g} GB: too small, {most.stage} takes {most.memory_gb:.0f} GB even with {settings}; give smaller model.sizes, or spread the weights over GPUs (recipes/accelerate)"
-            found.append(Fitting(size, tuple(needed), steps_of(with_changes(recipe, needed)), False, words))
+            found.append(Fitting(size, needed, planned(needed), False, words))
             continue
         for change in reversed(possible):  # what costs most goes first
-            fewer = [other for other in needed if other != change]
+            fewer = tuple(other for other in needed if other != change)
             if (peak(fewer).memory_gb or 0.0) <= size:
                 needed = fewer
         words = f"{size:g} GB: {f'fits with {_settings(recipe, needed)}' if needed else 'fits'}"
-        found.append(Fitting(size, tuple(needed), steps_of(with_changes(recipe, needed)), True, words))
+        found.append(Fitting(size, needed, planned(needed), True, words))
     return found
 
 

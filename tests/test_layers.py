@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import CHECKED
+
 ROOT = Path(__file__).parents[1]
 
 # The floors of mpo/, top to bottom. A module imports from its own floor and from those below; no stage imports a stage.
@@ -201,3 +203,22 @@ def test_every_import_is_declared():
             name = imported.split(".")[0]
             known = name in sys.stdlib_module_names or name in declared | own | OPTIONAL | BY_NAME
             assert known, f"{path} imports {imported}, which pyproject.toml does not declare"
+
+
+def test_a_wrong_shape_fails_in_the_tests():
+    """So that annotations are what they say: tests/__init__.py lets every call check them."""
+    import torch
+    from jaxtyping import TypeCheckError
+
+    from mpo.models.families import masked
+
+    assert masked(torch.zeros(2, 3, 4), None)["encoder_hidden_states_mask"].shape == (2, 3)
+    with pytest.raises(TypeCheckError, match="embeddings"):
+        masked(torch.zeros(2, 3), None)
+    shaped = [path for path in modules("mpo", "reward") if "jaxtyping" in set(map(first_part, imports(path)))]
+    assert len(shaped) > 40
+    assert {path.removesuffix(".py").replace("/", ".") for path in shaped} <= set(CHECKED)
+
+
+def first_part(name: str) -> str:
+    return name.split(".")[0]

@@ -121,7 +121,7 @@ def _written(answers: Any, output: Path) -> str:
 
 def _gpu_here() -> str:
     """The memory of this machine's first GPU, as an answer."""
-    from mpo.first_steps.doctor import gpu_sizes
+    from mpo.runtime.machine import gpu_sizes
 
     return f"{sizes[0][1]:.0f}GB" if (sizes := gpu_sizes()) else "none"
 

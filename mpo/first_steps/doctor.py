@@ -3,7 +3,6 @@
 import importlib
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import re
 import shutil
@@ -15,6 +14,8 @@ from typing import Any, Literal
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+
+from mpo.runtime.machine import gpu_sizes, memory_gib, num_cores
 
 # What each extra of pyproject.toml is for.
 EXTRAS = {
@@ -61,19 +62,16 @@ def can_run_quickstart(findings: Iterable[Finding]) -> bool:
 
 def findings() -> Iterator[Finding]:
     """All of them in their order, each as soon as it is known."""
-    try:
-        importlib.metadata.metadata("mpo")
-    except importlib.metadata.PackageNotFoundError:
-        yield Finding(
-            "mpo", "missing", "not installed: it runs from its folder, and what it needs is not known", "pip install ."
-        )
-        installed: tuple[Check, ...] = ()
-    else:
-        installed = (_python, _packages, _extras)
-    others = (_torch, _gpus, _cpu_and_memory, _disks, _hub, _video, _recipes)
-    for check in (*installed, *others):
+    checks: tuple[Check, ...] = (
+        _python, _packages, _torch, _gpus, _cpu_and_memory, _disks, _hub, _video, _extras, _recipes,
+    )  # fmt: skip
+    for check in checks:
         try:
             yield from check()
+        except importlib.metadata.PackageNotFoundError:  # of the first, and of those that ask the same
+            if check is _python:
+                words = "not installed: it runs from its folder, and what it needs is not known"
+                yield Finding("mpo", "missing", words, "pip install .")
         except ImportError as error:
             name = check.__name__.strip("_").replace("_", " ")
             yield Finding(
@@ -184,7 +182,10 @@ def _gpus() -> Iterator[Finding]:
         yield Finding("GPU", "note", "Apple's (MPS), on which mpo has not been tested; its memory is the machine's")
     elif torch.version.cuda or torch.version.hip:
         yield Finding(
-            "GPU", "note", "torch is built for one, and finds none", "check the driver with nvidia-smi or rocm-smi"
+            "GPU",
+            "note",
+            "torch finds none, so the CPU computes",
+            "if there is one, check its driver: nvidia-smi or rocm-smi",
         )
     else:
         yield Finding(
@@ -193,33 +194,6 @@ def _gpus() -> Iterator[Finding]:
             "this torch uses none, so the CPU computes",
             "if there is one, install a torch for it: pytorch.org",
         )
-
-
-def gpu_sizes() -> list[tuple[str, float]]:
-    """Name and memory in GB of each GPU that torch can use, CUDA's or ROCm's."""
-    try:
-        import torch
-
-        properties = [torch.cuda.get_device_properties(k) for k in range(torch.cuda.device_count())]
-    except (ImportError, OSError, RuntimeError, AssertionError):  # a driver that is too old
-        return []
-    return [(each.name, each.total_memory / 1e9) for each in properties]
-
-
-def memory_gib() -> float:
-    """Of this machine, or of the container around this process if that is less."""
-    import psutil
-
-    limits = [psutil.virtual_memory().total]
-    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):  # versions 2 and 1
-        text = Path(file).read_text().strip() if Path(file).is_file() else "max"
-        limits += [int(text)] if text.isdigit() else []
-    return min(limits) / 2**30
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu_and_memory() -> Iterator[Finding]:
@@ -246,13 +220,14 @@ def _disks() -> Iterator[Finding]:
             True,
         )
     else:
-        yield Finding("disk here", "OK", f"{free:.0f} GB free in {Path.cwd()}")
+        yield Finding("disk here", "OK", f"{free:.0f} GB free in this folder")
     from huggingface_hub.constants import HF_HUB_CACHE
 
     free = _free_gb(Path(HF_HUB_CACHE))
     small = free < 30
     remedy = "models take 5 to 60 GB each: set HF_HOME to a folder on a larger disk" if small else ""
-    yield Finding("disk of hub", "note" if small else "OK", f"{free:.0f} GB free for {HF_HUB_CACHE}", remedy)
+    place = HF_HUB_CACHE.replace(str(Path.home()), "~")
+    yield Finding("disk of hub", "note" if small else "OK", f"{free:.0f} GB free for {place}", remedy)
 
 
 def _free_gb(path: Path) -> float:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from mpo.first_steps.doctor import memory_gib, num_cores
 from mpo.first_steps.new_recipe import NewRecipe
 from mpo.plan import PEAK_TFLOPS, UTILISATION, Plan, figure, in_words, lack_of_disk, plan
+from mpo.runtime.machine import memory_gib, num_cores
 from reward.judges.loading import count_parameters
 
 # Changes for less memory that need bitsandbytes, and with it a GPU.
