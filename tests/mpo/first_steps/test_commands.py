@@ -2,14 +2,19 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from mpo.cli import main
 from mpo.recipe import load_recipe
+from tests.helpers.command_lines import commands_in
+from tests.helpers.documents import blocks
 
+PAGE = "docs/first-steps.md"
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
 GIVEN = {"--model": SDXL, "--prompts": "partiprompts", "--judge": "pickscore", "--gpu-memory": "24GB"}
 
@@ -69,6 +74,30 @@ def test_flags_make_a_recipe_that_loads_and_is_priced(mpo, no_terminal, tmp_path
     common = [line for line in plan.splitlines() if not line.startswith(("GPU of", "done"))]
     assert common
     assert set(common) <= set(lines)  # what the dry run says, but for the sizes of GPUs
+
+
+def test_the_page_shows_what_the_command_prints(mpo, no_terminal):
+    """docs/first-steps.md, as most see it who have not the model yet; but for what is free on the disk."""
+    of_page = list(blocks(PAGE))
+    (place,) = [k for k, block in enumerate(of_page) if block.text.startswith("generate ")]
+    [words] = commands_in(of_page[place - 1].text)
+    code, out, _ = mpo(*words[1:])
+    free = re.compile(r"\d+ GB free")
+    assert code == 0
+    assert free.sub("", out) == free.sub("", of_page[place].text)
+
+
+def test_the_page_shows_what_the_terminal_asks(mpo, terminal, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    (block,) = [block for block in blocks(PAGE) if block.text.startswith("What shall")]
+    lines = block.text.splitlines()
+    terminal(*(line.partition("]:")[2].strip() for line in lines[1::2]))
+    code, out, _ = mpo("init")
+    assert code == 0
+    expected = "".join(
+        f"{question}\n{answer.partition(']:')[0]}]: " for question, answer in zip(lines[::2], lines[1::2], strict=True)
+    )
+    assert out.startswith(expected)
 
 
 def test_what_does_not_fit_says_what_to_change(mpo, no_terminal, tmp_path):
