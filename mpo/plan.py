@@ -33,6 +33,7 @@ from mpo.models.costs import (
     trained_millions,
 )
 from mpo.models.families import family_of_class
+from mpo.models.loading import config_source
 from mpo.models.lora import inject_lora
 from mpo.recipe import Prompts, Recipe
 from mpo.run import check_settings, stages_of
@@ -181,11 +182,12 @@ def _costs(recipe: Recipe, notes: list[str]) -> dict[str, Any] | None:
         largest = max(recipe.model.sizes, key=lambda size: size.num_pixels) if recipe.model.sizes else None
         return {**(same or count(parts, largest)), "trained_millions": trained_millions(denoiser)}
     except OfflineError:
-        entry = table.get(recipe.model.path)
+        published = config_source(recipe.model)  # of one file, the hub id that diffusers recognizes in it
+        entry = table.get(published)
         if entry is None:
-            notes.append(f"no estimate of memory and time: the configuration of {recipe.model.path!r} cannot be read")
+            notes.append(f"no estimate of memory and time: the configuration of {published!r} cannot be read")
             return None
-        notes.append(f"memory and time are those of {recipe.model.path} in the table of published models")
+        notes.append(f"memory and time are those of {published} in the table of published models")
         return {**entry, "trained_millions": _lora_millions(entry, recipe)}
     except (
         RuntimeError,

@@ -206,6 +206,7 @@ def test_the_guides_error_is_the_stages_own(finished, tmp_path):
             "there is no recipes/nothing.yaml",
         ),
         ("torchrun --nproc-per-node 8 -m reward.cli scrore", "scrore"),
+        ("mpo --install-completion", "not run"),
         ("docker build -f Dockerfile.gpu .", "there is no Dockerfile.gpu"),
         ("docker run --rm mpo:cpu doctr", "doctr"),
         ("docker push mpo", "knows build, and run"),

@@ -59,6 +59,8 @@ def check_command(words: list[str], recipes: Mapping[str, str]) -> None:
 
 def parsed(app: typer.Typer, arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
     """The command's names and its options, by the real parser."""
+    if "--install-completion" in arguments:  # which the parser itself obeys
+        raise MisunderstoodError("--install-completion writes into the shell's start-up files; say that it is not run")
     command: Any = typer.main.get_command(app)
     context, names, rest = None, [], arguments
     try:

@@ -11,11 +11,12 @@ from mpo.first_steps.starting_points import RECIPES, starting_point
 from mpo.models.checks import check_model
 from mpo.models.families import FAMILIES
 from mpo.models.noise import is_flow
-from mpo.plan import model_costs
+from mpo.plan import model_costs, plan
 from mpo.recipe import Model, load_recipe, shipped_recipes
 from mpo.runtime.hub import OfflineError
 from mpo.sizes import parse_size
-from tests.helpers.pipelines import SMALL, build
+from tests.helpers.one_file import save_as_one_file
+from tests.helpers.pipelines import SMALL, build, build_pipeline
 from tests.helpers.video_pipelines import VIDEO_BUILDERS, build_video
 
 PUBLISHED = {path: entry["pipeline"] for path, entry in model_costs()["models"].items()}
@@ -49,6 +50,18 @@ def test_a_hub_id_of_no_known_family_needs_the_hub_or_a_word(tmp_path):
     assert (start.recipe, start.pipeline) == ("sdxl-total", "StableDiffusionXLPipeline")
     with pytest.raises(MpoError, match="--like='sdx' is not shipped; did you mean 'sdxl'"):
         starting_point(other, "sdx")
+
+
+def test_one_file_is_of_the_family_that_diffusers_recognizes_in_it(tmp_path):
+    """Without the hub: small weights with the names of a Stable Diffusion 1.5, whose size and costs are in the table."""
+    save_as_one_file(build_pipeline(), tmp_path / "own.safetensors")
+    model = Model(path=str(tmp_path / "own.safetensors"))
+    start = starting_point(model)
+    assert (start.recipe, start.is_of_family, start.size) == ("sd15", True, parse_size([512, 512]))
+    new = new_recipe(Answers("own", model.path, "partiprompts", None, "pickscore", 24.0))
+    found = plan(new.recipe, sizes_gb=[24.0])
+    assert found.fits == ["24 GB: fits"]
+    assert any("those of stable-diffusion-v1-5/stable-diffusion-v1-5 in the table" in note for note in found.notes)
 
 
 OTHERS = {"stable_diffusion_v", "stable_diffusion_35_large", "hidream_image_dev", "cogvideox_2b", "cogvideox_5b", "wan_euler", "wan"}  # fmt: skip
