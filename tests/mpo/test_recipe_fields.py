@@ -53,7 +53,8 @@ from mpo.training.divergence import refuse_divergence
 from mpo.training.objectives import find_objective
 from mpo.training.optimizer import build_optimizer
 from mpo.training.setup import Training
-from mpo.training.validation import Validated, has_stalled, is_due
+from mpo.training.validation import has_stalled, is_due
+from mpo.training.validation_log import Validated
 from reward import Scores, load_checklist, score_answers
 from reward.errors import RewardError
 from tests.helpers.pages import data_of
