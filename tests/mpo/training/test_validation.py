@@ -10,6 +10,7 @@ from mpo.stages.train import train
 from mpo.training.checkpoint_files import checkpoint_folder, result_file
 from mpo.training.validation import best_of, has_stalled
 from mpo.training.validation_log import Validated, read_validations
+from tests.helpers.pages import data_of
 from tests.helpers.recipes import (
     small_fields,
     with_validation,
@@ -73,7 +74,9 @@ def test_early_stop_ends_a_run_that_can_still_be_exported(model_folder, tmp_path
     assert len(log_of(run)) == 3
     assert json.loads(run.trained.read_text()) == {"result_step": 1, "last_step": 3, "stopped_early": True}
     assert run.lora_weights.exists()
-    for page in (run.report.read_text(), (run.lora / "README.md").read_text()):
-        assert "IPO (arXiv 2310.12036)" in page
-        assert "Diffusion-DPO" not in page
-        assert "1 steps of 4 pairs" in page
+    card, about = (run.lora / "README.md").read_text(), data_of(run.report.read_text())["about"]
+    assert "IPO (arXiv 2310.12036)" in card
+    assert "Diffusion-DPO" not in card
+    assert "1 steps of 4 pairs" in card
+    assert about["method"].startswith("IPO (arXiv 2310.12036)")
+    assert (about["result_step"], about["last_step"], about["stopped_early"]) == (1, 3, True)
