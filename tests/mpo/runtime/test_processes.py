@@ -3,7 +3,7 @@ import yaml
 
 from mpo.run_folder.paths import RunFolder
 from mpo.training.checkpoint_files import checkpoint_folder
-from mpo.training.validation import read_validations
+from mpo.training.validation_log import read_validations
 from tests.faults.kill import KILL, Moment
 from tests.helpers.processes import mpo
 from tests.helpers.recipes import small_fields, with_validation

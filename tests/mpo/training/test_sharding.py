@@ -10,7 +10,7 @@ from mpo.run import run_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.training.checkpoint_files import checkpoint_folder
 from mpo.training.sharding import check_sharder
-from mpo.training.validation import read_validations
+from mpo.training.validation_log import read_validations
 from tests.helpers.pipelines import build
 from tests.helpers.recipes import small_fields, with_validation
 from tests.helpers.runs import launch, log_of, lora_of, trainable

@@ -8,7 +8,8 @@ from mpo.run import run_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.stages.train import train
 from mpo.training.checkpoint_files import checkpoint_folder, result_file
-from mpo.training.validation import Validated, best_of, has_stalled, read_validations
+from mpo.training.validation import Validated, best_of, has_stalled
+from mpo.training.validation_log import read_validations
 from tests.helpers.recipes import (
     small_fields,
     with_validation,
