@@ -71,7 +71,6 @@ VLLM_VERSION := 0.32.0
 # With SCREENSHOTS=FOLDER each tab's picture is kept.
 test-browser: export HF_HUB_OFFLINE = 1
 test-browser: $(VENV)/.installed-test
-	$(VENV)/bin/pip install --quiet --editable '.[browser]'
 	$(VENV)/bin/pytest -m browser -s tests/mpo/pages
 
 # The files for ComfyUI through the loader of a ComfyUI that you have, in an environment of its own:

@@ -1,4 +1,4 @@
-"""The page in headless Chromium: `make test-browser`. Needs a Chromium or Chrome with its driver, and `pip install selenium`."""
+"""The page in headless Chromium: `make test-browser`. Needs a Chromium or Chrome with its driver."""
 
 import hashlib
 import json
