@@ -334,13 +334,12 @@ def vote(
     browser: Browser = True,
 ) -> None:
     """Vote blind on base and tuned samples in the browser; `mpo votes RUN` shows what people have said."""
-    import getpass
-
     from mpo.pages.server import LocalServer
     from mpo.pages.vote import vote_routes
     from mpo.run_folder.paths import RunFolder
+    from mpo.votes.store import account_rater
 
-    _serve(LocalServer(*vote_routes(RunFolder(folder), rater or getpass.getuser()), port=port), browser=browser)
+    _serve(LocalServer(*vote_routes(RunFolder(folder), rater or account_rater()), port=port), browser=browser)
 
 
 def _serve(server: Any, *, browser: bool) -> None:

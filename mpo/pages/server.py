@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from mpo import MpoError
 from mpo.pages.data import page_data
 from mpo.pages.report import SCRIPTS, STYLES, framed, web_file
-from mpo.run_folder.media import SUFFIX, playable
+from mpo.run_folder.media import SUFFIX, without_origin
 from mpo.run_folder.paths import RunFolder
 
 HOST = "127.0.0.1"
@@ -29,7 +29,7 @@ TYPES = {
     ".html": "text/html",
     ".json": "application/json",
 }
-NUM_CLIPS = 256  # kept in memory once they are made playable
+NUM_KEPT = 256  # samples in memory once they are made to be shown
 
 
 class NotFoundError(Exception):
@@ -98,14 +98,18 @@ def media_of(run: RunFolder, name: str) -> Answer:
 
 def shown(file: Path) -> Answer:
     """A picture or clip as browsers show it."""
-    if file.suffix == SUFFIX["video"]:
-        return _playable(file, file.stat().st_mtime_ns), "video/mp4"
-    return file.read_bytes(), TYPES[".png"]
+    return blind(file) if file.suffix == SUFFIX["video"] else (file.read_bytes(), TYPES[".png"])
 
 
-@lru_cache(maxsize=NUM_CLIPS)
-def _playable(file: Path, changed_ns: int) -> bytes:
-    return playable(file)
+def blind(file: Path) -> Answer:
+    """The same, without the words in it that say which model made it."""
+    kind = "video/mp4" if file.suffix == SUFFIX["video"] else TYPES[".png"]
+    return _without_origin(file, file.stat().st_mtime_ns), kind
+
+
+@lru_cache(maxsize=NUM_KEPT)
+def _without_origin(file: Path, changed_ns: int) -> bytes:
+    return without_origin(file)
 
 
 class LocalServer(ThreadingHTTPServer):

@@ -9,7 +9,7 @@ from typing import Any
 
 from mpo import MpoError
 from mpo.pages.report import STYLES
-from mpo.pages.server import TYPES, Answer, Get, NotFoundError, Post, linked, shown, static
+from mpo.pages.server import TYPES, Answer, Get, NotFoundError, Post, blind, linked, static
 from mpo.run_folder.media import kind_of
 from mpo.run_folder.paths import RunFolder
 from mpo.votes.voting import Ballot, cast, count_ballots, find_ballot, last_ballot, next_ballot, questions
@@ -33,7 +33,7 @@ def vote_routes(run: RunFolder, rater: str) -> tuple[Get, Post]:
         ballot_id, _, side = rest.partition("/")
         if place == "ballot" and side.partition(".")[0] in ("left", "right"):
             ballot = find_ballot(run, ballot_id)
-            return shown(ballot.left if side.startswith("left") else ballot.right)
+            return blind(ballot.left if side.startswith("left") else ballot.right)
         raise NotFoundError
 
     def post(path: str, record: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -102,6 +102,15 @@ def playable(file: Path, *, max_side: int | None = None) -> bytes:
     return buffer.getvalue()
 
 
+def without_origin(file: Path) -> bytes:
+    """A run's picture as PNG, or clip as `playable`, that does not say what it was made from."""
+    if kind_of(file) == "video":
+        return playable(file)
+    buffer = io.BytesIO()
+    Image.fromarray(read_pixels(file)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def is_made_from(path: Path, origin: Mapping[str, Any]) -> bool:
     """Whether a file exists and says that it was made from this, and can be decoded."""
     fields = _decode(path)

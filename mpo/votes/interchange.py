@@ -9,7 +9,7 @@ from typing import Any
 
 from mpo import MpoError
 from mpo.run_folder.files import replacing, write_text
-from mpo.run_folder.media import kind_of, playable, read_pixels, write_media
+from mpo.run_folder.media import kind_of, without_origin
 from mpo.run_folder.paths import RunFolder
 from mpo.votes.answers import Answer, Showings, in_file, media_name, sample_name
 from mpo.votes.ballots import Showing, order_of
@@ -213,11 +213,7 @@ def _write_media(pairs: Sequence[Pair], folder: Path) -> Path:
         for model in MODELS:
             source = pair.file(model)
             target = folder / f"{media_name(pair, model)}{source.suffix}"
-            if target.exists():
-                continue
-            if kind_of(source) == "image":
-                write_media(target, read_pixels(source))
-            else:
+            if not target.exists():
                 with replacing(target) as temporary:
-                    temporary.write_bytes(playable(source))
+                    temporary.write_bytes(without_origin(source))
     return folder

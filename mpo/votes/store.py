@@ -4,6 +4,7 @@ A line is also one that `reward fit` and `reward agree` read: prompt, a (the sam
 that was corrected stays where it is; the later line names it in `replaces`.
 """
 
+import getpass
 import json
 import os
 import re
@@ -85,6 +86,15 @@ def checked_rater(name: str) -> str:
             f"rater {name!r} is no name of 1 to 64 letters, digits, dashes and underscores; give such a name with --rater"
         )
     return name
+
+
+def account_rater() -> str:
+    """The account's name with dashes for what a rater's name may not hold; "rater" for an account without a name."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # as in a container, whose user is a number
+        name = ""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:64] or "rater"
 
 
 def votes_file(run: RunFolder, question: str, rater: str) -> Path:

@@ -38,6 +38,7 @@ def test_a_rater_votes_goes_back_and_comes_to_the_end(run):
             seen.append(ballot["id"])
             pictures = {ask(server, f"/ballot/{ballot['id']}/{side}.png")[2] for side in ("left", "right")}
             assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+            assert not any(b"tuned" in picture or b"base" in picture or b"mpo" in picture for picture in pictures)
             assert not {"base", "tuned"} & {word for value in ballot.values() for word in str(value).split()}
             _, ballot = post(server, "cast", id=ballot["id"], choice="left", seconds=1.5)
         assert len(set(seen)) == 5

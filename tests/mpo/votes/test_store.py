@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from mpo import MpoError
 from mpo.run_folder.paths import RunFolder
 from mpo.votes.pairs import Pair
-from mpo.votes.store import CHOICES, make_vote, opened, read_file, read_votes, standing, votes_file
+from mpo.votes.store import (
+    CHOICES,
+    account_rater,
+    checked_rater,
+    make_vote,
+    opened,
+    read_file,
+    read_votes,
+    standing,
+    votes_file,
+)
 from reward.preferences import read_preferences
 from tests.helpers.command import environment
 from tests.helpers.votes import add, vote_of
@@ -175,3 +185,12 @@ def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
             add(run, vote_of("2"))
     assert file.read_text().count("\n") == 1
     assert read_votes(run) == [vote_of("1")]
+
+
+@pytest.mark.parametrize(
+    ("account", "rater"),
+    [("anna", "anna"), ("maria.lopez@example", "maria-lopez-example"), ("Ümit", "mit"), ("名", "rater")],
+)
+def test_an_accounts_name_becomes_a_raters(monkeypatch, account, rater):
+    monkeypatch.setenv("LOGNAME", account)  # where getpass looks first
+    assert checked_rater(account_rater()) == rater
