@@ -1,5 +1,6 @@
 """The page of a study: arms side by side, self-contained HTML."""
 
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -17,7 +18,9 @@ def write_study(study: Study, page: Path) -> None:
     """The page's HTML, whole or not at all."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(resources.files("mpo.pages").joinpath("study.html.j2").read_text("utf-8"))
-    write_text(page, template.render(study=study, version=__version__, figure=_means(study), isfinite=np.isfinite))
+    write_text(
+        page, template.render(study=study, version=__version__, figure=_means(study), isfinite=np.isfinite, named=_name)
+    )
 
 
 def _means(study: Study) -> str:
@@ -41,4 +44,5 @@ def _means(study: Study) -> str:
 
 
 def _name(row: Row) -> str:
-    return row.measure.replace("_", " ")
+    """A measure for people; a judge of one's own, MODULE:CLASS, by its class."""
+    return re.sub(r"^[\w.]+:(\w+): ", r"\1: ", row.measure).replace("_", " ")
