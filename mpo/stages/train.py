@@ -60,7 +60,7 @@ def train(folder: str | Path) -> None:
             if settings.gradient_factor is not None:
                 metrics["beta"] = beta
             history.append({"step": step + 1, **metrics})
-            refuse_divergence(history, settings, t.pairs, draws, scaled=accelerator.scaler is not None)
+            refuse_divergence(history, settings, draws, scaled=accelerator.scaler is not None)
             t.optimizer.step()
             t.schedule.step()
             t.optimizer.zero_grad()

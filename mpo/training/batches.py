@@ -15,7 +15,7 @@ from jaxtyping import Float, Real
 from torch import Tensor
 
 from mpo import MpoError
-from mpo.data.encoded import EncodedPairs
+from mpo.data.encoded import EncodedPairs, SelectedPairs
 from mpo.models.families import Conditioning, Family, shift_mu
 from mpo.models.noise import draw_timestep
 from mpo.recipe import Train
@@ -77,10 +77,10 @@ class Batches:
     """Makes batches of a run's encoded pairs, on a device."""
 
     def __init__(
-        self, pipeline: Any, family: Family, pairs: Sequence[dict], encoded: EncodedPairs, settings: Train, device: torch.device,
+        self, pipeline: Any, family: Family, pairs: SelectedPairs, encoded: EncodedPairs, settings: Train, device: torch.device,
         guidance_scale: float | None = None,
     ):  # fmt: skip
-        """pairs: rows of pairs.parquet. guidance_scale: for a model with distilled guidance; None = it has none."""
+        """guidance_scale: for a model with distilled guidance; None = it has none."""
         self.pipeline, self.family, self.pairs, self.encoded = pipeline, family, pairs, encoded
         self.settings, self.device, self.guidance_scale = settings, device, guidance_scale
 
@@ -92,7 +92,7 @@ class Batches:
         return sorted(draws, key=self._shape)
 
     def _shape(self, draw: Draw) -> tuple[int, ...]:
-        return self.encoded.shape(self.pairs[draw.pair]["chosen_id"])
+        return self.encoded.shape(int(self.pairs.chosen[draw.pair]))
 
     def alike(self, draws: Sequence[Draw]) -> list[list[Draw]]:
         """Groups of adjacent draws with one shape."""
@@ -100,12 +100,12 @@ class Batches:
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
         """The batch of B draws of one shape."""
-        rows = [self.pairs[draw.pair] for draw in draws]
-        ids = [row["chosen_id"] for row in rows] + [row["rejected_id"] for row in rows]
+        rows = [draw.pair for draw in draws]
+        ids = [*self.pairs.chosen[rows].tolist(), *self.pairs.rejected[rows].tolist()]
         latents = self.encoded.latents(ids).to(self.device)
         conditioning = {
             name: torch.cat([value, value]).to(self.device)
-            for name, value in self.encoded.conditioning([row["prompt_id"] for row in rows]).items()
+            for name, value in self.encoded.conditioning(self.pairs.prompts[rows].tolist()).items()
         }
         fps = self.encoded.fps(ids)
         if fps is not None:  # some networks are told it

@@ -15,7 +15,6 @@ NUM_SMOOTHED = 20  # steps over which errors are watched for growth
 def refuse_divergence(
     history: Sequence[dict[str, Any]],
     settings: Train,
-    pairs: Sequence[dict[str, Any]],
     draws: Sequence[Draw],
     *,
     scaled: bool,
@@ -28,7 +27,7 @@ def refuse_divergence(
     one that leaves 0 is. scaled: a loss scaler skips steps whose gradient overflows, so these are not failures.
     """
     now = history[-1]
-    ids = ", ".join(str(pairs[draw.pair]["pair_id"]) for draw in draws[:8]) + (" ..." if len(draws) > 8 else "")
+    ids = ", ".join(str(draw.pair) for draw in draws[:8]) + (" ..." if len(draws) > 8 else "")
     remedy = "lower train.learning_rate or train.beta, or set model.dtype=float32"
     for key, words in (("loss", "loss"), *(() if scaled else (("grad_norm", "gradient norm"),))):
         if not math.isfinite(now[key]):

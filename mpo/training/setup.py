@@ -10,7 +10,7 @@ from accelerate.state import AcceleratorState
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 
-from mpo.data.encoded import EncodedPairs
+from mpo.data.encoded import EncodedPairs, read_pairs
 from mpo.models.acceleration import set_up_acceleration
 from mpo.models.checks import distilled_guidance
 from mpo.models.families import Family, find_family
@@ -19,7 +19,6 @@ from mpo.models.lora import add_lora, load_lora
 from mpo.models.noise import trained_range
 from mpo.recipe import Recipe
 from mpo.run_folder.paths import RunFolder
-from mpo.run_folder.tables import read_table
 from mpo.runtime.processes import this_device
 from mpo.training.batches import Batches, micro_batch_size
 from mpo.training.objectives import Objective, find_objective
@@ -43,7 +42,6 @@ class Training:
     optimizer: Any
     schedule: Any  # of the learning rate
     ema: EMAModel | None  # the LoRA's running mean
-    pairs: Sequence[dict]  # rows of pairs.parquet
     batches: Batches
     objective: Objective
     cache: ReferenceErrors | None
@@ -96,13 +94,12 @@ def set_up(run: RunFolder, recipe: Recipe) -> Training:
 
     # Data.
     family = find_family(pipeline)
-    pairs = read_table(run.pairs, made_by="select").to_pylist()
     guidance = distilled_guidance(recipe, denoiser.config)
-    batches = Batches(pipeline, family, pairs, EncodedPairs(run), settings, accelerator.device, guidance)
+    batches = Batches(pipeline, family, read_pairs(run), EncodedPairs(run), settings, accelerator.device, guidance)
     start_trackers(accelerator, recipe)
     return Training(
         run=run, recipe=recipe, accelerator=accelerator, pipeline=pipeline, family=family, denoiser=denoiser,
-        parameters=parameters, optimizer=accelerator.prepare(optimizer), schedule=schedule, ema=ema, pairs=pairs,
+        parameters=parameters, optimizer=accelerator.prepare(optimizer), schedule=schedule, ema=ema,
         batches=batches, objective=find_objective(settings.objective, beta=settings.beta, label_smoothing=settings.label_smoothing),
         cache=cache, micro_batch_size=micro, lockstep=sharder is not None,
     )  # fmt: skip

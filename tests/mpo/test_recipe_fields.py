@@ -180,7 +180,7 @@ def lora(recipe: Recipe) -> Any:
 def divergence(recipe: Recipe) -> Any:
     record = {"loss": 1.0, "grad_norm": 1.0, "chosen_error": 0.5, "reference_error": 0.1}
     history = [{**record, "step": k} for k in range(20)]
-    return refuse_divergence(history, recipe.train, [{"pair_id": 0}], [Draw(0, 0)], scaled=False)
+    return refuse_divergence(history, recipe.train, [Draw(0, 0)], scaled=False)
 
 
 def dealt_out(recipe: Recipe) -> Any:

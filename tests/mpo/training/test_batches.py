@@ -10,13 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpo import MpoError
-from mpo.data.encoded import EncodedPairs
+from mpo.data.encoded import EncodedPairs, read_pairs
 from mpo.models.families import find_family
 from mpo.models.loading import load_pipeline
 from mpo.recipe import parse_recipe, read_recipe
 from mpo.run import run_recipe
 from mpo.run_folder.paths import RunFolder
-from mpo.run_folder.tables import read_table
 from mpo.stages.train import train
 from mpo.training.batches import Batches, draw_noise, micro_batch_size, stream
 from tests.helpers.pipelines import build
@@ -69,13 +68,13 @@ def test_half_precision_models_see_noise_of_full_precision(name, tmp_path):
     run_recipe(parse_recipe(fields, source="small"), tmp_path / "run", stages=("generate", "score", "select", "encode"))
     run, recipe = RunFolder(tmp_path / "run"), read_recipe(tmp_path / "run" / "recipe.yaml")
     pipeline, encoded = load_pipeline(recipe.model), EncodedPairs(run)
-    family, pairs = find_family(pipeline), read_table(run.pairs, made_by="select").to_pylist()
+    family, pairs = find_family(pipeline), read_pairs(run)
     draws = stream(0, len(pairs), 0, 2)
     batch = Batches(pipeline, family, pairs, encoded, recipe.train, torch.device("cpu")).batch(draws)
     noise, timesteps = zip(
         *(draw_noise(recipe.train, d, batch.noisy.shape[1:], pipeline.scheduler) for d in draws * 2), strict=True
     )
-    ids = [pairs[d.pair][side] for side in ("chosen_id", "rejected_id") for d in draws]
+    ids = [int(side[d.pair]) for side in (pairs.chosen, pairs.rejected) for d in draws]
     noisy, target = family.add_noise(
         pipeline, encoded.latents(ids).double(), torch.stack(noise).double(), torch.tensor(timesteps)
     )
@@ -99,10 +98,10 @@ def test_sizes_are_trained_together_in_one_step(model_folder, tmp_path):
     fields["train"] |= {"num_steps": 2, "checkpoint_interval_steps": 2, "batch_size": 6, "micro_batch_size": 3}
     run_recipe(parse_recipe(fields, source="small"), tmp_path / "run")
     run, recipe = RunFolder(tmp_path / "run"), read_recipe(tmp_path / "run" / "recipe.yaml")
-    pairs, encoded = read_table(run.pairs, made_by="select").to_pylist(), EncodedPairs(run)
-    shapes = {encoded.shape(row["chosen_id"]) for row in pairs}
+    pairs, encoded = read_pairs(run), EncodedPairs(run)
+    shapes = {encoded.shape(i) for i in pairs.chosen}
     assert shapes == {(4, 16, 16), (4, 16, 24)}
-    assert all(encoded.shape(row["chosen_id"]) == encoded.shape(row["rejected_id"]) for row in pairs)
+    assert [encoded.shape(i) for i in pairs.chosen] == [encoded.shape(i) for i in pairs.rejected]
     pipeline = load_pipeline(recipe.model)
     batches = Batches(pipeline, find_family(pipeline), pairs, encoded, recipe.train, torch.device("cpu"))
     draws = batches.of_step(0)
@@ -110,7 +109,7 @@ def test_sizes_are_trained_together_in_one_step(model_folder, tmp_path):
 
     assert Counter(draws) == Counter(stream(0, len(pairs), 0, 6))
     groups = batches.alike(draws)
-    assert len(groups) == len({encoded.shape(pairs[d.pair]["chosen_id"]) for d in draws})
+    assert len(groups) == len({encoded.shape(pairs.chosen[d.pair]) for d in draws})
     assert [d for group in groups for d in group] == draws
     assert log_of(run)[0]["loss"] == pytest.approx(np.log(2), abs=1e-3)
 

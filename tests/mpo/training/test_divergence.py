@@ -18,22 +18,22 @@ def metrics(loss: float = 0.7, error: float = 0.1, grad_norm: float = 1.0, step:
 
 
 def test_a_model_that_comes_apart_is_stopped():
-    pairs, draws = [{"pair_id": 3}], [Draw(0, 0)]
+    draws = [Draw(3, 0)]
     healthy = [metrics(step=k) for k in range(40)]
-    refuse_divergence(healthy, settings_of(), pairs, draws, scaled=False)
+    refuse_divergence(healthy, settings_of(), draws, scaled=False)
     growing = [*healthy, *(metrics(error=0.35, step=40 + k) for k in range(20))]
     with pytest.raises(
         MpoError, match=r"error of the chosen is 3.50 times .*max_error_ratio=3.0.*lower train.learning_rate"
     ):
-        refuse_divergence(growing, settings_of(), pairs, draws, scaled=False)
-    refuse_divergence(growing, settings_of(max_error_ratio=4.0), pairs, draws, scaled=False)
-    refuse_divergence([*healthy, metrics(error=9.0)], settings_of(), pairs, draws, scaled=False)  # one bad batch
+        refuse_divergence(growing, settings_of(), draws, scaled=False)
+    refuse_divergence(growing, settings_of(max_error_ratio=4.0), draws, scaled=False)
+    refuse_divergence([*healthy, metrics(error=9.0)], settings_of(), draws, scaled=False)  # one bad batch
     with pytest.raises(MpoError, match=r"gradient norm is nan at step 0 \(pairs 3\)"):
-        refuse_divergence([metrics(grad_norm=float("nan"))], settings_of(), pairs, draws, scaled=False)
+        refuse_divergence([metrics(grad_norm=float("nan"))], settings_of(), draws, scaled=False)
     overflown = [metrics(grad_norm=float("inf"))] * 20
-    refuse_divergence(overflown[:19], settings_of(), pairs, draws, scaled=True)
+    refuse_divergence(overflown[:19], settings_of(), draws, scaled=True)
     with pytest.raises(MpoError, match="no gradient of the last 20 steps was finite"):
-        refuse_divergence(overflown, settings_of(), pairs, draws, scaled=True)
+        refuse_divergence(overflown, settings_of(), draws, scaled=True)
 
 
 def test_without_a_reference_the_first_steps_are_the_measure():
@@ -41,9 +41,9 @@ def test_without_a_reference_the_first_steps_are_the_measure():
         return [metrics() | {"chosen_error": e, "reference_error": e} for e in [0.1] * 20 + [0.1 * by] * 20]
 
     settings = settings_of(objective="mapo")
-    refuse_divergence(grown(2.0), settings, [{"pair_id": 0}], [Draw(0, 0)], scaled=False)
+    refuse_divergence(grown(2.0), settings, [Draw(0, 0)], scaled=False)
     with pytest.raises(MpoError, match=r"4\.00 times"):
-        refuse_divergence(grown(4.0), settings, [{"pair_id": 0}], [Draw(0, 0)], scaled=False)
+        refuse_divergence(grown(4.0), settings, [Draw(0, 0)], scaled=False)
 
 
 def test_a_far_too_high_rate_is_stopped_in_a_real_run(finished, fields, tmp_path):
@@ -72,7 +72,7 @@ def judge(chosen: list[float], reference: list[float], *, scaled: bool = True, *
         }
         for k in range(20)
     ]
-    refuse_divergence(history, settings_of(**changes), [{"pair_id": 0}], [Draw(0, 0)], scaled=scaled)
+    refuse_divergence(history, settings_of(**changes), [Draw(0, 0)], scaled=scaled)
 
 
 def test_two_zeros_are_no_growth_and_one_is():
