@@ -156,15 +156,18 @@ def _conclude(run: Any) -> None:
             )
         for row in opinions(summary):
             low, high = row.rates["ci95"]
+            if row.name == "total":
+                typer.echo(f"by {row.judge}, which did not choose:")
             typer.echo(
-                f"{row.judge}, which did not choose: {row.name} win rate {row.rates['win_rate']:.3f}  95% {low:.3f} to {high:.3f}  {row.verdict}"
+                f"{row.name:<20} win rate {row.rates['win_rate']:.3f}  95% {low:.3f} to {high:.3f}  {row.verdict}".rstrip()
             )
         for name, guard in summary["guards"].items():
             low, high = guard["ci95"]
             typer.echo(f"{name:<20} tuned / base {guard['ratio']:.3f}  95% {low:.3f} to {high:.3f}")
-    for path in (run.lora_weights, run.report):
-        if path.exists():
-            typer.echo(str(path))
+    if run.lora_weights.exists():
+        typer.echo(f"LoRA  {run.lora_weights}")
+    if run.report.exists():
+        typer.echo(f"page  {run.report}  (open it in a browser, or: mpo view {run.folder})")
 
 
 @app.command()

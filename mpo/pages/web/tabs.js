@@ -10,11 +10,13 @@ function resultTab(panel) {
   const {rates, others, guards, changes, heldout, tie, num_samples: count} = page.result;
   const total = rates[0], about = page.about, trained = about.result_step;
   const judges = [...new Set(others.map(row => row.judge))];
+  const pictures = h("h2", {tabindex: -1}, "Base beside tuned, same seeds");
   panel.append(
     h("div", {class: "headline"},
       h("div", {}, h("b", {}, percent(total.win_rate)), h("span", {}, `win rate of tuned over base, ${percent(total.ci95[0])} to ${percent(total.ci95[1])}`)),
       others.filter(row => row.verdict).map(row => h("div", {}, h("b", {}, percent(row.win_rate)), h("span", {}, `by ${judgeName(row.judge)}, which did not choose: ${row.verdict}`))),
       guards.map(guard => h("div", {}, h("b", {}, `\u00d7 ${fixed(guard.ratio, 2)}`), h("span", {}, `${guard.name}, tuned over base, ${fixed(guard.ci95[0], 2)} to ${fixed(guard.ci95[1], 2)}`)))),
+    h("p", {}, h("button", {onclick: () => { pictures.scrollIntoView(); pictures.focus({preventScroll: true}); }}, `see the ${thing()}s \u2193`)),
     h("p", {}, `A LoRA of rank ${about.rank} on ${about.model}, trained for ${plural(trained, "step")} of ${plural(about.batch_size, "pair")} (${about.method}, beta ${about.beta}, learning rate ${about.learning_rate}). `
       + `The pairs are chosen by ${page.selection.strategy}, by the judge ${about.judges.join(" and ")}, which gives the first figures below too.`),
     h("h2", {}, `Win rates on ${plural(total.num_prompts, "held-out prompt")}`),
@@ -30,7 +32,7 @@ function resultTab(panel) {
     guards.length ? h("details", {}, h("summary", {}, "What no judge sees"), table(["", "base mean", "tuned mean", "tuned / base", "95 %"], guards.map(guard => [guard.name, guard.base_mean.toPrecision(3), guard.tuned_mean.toPrecision(3), fixed(guard.ratio, 3), interval(guard.ci95)])),
       h("p", {class: "quiet small"}, `Diversity: mean colour difference (CIELAB) among the ${thing()}s of a prompt at different seeds. Motion, of clips: speed of the fastest twentieth of the pixels, in shorter sides a second. An interval below 1 is a loss.`)) : "",
     h("h2", {}, "Answers that changed most"), changed(changes, count),
-    h("h2", {}, "Base beside tuned, same seeds"), gallery(heldout, count),
+    pictures, gallery(heldout, count),
     h("h2", {}, "How it came about"), table(["", ""], page.facts.map(([name, text]) => [name, h("span", {class: "text"}, text)])),
     h("details", {}, h("summary", {}, "The recipe, every value"), h("pre", {}, page.recipe)));
 }
@@ -144,7 +146,7 @@ function candidatesTab(panel) {
     const large = entry.samples.map((k, place) => ({prompt: prompts[entry.prompt], first: samples[k], verdict: samples[k].total === null ? null : [`place ${place + 1}, score ${fixed(samples[k].total, digits)}`, ""]}));
     const strip = entry.samples.map((k, place) => h("button", {class: "open", "aria-label": `place ${place + 1}: enlarge`, onclick: () => enlarge(large, place)},
       picture(samples[k], `place ${place + 1}: ${prompts[entry.prompt]}`), h("span", {class: "small quiet"}, samples[k].total === null ? "" : fixed(samples[k].total, digits))));
-    return h("article", {class: "card", tabindex: -1}, h("p", {}, prompts[entry.prompt]), inStep(h("div", {class: "strip"}, strip)));
+    return h("article", {class: "card", tabindex: -1}, h("p", {}, prompts[entry.prompt]), inStep(h("div", {class: "strip", "--count": strip.length}, strip)));
   }
   function draw() {
     const word = search.value.toLowerCase();
