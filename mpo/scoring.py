@@ -2,7 +2,7 @@
 
 import hashlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +17,7 @@ from mpo.recipe import Recipe
 from mpo.run_folder.files import sha256
 from mpo.run_folder.tables import read_table, write_table
 from mpo.runtime.hub import is_hub_id, is_offline
-from mpo.runtime.processes import barrier, shard_of_rank
-from mpo.runtime.progress import track
+from mpo.runtime.pieces import Advance, Piece, Work, do_share
 from reward import Checklist, Reward, Scores, score_answers
 from reward.errors import MediaError
 from reward.judges.own import is_own, own_judge
@@ -78,30 +77,15 @@ def score_files(
 ) -> Scores:
     """Scores of N picture files, kept in `parts` chunk by chunk so that a killed run continues where it was.
 
-    made_by: the command that makes a picture again that cannot be decoded; MpoError names both.
-    A chunk that was kept from other pictures, texts, questions or another judge is judged again. Every process judges its
-    share of the chunks, and all return the whole.
+    Every process judges its share of the chunks, and all return the whole. Raises as `Scoring` does.
     """
-    judged_by = {"checklist": reward.checklist.fingerprint, "judge": reward.fingerprint}
-    chunks = [
-        _Chunk(parts / f"{start:09d}.parquet", files[start : start + CHUNK], prompts[start : start + CHUNK])
-        for start in range(0, len(files), CHUNK)
-    ]
-    missing = [chunk for chunk in shard_of_rank(chunks) if not chunk.is_kept(judged_by)]
-    with track(description, total=sum(len(chunk.files) for chunk in missing)) as advance:
-        for chunk in missing:
-            try:
-                scored = reward.score(chunk.files, chunk.prompts, on_item=advance)
-            except MediaError as error:
-                raise MpoError(f"{description}: {error}: run `{made_by}`, which makes it again") from error
-            write_table(chunk.table, {"p_yes": scored.p_yes.tolist()}, P_YES, judged_by | {"items": chunk.items})
-    barrier()
-    p_yes = [row for chunk in chunks for row in read_table(chunk.table, made_by="score").column("p_yes").to_pylist()]
-    return score_answers(np.array(p_yes).reshape(len(files), -1), reward.checklist)
+    work = Scoring(lambda: reward, files, prompts, parts=parts, description=description, made_by=made_by)
+    do_share(work)
+    return work.scores()
 
 
 @dataclass(frozen=True)
-class _Chunk:
+class Chunk:
     """Some pictures that are judged between two writes."""
 
     table: Path
@@ -115,12 +99,84 @@ class _Chunk:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def is_kept(self, judged_by: Mapping[str, str]) -> bool:
+        kept = self.metadata()
+        return kept is not None and kept == {**judged_by, "items": self.items}
+
+    def metadata(self) -> dict[str, str] | None:
+        """What the table says about the judge, the questions and the pictures; None = it is absent or damaged."""
         try:
             schema = pq.read_schema(self.table)
-        except (OSError, pa.ArrowInvalid):  # absent, or damaged
-            return False
-        metadata = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
-        return metadata == {**judged_by, "items": self.items}
+        except (OSError, pa.ArrowInvalid):
+            return None
+        return {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+
+
+class Scoring(Work[Chunk]):
+    """Pictures or clips to be judged, a chunk of fixed size a piece, each kept as a table in the folder `parts`.
+
+    A chunk that was kept from other pictures, texts, questions or another judge is judged again. `load` gives the reward when
+    it is needed; only then is known what the judge is, so only `do` can tell whether a chunk is done.
+    made_by: the command that makes a picture again that cannot be decoded; MpoError names both.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Reward],
+        files: Sequence[Path],
+        prompts: Sequence[str],
+        *,
+        parts: Path,
+        description: str,
+        made_by: str,
+    ):
+        self.description = description
+        self.parts = parts
+        self._load = load
+        self._made_by = made_by
+        starts = range(0, len(files), CHUNK)
+        tables = [parts / f"{start:09d}.parquet" for start in starts]
+        chunks = [
+            Chunk(table, files[start : start + CHUNK], prompts[start : start + CHUNK])
+            for table, start in zip(tables, starts, strict=True)
+        ]
+        self.pieces = [Piece(chunk, len(chunk.files), (chunk.table,)) for chunk in chunks]
+
+    def load(self) -> Reward:
+        return self._load()
+
+    def is_done(self, piece: Piece[Chunk]) -> bool:
+        return False
+
+    def do(self, held: Reward, piece: Piece[Chunk], advance: Advance) -> None:
+        chunk = piece.content
+        judged_by = {**held.checklist.metadata, "judge": held.fingerprint}
+        if chunk.is_kept(judged_by):
+            advance(piece.num_items)
+            return
+        try:
+            scored = held.score(chunk.files, chunk.prompts, on_item=lambda: advance(1))
+        except MediaError as error:
+            raise MpoError(f"{self.description}: {error}: run `{self._made_by}`, which makes it again") from error
+        write_table(chunk.table, {"p_yes": scored.p_yes.tolist()}, P_YES, judged_by | {"items": chunk.items})
+
+    def words(self, piece: Piece[Chunk]) -> Iterator[str]:
+        chunk = piece.content
+        yield chunk.table.name
+        for file, prompt in zip(chunk.files, chunk.prompts, strict=True):
+            yield f"{file.name} {prompt}"
+
+    def scores(self) -> Scores:
+        """What all chunks hold. Raises MpoError unless the same judge answered the same questions about all of them."""
+        chunks = [piece.content for piece in self.pieces]
+        judged_by = [{**(chunk.metadata() or {}), "items": ""} for chunk in chunks]
+        other = next((chunk for chunk, by in zip(chunks, judged_by, strict=True) if by != judged_by[0]), None)
+        if other is not None:
+            raise MpoError(
+                f"{self.description}: {other.table} and {chunks[0].table.name} were answered by different judges, or versions of one; give all machines the same, and run the same command again"
+            )
+        tables = [read_table(chunk.table, made_by="score") for chunk in chunks]
+        p_yes = [row for table in tables for row in table.column("p_yes").to_pylist()]
+        return score_answers(np.array(p_yes).reshape(len(p_yes), -1), scored_checklist(tables[0], chunks[0].table))
 
 
 def checked_scores(rows: Sequence[Mapping[str, Any]], checklist: Checklist, path: Path) -> Scores:

@@ -1,7 +1,7 @@
 """Pictures and clips from a pipeline, in batches that come out the same however the work is split."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -19,9 +19,8 @@ from mpo.models.identity import model_identity
 from mpo.recipe import Recipe
 from mpo.run_folder.files import sha256
 from mpo.run_folder.latents import holds_origin, write_latents
-from mpo.run_folder.media import SUFFIX, is_made_from, write_media
-from mpo.runtime.processes import all_reduce_max, barrier, shard_of_rank
-from mpo.runtime.progress import track
+from mpo.run_folder.media import SUFFIX, is_made_from, words_of, write_media
+from mpo.runtime.pieces import Advance, Piece, Work, do_share
 from mpo.runtime.seeds import Purpose, derive_seed
 from mpo.sizes import Size, size_fields
 
@@ -100,43 +99,67 @@ def make_samples(
     description: str,
     lockstep: bool = False,
 ) -> None:
-    """Make this process's share of the missing files; returns when all processes are done.
+    """Make this process's share of the missing files; returns when all processes are done. See `Sampling` and `do_share`."""
+    do_share(Sampling(load, samples, settings, description=description), lockstep=lockstep)
+
+
+class Sampling(Work[Sequence[Sample]]):
+    """Pictures or clips to be made, a batch a piece.
 
     A file that is there but says that it was made from something else is made again. Batches are cut at fixed places,
     since rounding depends on what is in a batch: if any picture of a batch is missing, the batch is sampled whole and
     only the missing ones are written. `load` gives the pipeline when it is needed.
-    lockstep: all processes sample equally many batches, as they must if each forward gathers weights from all.
     """
-    batches = []
-    for _, alike in groupby(sorted(samples, key=lambda s: s.size or Size(0, 0)), key=lambda s: s.size):
-        same = list(alike)
-        batches += [same[i : i + settings.batch_size] for i in range(0, len(same), settings.batch_size)]
-    missing = [batch for batch in shard_of_rank(batches) if not all(map(is_made, batch))]
-    if lockstep:  # a process with less to do samples a batch again, and keeps the old files
-        missing += batches[:1] * (all_reduce_max(len(missing)) - len(missing))
-    if missing:
-        _sample(load(), missing, settings, description)
-    barrier()
+
+    def __init__(
+        self, load: Callable[[], Any], samples: Sequence[Sample], settings: SamplingSettings, *, description: str
+    ):
+        self.description = description
+        self.settings = settings
+        self._load = load
+        batches = [
+            same[i : i + settings.batch_size]
+            for same in _of_one_size(samples)
+            for i in range(0, len(same), settings.batch_size)
+        ]
+        self.pieces = [Piece(batch, len(batch), _files(batch)) for batch in batches]
+
+    def load(self) -> Any:
+        return self._load()
+
+    def is_done(self, piece: Piece[Sequence[Sample]]) -> bool:
+        return all(map(is_made, piece.content))
+
+    def do(self, held: Any, piece: Piece[Sequence[Sample]], advance: Advance) -> None:
+        batch = piece.content
+        last = _LastLatents(held) if batch[0].latents else None
+        made = draw_samples(held, batch, self.settings, **(last.arguments if last else {}))
+        latents = last.unpacked(made[0]) if last else [None] * len(batch)
+        for sample, pixels, kept in zip(batch, made, latents, strict=True):
+            if is_made(sample):
+                continue
+            if sample.latents is not None and kept is not None:
+                write_latents(sample.latents, kept, sample.origin)
+            write_media(sample.file, pixels, fps=sample.fps, origin=sample.origin)
+        advance(len(batch))
+
+    def words(self, piece: Piece[Sequence[Sample]]) -> Iterator[str]:
+        for sample in piece.content:
+            yield f"{sample.file.name} {sample.fps} {sample.latents is not None} {words_of(sample.origin)}"
+
+
+def _of_one_size(samples: Sequence[Sample]) -> list[list[Sample]]:
+    in_order = sorted(samples, key=lambda s: s.size or Size(0, 0))
+    return [list(alike) for _, alike in groupby(in_order, key=lambda s: s.size)]
+
+
+def _files(batch: Sequence[Sample]) -> tuple[Path, ...]:
+    return tuple(file for sample in batch for file in (sample.latents, sample.file) if file is not None)
 
 
 def is_made(sample: Sample) -> bool:
     kept = sample.latents is None or holds_origin(sample.latents, sample.origin)
     return kept and is_made_from(sample.file, sample.origin)
-
-
-def _sample(pipeline: Any, batches: list[list[Sample]], settings: SamplingSettings, description: str) -> None:
-    with track(description, total=sum(len(batch) for batch in batches)) as advance:
-        for batch in batches:
-            last = _LastLatents(pipeline) if batch[0].latents else None
-            made = draw_samples(pipeline, batch, settings, **(last.arguments if last else {}))
-            latents = last.unpacked(made[0]) if last else [None] * len(batch)
-            for sample, pixels, kept in zip(batch, made, latents, strict=True):
-                if is_made(sample):
-                    continue
-                if sample.latents is not None and kept is not None:
-                    write_latents(sample.latents, kept, sample.origin)
-                write_media(sample.file, pixels, fps=sample.fps, origin=sample.origin)
-            advance(len(batch))
 
 
 def draw_samples(

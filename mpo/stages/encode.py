@@ -4,9 +4,12 @@ Shards of safetensors, each complete or absent; training reads single rows from 
 Latents are those of the sampling, if it kept them, else the autoencoder's mode, not a draw.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,8 +25,7 @@ from mpo.run_folder.media import kind_of, read_pixels
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
 from mpo.run_folder.tensors import write_tensors
-from mpo.runtime.processes import shard_of_rank
-from mpo.runtime.progress import track
+from mpo.runtime.pieces import Advance, Piece, Work, do_share
 from reward.media import probe_clip
 
 BATCH = 32  # rows through a model at a time, at most
@@ -34,42 +36,83 @@ BATCH_PIXELS = 2**22  # over frames; pictures of 1024x1024: four at a time
 
 def encode(folder: str | Path) -> None:
     """pairs.parquet, candidates/ -> encoded/{latents,prompts}-NNNNN.safetensors."""
-    run = RunFolder(folder)
-    recipe = read_recipe(run.recipe)
-    candidate_ids, prompt_ids = encoded_ids(run)
-    work = [("latents", shard, candidate_ids[shard * SHARD :][:SHARD]) for shard in range(_num_shards(candidate_ids))]
-    work += [("prompts", shard, prompt_ids[shard * SHARD :][:SHARD]) for shard in range(_num_shards(prompt_ids))]
-    missing = [
-        (kind, shard, ids) for kind, shard, ids in shard_of_rank(work) if not holds(shard_file(run, kind, shard), ids)
-    ]
-    if not missing:
-        return
-    candidates = {
-        row["candidate_id"]: row
-        for row in read_table(run.candidates_table, made_by=candidate_stage(recipe)).to_pylist()
-    }
-    prompts = {row["prompt_id"]: row["prompt"] for row in read_table(run.prompts, made_by="run").to_pylist()}
-    pipeline = load_pipeline(recipe.model, without=("denoiser",))
-    family = find_family(pipeline)
+    for each in work(folder):
+        do_share(each)
 
-    def latents(ids: Sequence[int]) -> Iterator[Conditioning]:
-        if all(candidates[i]["latents"] for i in ids):  # kept when they were sampled
-            for i in ids:
-                kept = read_latents(run.candidates / candidates[i]["latents"])
-                yield {"latents": kept[None], **frame_rates([run.candidates / candidates[i]["file"]])}
+
+def work(folder: str | Path) -> Iterator[Work]:
+    """The shards."""
+    yield Encoding(RunFolder(folder))
+
+
+def gather(folder: str | Path) -> None:
+    """Nothing: the shards are what this stage makes."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Rows of one file: latents of candidates, or embeddings of prompts."""
+
+    kind: Literal["latents", "prompts"]
+    file: Path
+    ids: Sequence[int]
+
+
+class Encoding(Work[Shard]):
+    """Latents and prompt embeddings to be computed, a shard a piece."""
+
+    description = "encode"
+
+    def __init__(self, run: RunFolder):
+        self.run = run
+        self.recipe = read_recipe(run.recipe)
+        candidate_ids, prompt_ids = encoded_ids(run)
+        shards = [*_shards(run, "latents", candidate_ids), *_shards(run, "prompts", prompt_ids)]
+        self.pieces = [Piece(shard, len(shard.ids), (shard.file,)) for shard in shards]
+
+    @cached_property
+    def candidates(self) -> dict[int, dict[str, Any]]:
+        table = read_table(self.run.candidates_table, made_by=candidate_stage(self.recipe))
+        return {row["candidate_id"]: row for row in table.to_pylist()}
+
+    @cached_property
+    def prompts(self) -> dict[int, str]:
+        return {row["prompt_id"]: row["prompt"] for row in read_table(self.run.prompts, made_by="run").to_pylist()}
+
+    def load(self) -> Any:
+        return load_pipeline(self.recipe.model, without=("denoiser",))
+
+    def is_done(self, piece: Piece[Shard]) -> bool:
+        return holds(piece.content.file, piece.content.ids)
+
+    def do(self, held: Any, piece: Piece[Shard], advance: Advance) -> None:
+        shard = piece.content
+        batches = self._latents(held, shard.ids) if shard.kind == "latents" else self._embeddings(held, shard.ids)
+        _write_shard(shard.file, shard.ids, batches, advance)
+
+    def words(self, piece: Piece[Shard]) -> Iterator[str]:
+        shard = piece.content
+        yield shard.file.name
+        yield from (
+            f"{i} {self.candidates[i]['sha256'] if shard.kind == 'latents' else self.prompts[i]}" for i in shard.ids
+        )
+
+    def _latents(self, pipeline: Any, ids: Sequence[int]) -> Iterator[Conditioning]:
+        folder, rows = self.run.candidates, [self.candidates[i] for i in ids]
+        if all(row["latents"] for row in rows):  # kept when they were sampled
+            for row in rows:
+                kept = read_latents(folder / row["latents"])
+                yield {"latents": kept[None], **frame_rates([folder / row["file"]])}
             return
-        for files, batch in media_batches([run.candidates / candidates[i]["file"] for i in ids]):
+        family = find_family(pipeline)
+        for files, batch in media_batches([folder / row["file"] for row in rows]):
             pixels = torch.from_numpy(np.stack(batch)).movedim(-1, -3).float() / 255
             yield {"latents": family.encode_media(pipeline, pixels), **frame_rates(files)}
 
-    def embeddings(ids: Sequence[int]) -> Iterator[Conditioning]:
+    def _embeddings(self, pipeline: Any, ids: Sequence[int]) -> Iterator[Conditioning]:
         for start in range(0, len(ids), BATCH):
-            yield family.encode_prompts(pipeline, [prompts[i] for i in ids[start : start + BATCH]])
-
-    with track("encode", total=sum(len(ids) for _, _, ids in missing)) as advance:
-        for kind, shard, ids in missing:
-            batches = latents(ids) if kind == "latents" else embeddings(ids)
-            _write_shard(shard_file(run, kind, shard), ids, batches, advance)
+            words = [self.prompts[i] for i in ids[start : start + BATCH]]
+            yield find_family(pipeline).encode_prompts(pipeline, words)
 
 
 def media_batches(files: Sequence[Path]) -> Iterator[tuple[list[Path], list[np.ndarray]]]:
@@ -95,7 +138,7 @@ def frame_rates(files: Sequence[Path]) -> Conditioning:
 
 
 @torch.no_grad()
-def _write_shard(file: Path, ids: Sequence[int], batches: Iterator[Conditioning], advance: Callable[..., None]) -> None:
+def _write_shard(file: Path, ids: Sequence[int], batches: Iterator[Conditioning], advance: Advance) -> None:
     """A tensor for each row and name, "ID.NAME": rows may differ in shape."""
     tensors: Conditioning = {}
     remaining = iter(ids)
@@ -111,5 +154,6 @@ def _write_shard(file: Path, ids: Sequence[int], batches: Iterator[Conditioning]
         write_tensors(temporary, tensors)
 
 
-def _num_shards(ids: Sequence[int]) -> int:
-    return -(-len(ids) // SHARD)
+def _shards(run: RunFolder, kind: Literal["latents", "prompts"], ids: Sequence[int]) -> list[Shard]:
+    starts = range(0, len(ids), SHARD)
+    return [Shard(kind, shard_file(run, kind, start // SHARD), ids[start : start + SHARD]) for start in starts]

@@ -1,19 +1,20 @@
 """Stage evaluate: tuned against base on held-out prompts, at paired seeds, by the recipe's judge and by others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mpo.comparison.guards import guards
 from mpo.comparison.win_rates import MODELS, summary_of
 from mpo.models.lora import load_with_lora
-from mpo.models.sampling import Sample, make_samples, samples_for
+from mpo.models.sampling import Sample, Sampling, samples_for
 from mpo.recipe import Recipe, read_recipe
 from mpo.run_folder.files import delete, write_json
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import EVALUATION, read_table, write_table
-from mpo.runtime.processes import barrier, is_main
-from mpo.scoring import score_files
+from mpo.runtime.pieces import Work, do_share
+from mpo.runtime.processes import is_main
+from mpo.scoring import Scoring
 from mpo.training.checkpoint_files import result_file
 from reward import Scores
 from reward.judging import Judging, load_reward
@@ -21,23 +22,27 @@ from reward.judging import Judging, load_reward
 
 def evaluate(folder: str | Path) -> None:
     """The trained LoRA -> evaluation/samples/, evaluation.parquet, summary.json."""
+    for each in work(folder):
+        do_share(each)
+    if is_main():
+        gather(folder)
+
+
+def work(folder: str | Path) -> Iterator[Work]:
+    """The batches of pictures of either model; then, for each judge, chunks of all of them."""
     run = RunFolder(folder)
     recipe = read_recipe(run.recipe)
-    samples = [(model, sample) for model in MODELS for sample in _make_pictures(run, recipe, model)]
-    scores = _scored(run, recipe.judge, samples, parts=run.evaluation_score_parts, description="evaluate: score")
-    others = [
-        _scored(
-            run,
-            [judging],
-            samples,
-            parts=run.evaluation_score_parts / f"judge-{place}",
-            description=f"evaluate: score by {judging.name}",
-        )
-        for place, judging in enumerate(recipe.evaluate.judges, 1)
-    ]
-    barrier()  # all must have read the parts, which are deleted below
-    if not is_main():
-        return
+    for model in MODELS:
+        yield _sampling(run, recipe, model)
+    yield from _scorings(run, recipe)
+
+
+def gather(folder: str | Path) -> None:
+    """evaluation/samples/, evaluation/scores/ -> evaluation.parquet, judges/, summary.json."""
+    run = RunFolder(folder)
+    recipe = read_recipe(run.recipe)
+    samples = [(model, sample) for model in MODELS for sample in _samples(run, recipe, model)]
+    scores, *others = (judged.scores() for judged in _scorings(run, recipe))
     prompts = read_table(run.heldout_prompts, made_by="run").to_pylist()
     columns = {
         "prompt_id": [row["prompt_id"] for _ in MODELS for row in prompts for _ in range(recipe.evaluate.num_seeds)],
@@ -64,22 +69,31 @@ def evaluate(folder: str | Path) -> None:
     delete(run.evaluation_score_parts)
 
 
-def _scored(
-    run: RunFolder,
-    judgings: Sequence[Judging],
-    samples: Sequence[tuple[str, Sample]],
-    *,
-    parts: Path,
-    description: str,
-) -> Scores:
-    return score_files(
-        load_reward(judgings),
-        [sample.file for _, sample in samples],
-        [sample.prompt for _, sample in samples],
-        parts=parts,
-        description=description,
-        made_by=f"mpo evaluate {run.folder}",
-    )
+def _sampling(run: RunFolder, recipe: Recipe, model: str) -> Sampling:
+    """The pictures of one model, "base" or "tuned"."""
+    lora = _lora(run, model)
+    samples = _samples(run, recipe, model)
+    return Sampling(lambda: load_with_lora(recipe, lora), samples, recipe.evaluate, description=f"evaluate: {model}")
+
+
+def _scorings(run: RunFolder, recipe: Recipe) -> Iterator[Scoring]:
+    """All pictures, by the recipe's judges together, then by each of the others."""
+    samples = [sample for model in MODELS for sample in _samples(run, recipe, model)]
+
+    def scoring(judgings: Sequence[Judging], parts: Path, description: str) -> Scoring:
+        return Scoring(
+            lambda: load_reward(judgings),
+            [sample.file for sample in samples],
+            [sample.prompt for sample in samples],
+            parts=parts,
+            description=description,
+            made_by=f"mpo evaluate {run.folder}",
+        )
+
+    yield scoring(recipe.judge, run.evaluation_score_parts, "evaluate: score")
+    for place, judging in enumerate(recipe.evaluate.judges, 1):
+        parts = run.evaluation_score_parts / f"judge-{place}"
+        yield scoring([judging], parts, f"evaluate: score by {judging.name}")
 
 
 def _write_scores(path: Path, columns: Mapping[str, Any], scores: Scores) -> None:
@@ -88,10 +102,8 @@ def _write_scores(path: Path, columns: Mapping[str, Any], scores: Scores) -> Non
     write_table(path, {**columns, **scored}, EVALUATION, scores.checklist.metadata)
 
 
-def _make_pictures(run: RunFolder, recipe: Recipe, model: str) -> list[Sample]:
-    """The pictures of one model, "base" or "tuned"."""
-    lora = result_file(run) if model == "tuned" else None
-    samples = samples_for(
+def _samples(run: RunFolder, recipe: Recipe, model: str) -> list[Sample]:
+    return samples_for(
         read_table(run.heldout_prompts, made_by="run").to_pylist(),
         recipe,
         recipe.evaluate,
@@ -99,7 +111,9 @@ def _make_pictures(run: RunFolder, recipe: Recipe, model: str) -> list[Sample]:
         purpose="evaluation",
         seed=recipe.evaluate.seed,
         num_seeds=recipe.evaluate.num_seeds,
-        lora=lora,
+        lora=_lora(run, model),
     )
-    make_samples(lambda: load_with_lora(recipe, lora), samples, recipe.evaluate, description=f"evaluate: {model}")
-    return samples
+
+
+def _lora(run: RunFolder, model: str) -> Path | None:
+    return result_file(run) if model == "tuned" else None

@@ -1,41 +1,46 @@
 """Stage generate: candidates for every training prompt, from the untuned model, or with the LoRA that the run starts from."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from mpo import MpoError
 from mpo.models.lora import load_with_lora
-from mpo.models.sampling import make_samples, samples_for
-from mpo.recipe import read_recipe
+from mpo.models.sampling import Sample, Sampling, samples_for
+from mpo.recipe import Generate, Recipe, read_recipe
 from mpo.run_folder.files import sha256
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import CANDIDATES, read_table, write_table
+from mpo.runtime.pieces import Work, do_share
 from mpo.runtime.processes import is_main
 
 
 def generate(folder: str | Path) -> None:
-    """prompts.parquet -> candidates/, candidates.parquet.
+    """prompts.parquet -> candidates/, candidates.parquet. Raises MpoError as `gather` does."""
+    for each in work(folder):
+        do_share(each)
+    if is_main():
+        gather(folder)
 
-    Raises MpoError if a candidate that is made again differs from the record.
-    """
+
+def work(folder: str | Path) -> Iterator[Work]:
+    """The batches of candidates."""
     run = RunFolder(folder)
     recipe = read_recipe(run.recipe)
-    settings = recipe.generate
-    if settings is None:
-        raise MpoError(
-            "the recipe has no section 'generate': its pictures come with its preferences; run `mpo import-pairs`"
-        )
-    prompts = read_table(run.prompts, made_by="run").to_pylist()
     start = run.start if recipe.start else None
-    samples = samples_for(
-        prompts, recipe, settings, folder=run.candidates, purpose="candidates", seed=recipe.seed,
-        num_seeds=settings.num_candidates, lora=start, keep_latents=settings.keep_latents,
-    )  # fmt: skip
-    make_samples(lambda: load_with_lora(recipe, start), samples, settings, description="generate")
-    if not is_main():
-        return
+    yield Sampling(
+        lambda: load_with_lora(recipe, start), _samples(run, recipe), _settings(recipe), description="generate"
+    )
+
+
+def gather(folder: str | Path) -> None:
+    """candidates/ -> candidates.parquet. Raises MpoError if a candidate that was made again differs from the record."""
+    run = RunFolder(folder)
+    recipe = read_recipe(run.recipe)
+    samples = _samples(run, recipe)
+    prompts = read_table(run.prompts, made_by="run").to_pylist()
     columns = {
         "candidate_id": list(range(len(samples))),
-        "prompt_id": [row["prompt_id"] for row in prompts for _ in range(settings.num_candidates)],
+        "prompt_id": [row["prompt_id"] for row in prompts for _ in range(_settings(recipe).num_candidates)],
         "seed": [sample.seed for sample in samples],
         "file": [sample.file.name for sample in samples],
         "sha256": [sha256(sample.file) for sample in samples],
@@ -56,3 +61,20 @@ def generate(folder: str | Path) -> None:
             )
     else:
         write_table(run.candidates_table, columns, CANDIDATES)
+
+
+def _samples(run: RunFolder, recipe: Recipe) -> list[Sample]:
+    settings = _settings(recipe)
+    return samples_for(
+        read_table(run.prompts, made_by="run").to_pylist(), recipe, settings, folder=run.candidates,
+        purpose="candidates", seed=recipe.seed, num_seeds=settings.num_candidates,
+        lora=run.start if recipe.start else None, keep_latents=settings.keep_latents,
+    )  # fmt: skip
+
+
+def _settings(recipe: Recipe) -> Generate:
+    if recipe.generate is None:
+        raise MpoError(
+            "the recipe has no section 'generate': its pictures come with its preferences; run `mpo import-pairs`"
+        )
+    return recipe.generate

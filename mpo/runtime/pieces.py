@@ -1,0 +1,115 @@
+"""Work that is cut into pieces, which any worker may do in any order and on any machine.
+
+The contract: a piece is named by what it is made from, needs no other piece of its work, and its files are written whole or
+not at all, with bytes that depend on nothing but that content. So a stage is a list of pieces, those of them done that
+are missing, and what is gathered from all. One process, the processes of a launch (`do_share`) and a cluster's workers
+(`mpo.clusters`) differ only in who does which.
+"""
+
+import hashlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from mpo import MpoError
+from mpo.runtime.processes import all_reduce_max, barrier, is_main, shard_of_rank
+from mpo.runtime.progress import track
+
+Advance = Callable[[int], object]  # told how many items more are done
+
+# Over a network's file system, a file that another machine has written may be seen late: NFS keeps for up to a minute
+# that a name was not there (nfs(5), acdirmax).
+SEEN_LATE_S = 90.0
+
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class Piece(Generic[Content]):
+    """The smallest part of a work that is done at once, such as the pictures of one batch."""
+
+    content: Content  # as its work knows it
+    num_items: int
+    files: tuple[Path, ...]  # that it writes
+
+
+class Work(ABC, Generic[Content]):
+    """Pieces that need the same thing to be held in memory, such as a pipeline or a judge."""
+
+    description: str  # for a progress bar
+    pieces: Sequence[Piece[Content]]  # the same, in the same order, in every process
+
+    @abstractmethod
+    def load(self) -> Any:
+        """What a worker holds between pieces."""
+
+    @abstractmethod
+    def is_done(self, piece: Piece[Content]) -> bool:
+        """Whether a piece's files are there, whole, and made from its content; False where only `do` can tell."""
+
+    @abstractmethod
+    def do(self, held: Any, piece: Piece[Content], advance: Advance) -> None:
+        """Write what is missing of a piece. held: what `load` gave."""
+
+    @abstractmethod
+    def words(self, piece: Piece[Content]) -> Iterable[str]:
+        """What a piece is made from."""
+
+    def name(self, piece: Piece[Content]) -> str:
+        """Of a piece, by its content: equal in two processes only if both would make the same of it."""
+        return hashlib.sha256("\0".join(self.words(piece)).encode()).hexdigest()
+
+
+class Worker:
+    """Does pieces of one work, and holds between them what they need."""
+
+    def __init__(self, work: Work):
+        self.work = work
+        self._held: Any = None
+
+    def do(self, piece: Piece, advance: Advance) -> None:
+        """Do one piece, missing or not. Loads what it needs at the first."""
+        if self._held is None:
+            self._held = self.work.load()
+        self.work.do(self._held, piece, advance)
+
+
+def missing_pieces(work: Work, pieces: Sequence[Piece] | None = None) -> list[Piece]:
+    """Those that are not known to be done, in order. pieces: some of the work's; None = all."""
+    return [piece for piece in (work.pieces if pieces is None else pieces) if not work.is_done(piece)]
+
+
+def do_share(work: Work, *, lockstep: bool = False) -> None:
+    """Do this process's share of the missing pieces; returns when all processes are done. A single process does all.
+
+    lockstep: all processes do equally many, as they must if each forward gathers weights from all.
+    """
+    mine = missing_pieces(work, shard_of_rank(work.pieces))
+    if lockstep:  # a process with less to do does a piece again, which keeps its files
+        mine += work.pieces[:1] * (all_reduce_max(len(mine)) - len(mine))
+    worker = Worker(work)
+    with track(work.description, total=sum(piece.num_items for piece in mine)) as advance:
+        for piece in mine:
+            worker.do(piece, advance)
+    barrier()
+    if is_main():
+        wait_until_seen(work)
+
+
+def wait_until_seen(work: Work, patience_s: float = SEEN_LATE_S) -> None:
+    """Wait for the files of a work whose workers have said that they are done.
+
+    Raises MpoError for one that does not appear.
+    """
+    until_s = time.monotonic() + patience_s
+    for file in (file for piece in work.pieces for file in piece.files):
+        while not file.exists():
+            if time.monotonic() > until_s:
+                raise MpoError(
+                    f"{work.description}: {file} was written, but is not to be seen from here; all machines must see the same folder"
+                )
+            time.sleep(0.5)
