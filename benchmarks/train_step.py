@@ -229,7 +229,7 @@ def time_by_hand(run: RunFolder, batch: int, num_steps: int, *, usual: bool) -> 
     family, denoiser = find_family(pipeline), add_lora(pipeline, recipe.train)
     denoiser.train()
     optimizer = torch.optim.AdamW([p for p in denoiser.parameters() if p.requires_grad], lr=1e-5)
-    files = sorted(run.candidates.iterdir(), key=lambda file: int(file.stem))[: 2 * batch]
+    files = sorted(filter(Path.is_file, run.candidates.rglob("*")), key=lambda file: int(file.stem))[: 2 * batch]
     pixels = torch.from_numpy(np.stack([read_pixels(file) for file in files])).movedim(-1, -3).float() / 255
     is_whole = not is_flow(pipeline.scheduler)
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from mpo import MpoError
 from mpo.models.identity import model_identity
 from mpo.recipe import Recipe, flat_fields, one_or_all
+from mpo.run_folder.candidates import compare_candidates
 from mpo.run_folder.files import delete, read_json, sha256, write_json
 from mpo.run_folder.manifest import (
     Manifest,
@@ -23,7 +24,6 @@ from mpo.run_folder.manifest import (
     write_manifest,
 )
 from mpo.run_folder.paths import RunFolder
-from mpo.run_folder.tables import read_table
 from mpo.training.checkpoint_files import damaged_checkpoints, result_file, start_of, unvalidated_steps
 from reward.judging import checklist_of
 
@@ -104,7 +104,7 @@ def writes_of(run: RunFolder, recipe: Recipe, stage: str) -> list[Path]:
             tables = [run.heldout_prompts, run.validation_prompts]
             return tables if recipe.preferences else [run.prompts, *tables]
         case "generate":
-            return [run.candidates_table, run.candidates]
+            return [run.candidates_table, run.candidates, run.candidate_records]
         case "import-pairs":
             return [run.prompts, run.candidates_table, run.candidates, run.preferences, run.imported]
         case "score":
@@ -201,12 +201,13 @@ def examine(run: RunFolder, recipe: Recipe, stage: str) -> Verdict:
         return Verdict("begun", half_done)
     if held.recipe != fields:
         return Verdict("begun", "not done: train.num_steps has changed")
-    expected = dict(held.outputs)
-    table = run.candidates_table.name
-    if table in expected and run.candidates_table.is_file() and sha256(run.candidates_table) == expected[table]:
-        expected |= _recorded_candidates(run, stage)
+    expected = held.outputs
     missing = tuple(name for name in expected if not (run.folder / name).is_file())
     damaged = tuple(n for n, digest in expected.items() if n not in missing and sha256(run.folder / n) != digest)
+    table = run.candidates_table.name
+    if table in expected and table not in (*missing, *damaged):
+        gone, other = compare_candidates(run)
+        missing, damaged = (*missing, *gone), (*damaged, *other)
     if missing and stage in ("train", "import-pairs") and missing != ("trained.json",):
         return Verdict("damaged", f"{missing[0]} is missing", missing)  # it cannot be made again alone
     if damaged:
@@ -228,12 +229,6 @@ def _changed_field(held: Manifest, now: dict[str, Any], recipe: Recipe) -> str:
             where = "" if name.startswith("the ") else "recipe.yaml says "
             return f"{where}{name}={after!r}, but it was made with {before!r}"
     return ""
-
-
-def _recorded_candidates(run: RunFolder, stage: str) -> dict[str, str]:
-    rows = read_table(run.candidates_table, made_by=stage).to_pylist()
-    names = (("file", "sha256"), ("latents", "latents_sha256"))
-    return {f"candidates/{row[name]}": row[digest] for row in rows for name, digest in names if row[name]}
 
 
 def is_done(run: RunFolder, recipe: Recipe, stage: str) -> bool:

@@ -17,6 +17,7 @@ from mpo.recipe import Recipe
 from mpo.run_folder.files import sha256
 from mpo.run_folder.tables import read_table, write_table
 from mpo.runtime.hub import is_hub_id, is_offline
+from mpo.runtime.lazily import Lazily
 from mpo.runtime.pieces import Advance, Piece, Work, do_share
 from reward import Checklist, Reward, Scores, score_answers
 from reward.errors import MediaError
@@ -24,6 +25,8 @@ from reward.judges.own import is_own, own_judge
 from reward.judging import check_judges, checklist_of, checklist_of_all, load_reward
 
 CHUNK = 64  # pictures between two writes
+PER_FOLDER = 1000  # chunks
+PER_BLOCK = 128  # chunks, of whose rows memory holds the scores at a time
 
 
 P_YES = pa.schema([("p_yes", pa.list_(pa.float64()))])
@@ -133,13 +136,14 @@ class Scoring(Work[Chunk]):
         self.parts = parts
         self._load = load
         self._made_by = made_by
-        starts = range(0, len(files), CHUNK)
-        tables = [parts / f"{start:09d}.parquet" for start in starts]
-        chunks = [
-            Chunk(table, files[start : start + CHUNK], prompts[start : start + CHUNK])
-            for table, start in zip(tables, starts, strict=True)
-        ]
-        self.pieces = [Piece(chunk, len(chunk.files), (chunk.table,)) for chunk in chunks]
+        self._files, self._prompts = files, prompts
+        self.pieces = Lazily(-(-len(files) // CHUNK), self._piece)
+
+    def _piece(self, place: int) -> Piece[Chunk]:
+        rows = slice(place * CHUNK, (place + 1) * CHUNK)
+        table = self.parts / f"{place // PER_FOLDER:04d}" / f"{place:07d}.parquet"
+        chunk = Chunk(table, list(self._files[rows]), list(self._prompts[rows]))
+        return Piece(chunk, len(chunk.files), (table,))
 
     def load(self) -> Reward:
         return self._load()
@@ -166,17 +170,45 @@ class Scoring(Work[Chunk]):
             yield f"{file.name} {prompt}"
 
     def scores(self) -> Scores:
-        """What all chunks hold. Raises MpoError unless the same judge answered the same questions about all of them."""
-        chunks = [piece.content for piece in self.pieces]
-        judged_by = [{**(chunk.metadata() or {}), "items": ""} for chunk in chunks]
-        other = next((chunk for chunk, by in zip(chunks, judged_by, strict=True) if by != judged_by[0]), None)
-        if other is not None:
-            raise MpoError(
-                f"{self.description}: {other.table} and {chunks[0].table.name} were answered by different judges, or versions of one; give all machines the same, and run the same command again"
-            )
-        tables = [read_table(chunk.table, made_by="score") for chunk in chunks]
-        p_yes = [row for table in tables for row in table.column("p_yes").to_pylist()]
-        return score_answers(np.array(p_yes).reshape(len(p_yes), -1), scored_checklist(tables[0], chunks[0].table))
+        """What all chunks hold, at once. Raises MpoError as `blocks` does."""
+        blocks = list(self.blocks())
+        return score_answers(np.concatenate([scores.p_yes for scores in blocks]), blocks[0].checklist)
+
+    def blocks(self) -> Iterator[Scores]:
+        """What the chunks hold, some thousand rows at a time, in order.
+
+        Raises MpoError unless the same judge answered the same questions about all of them.
+        """
+        first: Chunk | None = None
+        checklist: Checklist | None = None
+        judged_by: dict[bytes, bytes] = {}
+        for start in range(0, len(self.pieces), PER_BLOCK):
+            p_yes = []
+            for piece in self.pieces[start : start + PER_BLOCK]:
+                chunk = piece.content
+                table = read_table(chunk.table, made_by="score")
+                if first is None or checklist is None:
+                    first, checklist = chunk, scored_checklist(table, chunk.table)
+                    judged_by = _judged_by(table)
+                elif _judged_by(table) != judged_by:
+                    raise MpoError(
+                        f"{self.description}: {chunk.table} and {first.table.name} were answered by different judges, or versions of one; give all machines the same, and run the same command again"
+                    )
+                p_yes.append(p_yes_of(table))
+            assert checklist is not None
+            yield score_answers(np.concatenate(p_yes), checklist)
+
+
+def p_yes_of(table: pa.Table) -> np.ndarray:
+    """(N, Q) of N rows."""
+    return np.concatenate(
+        [column.flatten().to_numpy().reshape(len(column), -1) for column in table.column("p_yes").chunks]
+    )
+
+
+def _judged_by(table: pa.Table) -> dict[bytes, bytes]:
+    """What a chunk says about the judge and the questions."""
+    return {key: value for key, value in (table.schema.metadata or {}).items() if key != b"items"}
 
 
 def checked_scores(rows: Sequence[Mapping[str, Any]], checklist: Checklist, path: Path) -> Scores:

@@ -47,4 +47,4 @@ def test_the_wheel_runs_from_an_empty_folder(tmp_path):
         command, cwd=empty, env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    assert len(list((empty / "runs" / "quickstart" / "candidates").glob("*.png"))) == 512
+    assert len(list((empty / "runs" / "quickstart" / "candidates").rglob("*.png"))) == 512

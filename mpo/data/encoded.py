@@ -51,12 +51,12 @@ def encoded_ids(run: RunFolder) -> tuple[np.ndarray, np.ndarray]:
     return np.union1d(pairs.chosen, pairs.rejected), np.unique(pairs.prompts)
 
 
-def holds(file: Path, ids: np.ndarray) -> bool:
+def holds(file: Path, ids: Sequence[int]) -> bool:
     """Whether a shard exists, is undamaged, and has exactly these rows."""
     try:
         with safe_open(str(file), framework="pt") as shard:
             held = {int(key.partition(".")[0]) for key in shard.keys()}  # noqa: SIM118  # not a mapping
-        return held == set(ids.tolist())
+        return held == set(ids)
     except (OSError, SafetensorError, ValueError):
         return False
 
@@ -70,7 +70,7 @@ class EncodedPairs:
         for kind, ids in self._ids.items():
             for start in range(0, len(ids), SHARD):
                 file = shard_file(run, kind, start // SHARD)
-                if not holds(file, ids[start : start + SHARD]):
+                if not holds(file, ids[start : start + SHARD].tolist()):
                     how = "damaged, or made from other pairs" if file.exists() else "missing"
                     raise MpoError(f"{file} is {how}; run `mpo encode {run.folder}`, which makes it again")
         self._open = lru_cache(maxsize=64)(

@@ -4,7 +4,7 @@ Two configurations: `candidates` (a row each: prompt, picture or clip, scores) a
 the names that TRL uses). Parquet files with the pictures or clips inside; `datasets.load_dataset(FOLDER, "pairs")` reads them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from mpo import MpoError
 from mpo.recipe import Recipe, candidate_stage, dump_recipe, read_recipe
 from mpo.run_folder.files import replacing
 from mpo.run_folder.paths import RunFolder
-from mpo.run_folder.tables import read_selection, read_table
+from mpo.run_folder.tables import read_selection, read_table, rows_of
 from mpo.runtime.progress import track
 from mpo.scoring import scored_checklist
 from reward import Checklist
@@ -32,18 +32,15 @@ def publish(folder: str | Path, output: str | Path) -> None:
     if output.exists():
         raise MpoError(f"--output {str(output)!r} exists; give a new folder")
     recipe = read_recipe(run.recipe)
-    pairs = read_table(run.pairs, made_by="select").to_pylist()
+    pairs = rows_of(read_table(run.pairs, made_by="select"))
     checklist = None
-    scores: list[dict[str, Any]] = []
+    scores: Sequence[dict[str, Any]] = []
     if run.scores.exists():  # missing if pairs came as given
         table = read_table(run.scores, made_by="score")
         checklist = scored_checklist(table, run.scores)
-        scores = table.to_pylist()
-    candidates = {
-        row["candidate_id"]: row
-        for row in read_table(run.candidates_table, made_by=candidate_stage(recipe)).to_pylist()
-    }
-    prompts = {row["prompt_id"]: row["prompt"] for row in read_table(run.prompts, made_by="run").to_pylist()}
+        scores = rows_of(table)
+    candidates = rows_of(read_table(run.candidates_table, made_by=candidate_stage(recipe)))
+    prompts = [row["prompt"] for row in rows_of(read_table(run.prompts, made_by="run"))]
     names = checklist.dimensions if checklist else ()
     kind = checklist_of_all(recipe.judge).kind
 
@@ -52,7 +49,7 @@ def publish(folder: str | Path, output: str | Path) -> None:
         return {"bytes": file.read_bytes(), "path": file.name}
 
     def candidate_rows() -> Iterator[dict[str, Any]]:
-        for k, row in enumerate(candidates.values()):
+        for k, row in enumerate(candidates):
             values: dict[str, Any] = {"candidate_id": row["candidate_id"], "prompt": prompts[row["prompt_id"]]}
             values |= {kind: media(row["candidate_id"]), "seed": row["seed"]}
             if scores:

@@ -1,13 +1,14 @@
 """Pictures and clips from a pipeline, in batches that come out the same however the work is split."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float, UInt8
 from PIL.Image import Image
@@ -20,9 +21,16 @@ from mpo.recipe import Recipe
 from mpo.run_folder.files import sha256
 from mpo.run_folder.latents import holds_origin, write_latents
 from mpo.run_folder.media import SUFFIX, is_made_from, words_of, write_media
+from mpo.run_folder.tables import write_table
+from mpo.runtime.lazily import Lazily
 from mpo.runtime.pieces import Advance, Piece, Work, do_share
 from mpo.runtime.seeds import Purpose, derive_seed
 from mpo.sizes import Size, size_fields
+
+T = TypeVar("T")
+
+PIECE = 64  # samples, about, whose files one record names
+RECORDS = pa.schema([("place", pa.int64()), ("sha256", pa.string()), ("latents_sha256", pa.string())])
 
 
 @runtime_checkable
@@ -61,8 +69,13 @@ def samples_for(
     num_seeds: int,
     lora: Path | None = None,
     keep_latents: bool = False,
-) -> list[Sample]:
-    """`num_seeds` pictures or clips for each row of a table of prompts, one after the other. lora: a file; None = the untuned model."""
+    in_folders: bool = False,
+) -> Sequence[Sample]:
+    """`num_seeds` pictures or clips for each row of a table of prompts, one after the other; each is made when it is asked for.
+
+    lora: a file; None = the untuned model. in_folders: file systems and people are slow in folders of millions, so that
+    those of about a thousand prompts lie in one.
+    """
     rule = size_rule(recipe.model)
     made_with = {
         "model": recipe.model.path,
@@ -73,16 +86,26 @@ def samples_for(
         "batch_size": settings.batch_size,
         "lora": lora and {"sha256": sha256(lora), "rank": recipe.train.rank, "alpha": recipe.train.alpha},
     }
-    samples = []
-    for row in prompts:
-        for k in range(num_seeds):
-            size = size_of(recipe, row["prompt_id"])
-            own = derive_seed(purpose, seed, row["prompt_id"], k)
-            origin = {"prompt": row["prompt"], "seed": own, "size": size and size_fields(size), **made_with}
-            file = folder / f"{row['prompt_id']:06d}-{k:02d}{SUFFIX[rule.kind]}"
-            latents = file.with_suffix(".safetensors") if keep_latents else None
-            samples.append(Sample(row["prompt"], own, file, size, size.fps if size else rule.fps, origin, latents))
-    return samples
+    per_folder = prompts_a_folder(recipe) if in_folders else None
+
+    def sample(place: int) -> Sample:
+        row, k = prompts[place // num_seeds], place % num_seeds
+        prompt_id = row["prompt_id"]
+        size = size_of(recipe, prompt_id)
+        own = derive_seed(purpose, seed, prompt_id, k)
+        origin = {"prompt": row["prompt"], "seed": own, "size": size and size_fields(size), **made_with}
+        within = folder / f"{prompt_id // per_folder:04d}" if per_folder else folder
+        file = within / f"{prompt_id:06d}-{k:02d}{SUFFIX[rule.kind]}"
+        latents = file.with_suffix(".safetensors") if keep_latents else None
+        return Sample(row["prompt"], own, file, size, size.fps if size else rule.fps, origin, latents)
+
+    return Lazily(len(prompts) * num_seeds, sample)
+
+
+def prompts_a_folder(recipe: Recipe) -> int:
+    """The least multiple of the number of sizes, which come in turn, above a thousand: all folders are alike."""
+    turn = len(recipe.model.sizes or [None])
+    return turn * -(-1000 // turn)
 
 
 def size_of(recipe: Recipe, prompt_id: int) -> Size | None:
@@ -103,37 +126,93 @@ def make_samples(
     do_share(Sampling(load, samples, settings, description=description), lockstep=lockstep)
 
 
-class Sampling(Work[Sequence[Sample]]):
-    """Pictures or clips to be made, a batch a piece.
+@dataclass(frozen=True)
+class Batches:
+    """A piece of sampling: batches, each of samples of one size."""
 
-    A file that is there but says that it was made from something else is made again. Batches are cut at fixed places,
-    since rounding depends on what is in a batch: if any picture of a batch is missing, the batch is sampled whole and
-    only the missing ones are written. `load` gives the pipeline when it is needed.
+    places: Sequence[Sequence[int]]  # of the samples, among all
+    samples: Sequence[Sequence[Sample]]
+    record: Path | None  # the table that says that they are made; None = their own files do
+
+
+class Sampling(Work[Batches]):
+    """Pictures or clips to be made, in batches that are cut at fixed places, since rounding depends on what is in a batch.
+
+    If any picture of a batch is missing, or says that it was made from something else, the batch is sampled whole and only
+    such pictures are written. `load` gives the pipeline when it is needed.
+
+    records: a folder for a table a piece, which says what the piece has made. A piece is then some 64 samples, and work that
+    goes on reads the tables and looks at no file that one names: to find out what ten million files are would take
+    hours. None = a batch a piece, which suits few samples and many processes.
+    block: samples that are cut by themselves, such as those of a folder, so that the pieces of one can be found without the
+    others; None = all.
     """
 
     def __init__(
-        self, load: Callable[[], Any], samples: Sequence[Sample], settings: SamplingSettings, *, description: str
-    ):
+        self, load: Callable[[], Any], samples: Sequence[Sample], settings: SamplingSettings, *, description: str,
+        records: Path | None = None, block: int | None = None,
+    ):  # fmt: skip
         self.description = description
         self.settings = settings
         self._load = load
-        batches = [
-            same[i : i + settings.batch_size]
-            for same in _of_one_size(samples)
-            for i in range(0, len(same), settings.batch_size)
-        ]
-        self.pieces = [Piece(batch, len(batch), _files(batch)) for batch in batches]
+        self._samples = samples
+        self._records = records
+        self._block = block or max(len(samples), 1)
+        self._last: tuple[int, list[Piece[Batches]]] | None = None
+        num_blocks = -(-len(samples) // self._block)
+        self._full = len(self.of_block(0)) if num_blocks else 0  # pieces of a block; all but the last are alike
+        last = len(self.of_block(num_blocks - 1)) if num_blocks else 0
+        self.num_blocks = num_blocks
+        self.pieces = Lazily(max(num_blocks - 1, 0) * self._full + last, self._piece)
 
     def load(self) -> Any:
         return self._load()
 
-    def is_done(self, piece: Piece[Sequence[Sample]]) -> bool:
-        return all(map(is_made, piece.content))
+    def of_block(self, block: int) -> list[Piece[Batches]]:
+        """The pieces of a block. The last block that was asked for is kept."""
+        if self._last is None or self._last[0] != block:
+            self._last = (block, list(self._cut(block)))
+        return self._last[1]
 
-    def do(self, held: Any, piece: Piece[Sequence[Sample]], advance: Advance) -> None:
-        batch = piece.content
-        last = _LastLatents(held) if batch[0].latents else None
-        made = draw_samples(held, batch, self.settings, **(last.arguments if last else {}))
+    def _piece(self, place: int) -> Piece[Batches]:
+        block = min(place // self._full, self.num_blocks - 1)
+        return self.of_block(block)[place - block * self._full]
+
+    def _cut(self, block: int) -> Iterator[Piece[Batches]]:
+        places = range(block * self._block, min((block + 1) * self._block, len(self._samples)))
+        samples = {place: self._samples[place] for place in places}
+        batch_size = self.settings.batch_size
+        num_batches = max(1, PIECE // batch_size) if self._records else 1
+        of_one_size: dict[Size, list[int]] = {}
+        for place, sample in samples.items():
+            of_one_size.setdefault(sample.size or Size(0, 0), []).append(place)
+        count = 0
+        for _, alike in sorted(of_one_size.items()):
+            batches = [alike[i : i + batch_size] for i in range(0, len(alike), batch_size)]
+            for i in range(0, len(batches), num_batches):
+                held = batches[i : i + num_batches]
+                record = self._records / f"{block:04d}" / f"{count:04d}.parquet" if self._records else None
+                made = Batches(held, [[samples[place] for place in batch] for batch in held], record)
+                files = (record,) if record else tuple(_files(_flat(made.samples)))
+                yield Piece(made, sum(map(len, held)), files)
+                count += 1
+
+    def is_done(self, piece: Piece[Batches]) -> bool:
+        recorded = piece.content.record is not None and self._recorded(piece) is not None
+        return recorded or all(map(is_made, _flat(piece.content.samples)))
+
+    def do(self, held: Any, piece: Piece[Batches], advance: Advance) -> None:
+        for batch in piece.content.samples:
+            if not all(map(is_made, batch)):
+                self._make(held, batch)
+            advance(len(batch))
+        if piece.content.record is not None:
+            rows = self._look(piece)
+            write_table(piece.content.record, rows, RECORDS, {"piece": self.name(piece)})
+
+    def _make(self, pipeline: Any, batch: Sequence[Sample]) -> None:
+        last = _LastLatents(pipeline) if batch[0].latents else None
+        made = draw_samples(pipeline, batch, self.settings, **(last.arguments if last else {}))
         latents = last.unpacked(made[0]) if last else [None] * len(batch)
         for sample, pixels, kept in zip(batch, made, latents, strict=True):
             if is_made(sample):
@@ -141,20 +220,41 @@ class Sampling(Work[Sequence[Sample]]):
             if sample.latents is not None and kept is not None:
                 write_latents(sample.latents, kept, sample.origin)
             write_media(sample.file, pixels, fps=sample.fps, origin=sample.origin)
-        advance(len(batch))
 
-    def words(self, piece: Piece[Sequence[Sample]]) -> Iterator[str]:
-        for sample in piece.content:
+    def words(self, piece: Piece[Batches]) -> Iterator[str]:
+        for sample in _flat(piece.content.samples):
             yield f"{sample.file.name} {sample.fps} {sample.latents is not None} {words_of(sample.origin)}"
 
+    def made_of(self, piece: Piece[Batches]) -> dict[str, list[Any]]:
+        """Columns of RECORDS of a finished piece: what its record says, or what its files are."""
+        return self._recorded(piece) or self._look(piece)
 
-def _of_one_size(samples: Sequence[Sample]) -> list[list[Sample]]:
-    in_order = sorted(samples, key=lambda s: s.size or Size(0, 0))
-    return [list(alike) for _, alike in groupby(in_order, key=lambda s: s.size)]
+    def _recorded(self, piece: Piece[Batches]) -> dict[str, list[Any]] | None:
+        """None = the piece has no record, or it is one of other work, or damaged."""
+        record = piece.content.record
+        try:
+            table = pq.read_table(record) if record else None
+        except (OSError, pa.ArrowInvalid):
+            return None
+        if table is None or (table.schema.metadata or {}).get(b"piece") != self.name(piece).encode():
+            return None
+        return table.to_pydict()
+
+    def _look(self, piece: Piece[Batches]) -> dict[str, list[Any]]:
+        samples = list(_flat(piece.content.samples))
+        return {
+            "place": _flat(piece.content.places),
+            "sha256": [sha256(sample.file) for sample in samples],
+            "latents_sha256": [sample.latents and sha256(sample.latents) for sample in samples],
+        }
 
 
-def _files(batch: Sequence[Sample]) -> tuple[Path, ...]:
-    return tuple(file for sample in batch for file in (sample.latents, sample.file) if file is not None)
+def _flat(batches: Iterable[Iterable[T]]) -> list[T]:
+    return [each for batch in batches for each in batch]
+
+
+def _files(samples: Iterable[Sample]) -> list[Path]:
+    return [file for sample in samples for file in (sample.latents, sample.file) if file is not None]
 
 
 def is_made(sample: Sample) -> bool:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from mpo import __version__
 from mpo.comparison.dominance import find_pairs, find_strategy
@@ -18,7 +17,7 @@ from mpo.pages.facts import facts_of
 from mpo.recipe import METHODS, Recipe, candidate_stage, dump_recipe, read_recipe
 from mpo.run_folder.files import read_json, read_lines
 from mpo.run_folder.paths import RunFolder
-from mpo.run_folder.tables import read_prompts_table, read_selection, read_table
+from mpo.run_folder.tables import PAIRS, read_prompts_table, read_selection, read_table, take_rows
 from mpo.scoring import checked_scores, scored_checklist
 from mpo.training.validation_log import read_validations
 from reward import Checklist, Scores
@@ -190,34 +189,30 @@ def _changes(scores: Scores, half: int) -> list[Record]:
 def _chosen(run: RunFolder, recipe: Recipe, limits: Limits) -> Record:
     """The pairs, those that dominance refuses, and whole prompts' candidates; samples are named by their place in `samples`."""
     made_by = candidate_stage(recipe)
-    candidates = read_table(run.candidates_table, made_by=made_by, columns=["prompt_id", "seed", "file"])
-    prompt_ids = candidates["prompt_id"].to_numpy()
-    prompts = read_prompts_table(run.prompts)
-    pairs = read_table(run.pairs, made_by="select")
-    shown = pairs.take(evenly_spaced(len(pairs), limits.pairs)).to_pylist()
+    prompt_ids = read_table(run.candidates_table, made_by=made_by, columns=["prompt_id"])["prompt_id"].to_numpy()
+    prompts = read_table(run.prompts, made_by="run")["prompt"]
+    num_pairs = read_selection(run)["num_kept"]
+    rows = evenly_spaced(num_pairs, limits.pairs)
+    shown = take_rows(run.pairs, rows, made_by="select", columns=PAIRS.names).to_pylist()
     distinct = np.unique(prompt_ids)
     of_prompts = distinct[evenly_spaced(len(distinct), limits.prompts)]
-    table = (
-        None
-        if recipe.select.strategy == "given"
-        else read_table(run.scores, made_by="score", columns=["p_yes", "total"])
-    )
-    refused = [] if table is None else _refused(run, recipe, table, prompt_ids, of_prompts, limits.refused)
+    is_scored = recipe.select.strategy != "given"
+    refused = _refused(run, recipe, prompt_ids, of_prompts, limits.refused) if is_scored else []
     wanted = sorted(
         {row[f"{role}_id"] for row in [*shown, *refused] for role in ("chosen", "rejected")}
         | set(np.flatnonzero(np.isin(prompt_ids, of_prompts)).tolist())
     )  # fmt: skip
     place = {candidate: k for k, candidate in enumerate(wanted)}
-    scores = None if table is None else _scores(run, table, wanted)
+    scores = _scores(run, wanted) if is_scored else None
     total = None if scores is None else scores.total
     folder = run.candidates.relative_to(run.folder).as_posix()
-    files = candidates.take(wanted).to_pylist()
+    files = take_rows(run.candidates_table, wanted, made_by=made_by, columns=["seed", "file"]).to_pylist()
     judged = _Judged(scores)
     samples = [judged.sample(f"{folder}/{row['file']}", row["seed"], k) for k, row in enumerate(files)]
     return {
         "selection": read_selection(run),
-        "num_pairs": len(pairs),
-        "prompts": {int(prompt): prompts[prompt] for prompt in _unique(prompt_ids[wanted])},
+        "num_pairs": num_pairs,
+        "prompts": {int(prompt): prompts[int(prompt)].as_py() for prompt in _unique(prompt_ids[wanted])},
         "samples": samples,
         "pairs": [_pair(row, place) for row in shown],
         "refused": [_pair(row, place) for row in refused],
@@ -248,16 +243,18 @@ def _pair(row: Mapping[str, Any], place: Mapping[int, int]) -> Record:
     }
 
 
-def _scores(run: RunFolder, table: pa.Table, rows: Sequence[int]) -> Scores:
-    return checked_scores(table.take(rows).to_pylist(), scored_checklist(table, run.scores), run.scores)
+def _scores(run: RunFolder, rows: Sequence[int]) -> Scores:
+    """rows: in rising order."""
+    table = take_rows(run.scores, rows, made_by="score", columns=["p_yes", "total"])
+    return checked_scores(table.to_pylist(), scored_checklist(table, run.scores), run.scores)
 
 
 def _refused(
-    run: RunFolder, recipe: Recipe, table: pa.Table, prompt_ids: np.ndarray, of_prompts: np.ndarray, wanted: int
+    run: RunFolder, recipe: Recipe, prompt_ids: np.ndarray, of_prompts: np.ndarray, wanted: int
 ) -> list[Record]:
     """Pairs that the total alone would choose at the recipe's margin, of which some dimension is worse by more than a tie."""
     rows = np.flatnonzero(np.isin(prompt_ids, of_prompts))
-    scores = _scores(run, table, rows.tolist())
+    scores = _scores(run, rows.tolist())
     dimensions, total = scores.dimensions, scores.total
 
     def found(strategy: str) -> Any:

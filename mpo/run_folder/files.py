@@ -89,6 +89,7 @@ def delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+NUM_DIGESTS = 100_000  # kept, about 50 MB; the oldest go first
 _digests: dict[tuple[str, int, int, int], str] = {}
 
 
@@ -98,4 +99,6 @@ def sha256(path: Path) -> str:
     key = (str(path.absolute()), status.st_ino, status.st_size, status.st_mtime_ns)
     if key not in _digests:
         _digests[key] = digest(path)
+        if len(_digests) > NUM_DIGESTS:
+            del _digests[next(iter(_digests))]
     return _digests[key]

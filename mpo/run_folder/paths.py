@@ -22,10 +22,13 @@ class RunFolder:
         self.start = self.folder / "start.safetensors"  # the LoRA that sampling and training start from, if any
         self.candidates = (
             self.folder / "candidates"
-        )  # PNG, or MP4 without loss; their latents beside them if they are kept
+        )  # PNG, or MP4 without loss, in folders of some thousand; their latents beside them if they are kept
         self.candidates_table = (
             self.folder / "candidates.parquet"
         )  # candidate_id, prompt_id, seed, file and latents with sha256
+        self.candidate_records = (
+            self.folder / "generated"
+        )  # while they are being made: what each piece of the work has made
         self.preferences = self.folder / "preferences.parquet"  # chosen_id, rejected_id, if the recipe brings pairs
         self.imported = self.folder / "imported.jsonl"  # what stage import-pairs has read of them
         self.scores = self.folder / "scores.parquet"  # candidate_id, p_yes, answers, dimensions, total

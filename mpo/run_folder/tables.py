@@ -5,12 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Shaped
 
 from mpo import MpoError
 from mpo.run_folder.files import replacing
 from mpo.run_folder.paths import RunFolder
+from mpo.runtime.lazily import Lazily
 
 PROMPTS = pa.schema([("prompt_id", pa.int64()), ("prompt", pa.string())])
 
@@ -101,6 +104,35 @@ def read_table(path: Path, *, made_by: str, columns: Sequence[str] | None = None
         raise MpoError(
             f"{path} cannot be read ({reason}); `mpo status {path.parent}` shows the command that makes it again"
         ) from None
+
+
+def lists_of(values: Shaped[np.ndarray, "N K"]) -> pa.Array:
+    """Rows as lists of their K numbers."""
+    rows, width = values.shape
+    offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * width)
+    return pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(values, dtype=np.float64).ravel()))
+
+
+def rows_of(table: pa.Table) -> Sequence[dict[str, Any]]:
+    """A table's rows, each made when it is asked for: as Python's records they would take ten times the table's memory."""
+    columns = {name: table.column(name) for name in table.column_names}
+    return Lazily(len(table), lambda row: {name: column[row].as_py() for name, column in columns.items()})
+
+
+def take_rows(path: Path, rows: Sequence[int], *, made_by: str, columns: Sequence[str]) -> pa.Table:
+    """Some rows of a stage's table, in rising order, of which only the parts that hold one are read. Raises as `read_table` does."""
+    if not path.is_file():
+        return read_table(path, made_by=made_by)
+    wanted, parts, start = np.asarray(rows, dtype=np.int64), [], 0
+    with pq.ParquetFile(path) as file:
+        schema = pa.schema([file.schema_arrow.field(name) for name in columns], file.schema_arrow.metadata)
+        for group in range(file.num_row_groups):
+            end = start + file.metadata.row_group(group).num_rows
+            low, high = np.searchsorted(wanted, [start, end])
+            if high > low:
+                parts.append(file.read_row_group(group, columns=list(columns)).take(wanted[low:high] - start))
+            start = end
+    return pa.concat_tables(parts) if parts else schema.empty_table()
 
 
 def read_prompts_table(path: Path) -> list[str]:

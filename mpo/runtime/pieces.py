@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from mpo import MpoError
+from mpo.runtime.lazily import Lazily
 from mpo.runtime.processes import all_reduce_max, barrier, is_main, shard_of_rank
 from mpo.runtime.progress import track
 
@@ -41,7 +42,7 @@ class Work(ABC, Generic[Content]):
     """Pieces that need the same thing to be held in memory, such as a pipeline or a judge."""
 
     description: str  # for a progress bar
-    pieces: Sequence[Piece[Content]]  # the same, in the same order, in every process
+    pieces: Sequence[Piece[Content]]  # the same, in the same order, in every process; best made when asked for
 
     @abstractmethod
     def load(self) -> Any:
@@ -78,9 +79,11 @@ class Worker:
         self.work.do(self._held, piece, advance)
 
 
-def missing_pieces(work: Work, pieces: Sequence[Piece] | None = None) -> list[Piece]:
-    """Those that are not known to be done, in order. pieces: some of the work's; None = all."""
-    return [piece for piece in (work.pieces if pieces is None else pieces) if not work.is_done(piece)]
+def missing_pieces(work: Work, pieces: Sequence[Piece] | None = None) -> Sequence[Piece]:
+    """Those that are not known to be done, in order; only their places are kept. pieces: some of the work's; None = all."""
+    among = work.pieces if pieces is None else pieces
+    places = [place for place, piece in enumerate(among) if not work.is_done(piece)]
+    return Lazily(len(places), lambda k: among[places[k]])
 
 
 def do_share(work: Work, *, lockstep: bool = False) -> None:
@@ -89,12 +92,14 @@ def do_share(work: Work, *, lockstep: bool = False) -> None:
     lockstep: all processes do equally many, as they must if each forward gathers weights from all.
     """
     mine = missing_pieces(work, shard_of_rank(work.pieces))
-    if lockstep:  # a process with less to do does a piece again, which keeps its files
-        mine += work.pieces[:1] * (all_reduce_max(len(mine)) - len(mine))
+    # In lockstep, a process with less to do does a piece again, which keeps its files.
+    again = all_reduce_max(len(mine)) - len(mine) if lockstep else 0
     worker = Worker(work)
     with track(work.description, total=sum(piece.num_items for piece in mine)) as advance:
         for piece in mine:
             worker.do(piece, advance)
+        for _ in range(again):
+            worker.do(work.pieces[0], lambda count: None)
     barrier()
     if is_main():
         wait_until_seen(work)

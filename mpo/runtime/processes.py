@@ -86,10 +86,10 @@ def barrier() -> None:
     _state().wait_for_everyone()
 
 
-def shard_of_rank(items: Sequence[T]) -> list[T]:
+def shard_of_rank(items: Sequence[T]) -> Sequence[T]:
     """This process's items: every N-th of N processes, so that slow items are spread evenly."""
     state = _state()
-    return list(items[state.process_index :: state.num_processes])
+    return items[state.process_index :: state.num_processes]
 
 
 def shut_down() -> None:

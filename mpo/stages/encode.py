@@ -23,8 +23,9 @@ from mpo.run_folder.files import replacing
 from mpo.run_folder.latents import read_latents
 from mpo.run_folder.media import kind_of, read_pixels
 from mpo.run_folder.paths import RunFolder
-from mpo.run_folder.tables import read_table
+from mpo.run_folder.tables import read_table, rows_of
 from mpo.run_folder.tensors import write_tensors
+from mpo.runtime.lazily import Lazily
 from mpo.runtime.pieces import Advance, Piece, Work, do_share
 from reward.media import probe_clip
 
@@ -49,11 +50,14 @@ def gather(folder: str | Path) -> None:
     """Nothing: the shards are what this stage makes."""
 
 
+EncodedKind = Literal["latents", "prompts"]
+
+
 @dataclass(frozen=True)
 class Shard:
     """Rows of one file: latents of candidates, or embeddings of prompts."""
 
-    kind: Literal["latents", "prompts"]
+    kind: EncodedKind
     file: Path
     ids: Sequence[int]
 
@@ -67,17 +71,27 @@ class Encoding(Work[Shard]):
         self.run = run
         self.recipe = read_recipe(run.recipe)
         candidate_ids, prompt_ids = encoded_ids(run)
-        shards = [*_shards(run, "latents", candidate_ids), *_shards(run, "prompts", prompt_ids)]
-        self.pieces = [Piece(shard, len(shard.ids), (shard.file,)) for shard in shards]
+        self._ids: dict[EncodedKind, np.ndarray] = {"latents": candidate_ids, "prompts": prompt_ids}
+        self._num_latents = -(-len(candidate_ids) // SHARD)
+        self.pieces = Lazily(self._num_latents + -(-len(prompt_ids) // SHARD), self._piece)
+
+    def _piece(self, place: int) -> Piece[Shard]:
+        kind: EncodedKind = "latents" if place < self._num_latents else "prompts"
+        number = place if kind == "latents" else place - self._num_latents
+        ids = self._ids[kind][number * SHARD : (number + 1) * SHARD]
+        shard = Shard(kind, shard_file(self.run, kind, number), ids.tolist())
+        return Piece(shard, len(ids), (shard.file,))
 
     @cached_property
-    def candidates(self) -> dict[int, dict[str, Any]]:
-        table = read_table(self.run.candidates_table, made_by=candidate_stage(self.recipe))
-        return {row["candidate_id"]: row for row in table.to_pylist()}
+    def candidates(self) -> Sequence[dict[str, Any]]:
+        """Rows by candidate id."""
+        return rows_of(read_table(self.run.candidates_table, made_by=candidate_stage(self.recipe)))
 
     @cached_property
-    def prompts(self) -> dict[int, str]:
-        return {row["prompt_id"]: row["prompt"] for row in read_table(self.run.prompts, made_by="run").to_pylist()}
+    def prompts(self) -> Sequence[str]:
+        """By prompt id."""
+        texts = read_table(self.run.prompts, made_by="run").column("prompt")
+        return Lazily(len(texts), lambda row: texts[row].as_py())
 
     def load(self) -> Any:
         return load_pipeline(self.recipe.model, without=("denoiser",))
@@ -152,8 +166,3 @@ def _write_shard(file: Path, ids: Sequence[int], batches: Iterator[Conditioning]
         advance(size)
     with replacing(file) as temporary:
         write_tensors(temporary, tensors)
-
-
-def _shards(run: RunFolder, kind: Literal["latents", "prompts"], ids: Sequence[int]) -> list[Shard]:
-    starts = range(0, len(ids), SHARD)
-    return [Shard(kind, shard_file(run, kind, start // SHARD), ids[start : start + SHARD]) for start in starts]

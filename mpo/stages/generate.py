@@ -3,15 +3,19 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+
 from mpo import MpoError
 from mpo.models.lora import load_with_lora
-from mpo.models.sampling import Sample, Sampling, samples_for
+from mpo.models.sampling import Sampling, prompts_a_folder, samples_for
 from mpo.recipe import Generate, Recipe, read_recipe
-from mpo.run_folder.files import sha256
+from mpo.run_folder.files import delete
 from mpo.run_folder.paths import RunFolder
-from mpo.run_folder.tables import CANDIDATES, read_table, write_table
-from mpo.runtime.pieces import Work, do_share
+from mpo.run_folder.tables import CANDIDATES, read_table, rows_of, write_batches
+from mpo.runtime.pieces import do_share
 from mpo.runtime.processes import is_main
+
+FILES, DIGESTS = ("file", "latents"), ("sha256", "latents_sha256")  # columns of the table
 
 
 def generate(folder: str | Path) -> None:
@@ -22,54 +26,76 @@ def generate(folder: str | Path) -> None:
         gather(folder)
 
 
-def work(folder: str | Path) -> Iterator[Work]:
+def work(folder: str | Path) -> Iterator[Sampling]:
     """The batches of candidates."""
     run = RunFolder(folder)
     recipe = read_recipe(run.recipe)
+    settings = _settings(recipe)
     start = run.start if recipe.start else None
+    prompts = rows_of(read_table(run.prompts, made_by="run"))
+    samples = samples_for(
+        prompts, recipe, settings, folder=run.candidates, purpose="candidates", seed=recipe.seed,
+        num_seeds=settings.num_candidates, lora=start, keep_latents=settings.keep_latents, in_folders=True,
+    )  # fmt: skip
     yield Sampling(
-        lambda: load_with_lora(recipe, start), _samples(run, recipe), _settings(recipe), description="generate"
-    )
+        lambda: load_with_lora(recipe, start), samples, settings, description="generate",
+        records=run.candidate_records, block=prompts_a_folder(recipe) * settings.num_candidates,
+    )  # fmt: skip
 
 
 def gather(folder: str | Path) -> None:
-    """candidates/ -> candidates.parquet. Raises MpoError if a candidate that was made again differs from the record."""
+    """candidates/ and what was recorded of them -> candidates.parquet, a folder at a time.
+
+    Raises MpoError if a candidate that was made again differs from the record.
+    """
     run = RunFolder(folder)
     recipe = read_recipe(run.recipe)
-    samples = _samples(run, recipe)
-    prompts = read_table(run.prompts, made_by="run").to_pylist()
-    columns = {
-        "candidate_id": list(range(len(samples))),
-        "prompt_id": [row["prompt_id"] for row in prompts for _ in range(_settings(recipe).num_candidates)],
-        "seed": [sample.seed for sample in samples],
-        "file": [sample.file.name for sample in samples],
-        "sha256": [sha256(sample.file) for sample in samples],
-        "latents": [sample.latents and sample.latents.name for sample in samples],
-        "latents_sha256": [sample.latents and sha256(sample.latents) for sample in samples],
-    }
+    (sampling,) = work(folder)
+    num_candidates = _settings(recipe).num_candidates
+    made = (_columns(run, sampling, block, num_candidates) for block in range(sampling.num_blocks))
     if run.candidates_table.exists():
-        recorded = read_table(run.candidates_table, made_by="generate").to_pylist()
-        changed = [
-            row[name]
-            for k, row in enumerate(recorded)
-            for name, digest in (("file", "sha256"), ("latents", "latents_sha256"))
-            if row[digest] != columns[digest][k]
-        ]
-        if changed:
-            raise MpoError(
-                f"{len(changed)} candidates, such as {changed[0]!r}, differ from their record (another machine or version?); run `mpo generate {run.folder} --redo` to make all of them again"
-            )
+        _refuse_changed(run, made)
     else:
-        write_table(run.candidates_table, columns, CANDIDATES)
+        write_batches(run.candidates_table, made, CANDIDATES)
+    delete(run.candidate_records)
 
 
-def _samples(run: RunFolder, recipe: Recipe) -> list[Sample]:
-    settings = _settings(recipe)
-    return samples_for(
-        read_table(run.prompts, made_by="run").to_pylist(), recipe, settings, folder=run.candidates,
-        purpose="candidates", seed=recipe.seed, num_seeds=settings.num_candidates,
-        lora=run.start if recipe.start else None, keep_latents=settings.keep_latents,
-    )  # fmt: skip
+def _columns(run: RunFolder, sampling: Sampling, block: int, num_candidates: int) -> dict[str, pa.Array]:
+    """Rows of the candidates of one folder, in their order."""
+    rows = []
+    for piece in sampling.of_block(block):
+        made = sampling.made_of(piece)
+        samples = [sample for batch in piece.content.samples for sample in batch]
+        rows += zip(made["place"], samples, made["sha256"], made["latents_sha256"], strict=True)
+    rows.sort(key=lambda row: row[0])
+
+    def name(file: Path | None) -> str | None:
+        return file and file.relative_to(run.candidates).as_posix()
+
+    columns = {
+        "candidate_id": [place for place, *_ in rows],
+        "prompt_id": [place // num_candidates for place, *_ in rows],
+        "seed": [sample.seed for _, sample, *_ in rows],
+        "file": [name(sample.file) for _, sample, *_ in rows],
+        "sha256": [digest for *_, digest, _ in rows],
+        "latents": [name(sample.latents) for _, sample, *_ in rows],
+        "latents_sha256": [digest for *_, digest in rows],
+    }
+    return {key: pa.array(values, CANDIDATES.field(key).type) for key, values in columns.items()}
+
+
+def _refuse_changed(run: RunFolder, made: Iterator[dict[str, pa.Array]]) -> None:
+    """Raises MpoError if what was made is not what the table has recorded."""
+    recorded = rows_of(read_table(run.candidates_table, made_by="generate"))
+    changed = []
+    for columns in made:
+        for place, *digests in zip(*(columns[key].to_pylist() for key in ("candidate_id", *DIGESTS)), strict=True):
+            row = recorded[place]
+            changed += [row[of] for of, key, now in zip(FILES, DIGESTS, digests, strict=True) if row[key] != now]
+    if changed:
+        raise MpoError(
+            f"{len(changed)} candidates, such as {changed[0]!r}, differ from their record (another machine or version?); run `mpo generate {run.folder} --redo` to make all of them again"
+        )
 
 
 def _settings(recipe: Recipe) -> Generate:

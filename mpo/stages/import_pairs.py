@@ -23,6 +23,8 @@ from mpo.runtime.progress import say, track
 from mpo.sizes import Size, SizeRule, parse_size, size_fields
 from reward.errors import MediaError
 
+PER_FOLDER = 10_000  # pictures or clips
+
 
 def import_pairs(folder: str | Path) -> None:
     """The recipe's preferences -> prompts.parquet, candidates/, candidates.parquet, preferences.parquet.
@@ -88,7 +90,7 @@ def _number(run: RunFolder, recipe: Recipe, imported: "_Imported", others: list[
         "candidate_id": list(range(len(used))),
         "prompt_id": [prompt_ids[imported.pictures[k][0]] for k in used],
         "seed": [None] * len(used),  # made elsewhere
-        "file": [imported.file(k).name for k in used],
+        "file": [imported.file(k).relative_to(run.candidates).as_posix() for k in used],
         "sha256": [imported.pictures[k][1] for k in used],
         "latents": [None] * len(used),
         "latents_sha256": [None] * len(used),
@@ -117,7 +119,7 @@ class _Imported:
         self._known: dict[tuple[str, str], int] = {}
 
     def file(self, picture: int) -> Path:
-        return self.folder / f"{picture:08d}{self.suffix}"
+        return self.folder / f"{picture // PER_FOLDER:04d}" / f"{picture:08d}{self.suffix}"
 
     def write(self, prompt: str, both: Sequence[Fitted]) -> list[str]:
         """Write a pair's pictures that the prompt does not have yet, in the places that `add` gives them; returns all digests."""

@@ -1,15 +1,21 @@
 """Stage score: the judge answers the checklist for every candidate."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
 
 from mpo.recipe import candidate_stage, read_recipe
 from mpo.run_folder.files import delete
 from mpo.run_folder.paths import RunFolder
-from mpo.run_folder.tables import SCORES, read_table, write_table
+from mpo.run_folder.tables import SCORES, lists_of, read_table, write_batches
+from mpo.runtime.lazily import Lazily
 from mpo.runtime.pieces import do_share
 from mpo.runtime.processes import is_main
 from mpo.scoring import Scoring
+from reward import Scores
 from reward.judging import load_reward
 
 
@@ -25,30 +31,39 @@ def work(folder: str | Path) -> Iterator[Scoring]:
     """The chunks of candidates that are judged."""
     run = RunFolder(folder)
     recipe = read_recipe(run.recipe)
-    prompts = {row["prompt_id"]: row["prompt"] for row in read_table(run.prompts, made_by="run").to_pylist()}
-    candidates = read_table(run.candidates_table, made_by=candidate_stage(recipe)).to_pylist()
+    made_by = candidate_stage(recipe)
+    prompts = read_table(run.prompts, made_by="run").column("prompt")
+    candidates = read_table(run.candidates_table, made_by=made_by, columns=["prompt_id", "file"])
+    prompt_ids, files = candidates.column("prompt_id").to_numpy(), candidates.column("file")
     yield Scoring(
         lambda: load_reward(recipe.judge),
-        [run.candidates / row["file"] for row in candidates],
-        [prompts[row["prompt_id"]] for row in candidates],
+        Lazily(len(candidates), lambda row: run.candidates / files[row].as_py()),
+        Lazily(len(candidates), lambda row: prompts[int(prompt_ids[row])].as_py()),
         parts=run.score_parts,
         description="score",
-        made_by=f"mpo {candidate_stage(recipe)} {run.folder} --repair",
+        made_by=f"mpo {made_by} {run.folder} --repair",
     )
 
 
 def gather(folder: str | Path) -> None:
-    """scores/ -> scores.parquet."""
+    """scores/ -> scores.parquet, some thousand rows at a time."""
     run = RunFolder(folder)
-    candidates = read_table(run.candidates_table, made_by=candidate_stage(read_recipe(run.recipe)))
     (judged,) = work(folder)
-    scores = judged.scores()
-    columns = {
-        "candidate_id": candidates.column("candidate_id").to_pylist(),
-        "p_yes": scores.p_yes.tolist(),
-        "answers": scores.answers.tolist(),
-        "dimensions": scores.dimensions.tolist(),
-        "total": scores.total.tolist(),
-    }
-    write_table(run.scores, columns, SCORES, scores.checklist.metadata)
+    blocks = judged.blocks()
+    first = next(blocks)
+    write_batches(run.scores, _columns(chain([first], blocks)), SCORES, first.checklist.metadata)
     delete(run.score_parts)
+
+
+def _columns(blocks: Iterable[Scores]) -> Iterator[dict[str, pa.Array]]:
+    start = 0
+    for scores in blocks:
+        end = start + len(scores.total)
+        yield {
+            "candidate_id": pa.array(np.arange(start, end)),
+            "p_yes": lists_of(scores.p_yes),
+            "answers": lists_of(scores.answers),
+            "dimensions": lists_of(scores.dimensions),
+            "total": pa.array(scores.total),
+        }
+        start = end

@@ -13,7 +13,7 @@ from mpo.comparison.dominance import Pairs, find_pairs, find_strategy, num_worse
 from mpo.recipe import Recipe, Select, candidate_stage, read_recipe
 from mpo.run_folder.files import write_json
 from mpo.run_folder.paths import RunFolder
-from mpo.run_folder.tables import PAIRS, read_table, write_batches
+from mpo.run_folder.tables import PAIRS, lists_of, read_table, write_batches
 from mpo.scoring import scored_checklist
 from reward import Checklist, Scores, score_answers
 
@@ -185,9 +185,7 @@ def _write_pairs(
             }
             if total is not None and dimensions is not None:
                 columns["margin"] = pa.array(total[first] - total[second])
-                difference = dimensions[first] - dimensions[second]
-                offsets = pa.array(np.arange(len(first) + 1, dtype=np.int32) * difference.shape[1])
-                columns["dimension_margins"] = pa.ListArray.from_arrays(offsets, pa.array(difference.ravel()))
+                columns["dimension_margins"] = lists_of(dimensions[first] - dimensions[second])
             yield columns
 
     write_batches(run.pairs, pieces(), PAIRS, metadata)

@@ -80,7 +80,7 @@ def lose_rows(path: Path) -> None:
 
 
 def candidates(run: RunFolder) -> list[Path]:
-    return sorted(run.candidates.iterdir())
+    return sorted(run.candidates.rglob("*.png"))
 
 
 def tuned_by_base(run: RunFolder) -> None:

@@ -70,8 +70,8 @@ def test_rounds_that_were_stopped_go_on_to_the_same_bytes(rounds, tmp_path, monk
     other = tmp_path / "other"
     other.mkdir()
     once = run_rounds(recipe.model_copy(update={"rounds": 1}), other / "run", source=folder / "round-1")
-    for candidate in once.candidates.iterdir():
-        assert candidate.samefile(folder / "round-1" / "candidates" / candidate.name)
+    for candidate in once.candidates.rglob("*.png"):
+        assert candidate.samefile(folder / "round-1" / candidate.relative_to(once.folder))
     assert rounds_in(other / "run") == [once.folder]
     run_rounds(recipe, other / "run")
     for number in (1, 2):

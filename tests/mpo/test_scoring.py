@@ -25,14 +25,14 @@ def test_answers_that_are_kept_are_not_asked_for_again(finished, tmp_path):
     """Of the same pictures, by the same judge about the same questions; whatever else is kept is judged again."""
     recipe = read_recipe(finished / "recipe.yaml")
     files, prompts = [tmp_path / f"{k}.png" for k in range(3)], ["a red circle on a white background"] * 3
-    candidates = sorted((finished / "candidates").iterdir())
+    candidates = sorted((finished / "candidates").rglob("*.png"))
     for file, candidate in zip(files, candidates, strict=False):
         file.write_bytes(candidate.read_bytes())
-    part = tmp_path / "parts" / "000000000.parquet"
+    part = tmp_path / "parts" / "0000" / "0000000.parquet"
 
     def score(recipe=recipe) -> np.ndarray:
         reward = load_reward(recipe.judge)
-        return score_files(reward, files, prompts, parts=part.parent, description="score", made_by="").p_yes
+        return score_files(reward, files, prompts, parts=part.parent.parent, description="score", made_by="").p_yes
 
     first = score()
     made = part.stat().st_mtime_ns

@@ -23,14 +23,14 @@ def test_a_run_takes_over_what_another_has_made(finished, tmp_path):
             held[section] |= values
         run_recipe(parse_recipe(held, source=name), tmp_path / name, source=finished, stages=STAGES[:5])
         run = RunFolder(tmp_path / name)
-        made = [p.name for p in run.candidates.iterdir() if not p.samefile(finished / "candidates" / p.name)]
+        made = [p.name for p in run.candidates.rglob("*.png") if not p.samefile(finished / p.relative_to(run.folder))]
         assert made == []
         return run
 
     kept = ("candidates.parquet", "scores.parquet", "pairs.parquet", "encoded/latents-00000.safetensors")
     other = taken("beta", train={"beta": 3000.0})
     assert all(os.stat(finished / name).st_ino == os.stat(other.folder / name).st_ino for name in kept)
-    assert len(list(other.candidates.iterdir())) == len(list((finished / "candidates").iterdir()))
+    assert len(list(other.candidates.rglob("*.png"))) == len(list((finished / "candidates").rglob("*.png")))
     assert len(list((other.samples / "base").iterdir())) == 4
     other = taken("select", select={"strategy": "dominance"})
     same = [os.stat(finished / name).st_ino == os.stat(other.folder / name).st_ino for name in kept]
@@ -94,7 +94,7 @@ def test_a_prepared_run_takes_over_what_it_lacks(finished, tmp_path):
     finally:
         (finished / "candidates" / ".half.png.7.part").unlink()
     assert run.encoded.exists()
-    assert not list(run.candidates.glob("*.part"))
+    assert not list(run.candidates.rglob("*.part"))
     before = files_of(run.folder)
     prepare(recipe, tmp_path / "run", source=finished)
     assert files_of(run.folder) == before

@@ -1,18 +1,25 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mpo import MpoError
 from mpo.data.encoded import EncodedPairs
 from mpo.dependencies import STAGES
 from mpo.models.families import find_family, sampling_arguments
 from mpo.models.loading import load_pipeline
-from mpo.models.sampling import Sample, make_samples, size_of
+from mpo.models.sampling import Sample, Sampling, make_samples, size_of
 from mpo.recipe import Generate, parse_recipe
 from mpo.run import run_recipe
 from mpo.run_folder.latents import read_latents
 from mpo.run_folder.media import read_pixels
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
+from mpo.runtime.pieces import do_share
 from mpo.sizes import Size
 from tests.helpers.pipelines import SMALL, build, build_pipeline
 from tests.helpers.recipes import TRAIN_PROMPTS
@@ -52,6 +59,44 @@ def test_a_picture_in_anothers_place_is_made_again(tmp_path):
 def test_no_model_is_loaded_where_nothing_is_missing(tmp_path):
     paint(samples_in(tmp_path))
     paint(samples_in(tmp_path), load=lambda: pytest.fail("loaded"))
+
+
+@given(st.integers(0, 40), st.integers(1, 5), st.integers(1, 4), st.integers(1, 15))
+def test_every_sample_is_in_one_batch_of_its_size_and_block(count, num_sizes, batch_size, block):
+    """The block is a multiple of the number of sizes, as samples_for's folders are; pieces are those of their block, in order."""
+    block *= num_sizes
+    settings = Generate(num_candidates=2, num_inference_steps=1, guidance_scale=1.0, batch_size=batch_size)
+    samples = [Sample("", k, Path(f"{k}.png"), Size(8 * (1 + k % num_sizes), 8), None, {}) for k in range(count)]
+    for records in (None, Path("records")):
+        work = Sampling(build_pipeline, samples, settings, description="", records=records, block=block)
+        pieces = list(work.pieces)
+        assert pieces == [piece for k in range(work.num_blocks) for piece in work.of_block(k)]
+        batches = [batch for piece in pieces for batch in piece.content.samples]
+        assert sorted(sample.seed for batch in batches for sample in batch) == list(range(count))
+        assert all(len({(s.size, s.seed // block) for s in batch}) == 1 for batch in batches)
+        full = sum(len(batch) == batch_size for batch in batches)
+        assert len(batches) - full <= num_sizes * work.num_blocks
+        assert len({piece.files for piece in pieces}) == len(pieces)
+
+
+def test_what_a_record_names_is_done_whatever_its_files_are(tmp_path):
+    """So that work that goes on looks at no file; a record of other work does not count."""
+    settings = Generate(num_candidates=2, num_inference_steps=2, guidance_scale=1.0, batch_size=2)
+
+    def sampling(samples: list[Sample], load=build_pipeline) -> Sampling:
+        return Sampling(load, samples, settings, description="paint", records=tmp_path / "records", block=4)
+
+    samples = samples_in(tmp_path / "samples")
+    first = sampling(samples)
+    do_share(first)
+    made = [first.made_of(piece) for piece in first.pieces]
+    assert [place for rows in made for place in rows["place"]] == [0, 2, 3, 1, 4]
+    shutil.rmtree(tmp_path / "samples")
+    again = sampling(samples, lambda: pytest.fail("loaded"))
+    do_share(again)
+    assert [again.made_of(piece) for piece in again.pieces] == made
+    do_share(sampling([replace(sample, origin={"seed": -1}) for sample in samples]))
+    assert len(list((tmp_path / "samples").iterdir())) == 5
 
 
 def test_sizes_are_taken_in_turn(fields):

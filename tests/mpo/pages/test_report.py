@@ -43,7 +43,7 @@ def test_large_pictures_make_the_page_hold_fewer_not_grow(finished, tmp_path, mo
 
     run = RunFolder(shutil.copytree(finished, tmp_path / "run"))
     rng = np.random.default_rng(0)
-    for file in [*run.candidates.glob("*.png"), *run.samples.rglob("*.png")]:
+    for file in [*run.candidates.rglob("*.png"), *run.samples.rglob("*.png")]:
         write_media(file, rng.integers(0, 256, (512, 512, 3), dtype=np.uint8))
     whole = render(run)
     monkeypatch.setattr(report, "MAX_BYTES", 3_000_000)

@@ -39,11 +39,11 @@ def test_every_sample_of_the_data_is_served(server, finished):
 
 
 def test_a_player_gets_the_part_that_it_asks_for(server, finished):
-    file = next((finished / "candidates").glob("*.png"))
-    whole = file.read_bytes()
-    status, headers, content = ask(server, f"/media/0/candidates/{file.name}", Range="bytes=10-19")
+    file = next((finished / "candidates").rglob("*.png"))
+    whole, name = file.read_bytes(), file.relative_to(finished).as_posix()
+    status, headers, content = ask(server, f"/media/0/{name}", Range="bytes=10-19")
     assert (status, content, headers["Content-Range"]) == (206, whole[10:20], f"bytes 10-19/{len(whole)}")
-    assert ask(server, f"/media/0/candidates/{file.name}", Range="bytes=10-")[2] == whole[10:]
+    assert ask(server, f"/media/0/{name}", Range="bytes=10-")[2] == whole[10:]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def test_two_processes_make_the_files_of_one(tmp_path):
     )
     assert (alone.returncode, shared.returncode) == (0, 0), shared.stderr
     assert shared.stderr.count("generate ...") == alone.stderr.count("generate ...")
-    files = sorted(p.relative_to(tmp_path / "alone") for p in (tmp_path / "alone" / "candidates").iterdir())
+    files = sorted(p.relative_to(tmp_path / "alone") for p in (tmp_path / "alone" / "candidates").rglob("*.png"))
     assert len(files) == 8
     for name in [*files, "candidates.parquet", "scores.parquet"]:
         assert (tmp_path / "shared" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes(), name

@@ -13,7 +13,7 @@ def test_a_damaged_picture_of_given_preferences_is_named_with_its_own_remedy(fie
     recipe = parse_recipe(given_fields(fields, pickapic(tmp_path), "pickapic", "total"), source="given")
     run = RunFolder(tmp_path / "run")
     run_recipe(recipe, run.folder, stages=("import-pairs",))
-    victim = run.candidates / "00000000.png"
+    victim = run.candidates / "0000" / "00000000.png"
     victim.write_bytes(victim.read_bytes()[:50])
     with pytest.raises(
         MpoError, match=r"00000000.png is not what stage import-pairs wrote; run `mpo import-pairs .*--repair"
