@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,6 +83,20 @@ def run(
         int,
         typer.Option(help="So many processes of this machine share the work, one for each GPU or few cores.", min=1),
     ] = 1,
+    on: Annotated[
+        str | None, typer.Option(help="A cluster that does the work: ray or slurm.", metavar="CLUSTER")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="With --on: at most so many at a time.", min=1)] = None,
+    trainers: Annotated[
+        int | None, typer.Option(help="With --on: so many train together. Default: as many as --workers.", min=1)
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="With --on ray: of the cluster. Default: auto, this machine's.")
+    ] = None,
+    cluster: Annotated[
+        list[str] | None,
+        typer.Option(help="With --on: an option of it, such as partition=gpu. Repeatable.", metavar="KEY=VALUE"),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a recipe from prompts to a tuned LoRA and its report. Run it again to continue where it stopped."""
@@ -97,6 +111,7 @@ def run(
         raise MpoError(f"--until={until!r} is not a stage of this recipe; stages: {', '.join(stages)}")
     folder = output or Path("runs") / loaded.name
     stages = stages[: stages.index(until) + 1]
+    start_engine = _cluster(on, workers, trainers, address, cluster or [], processes)
     if processes > 1 and not dry_run:
         from mpo.runtime.launch import is_launched, launch
 
@@ -116,18 +131,61 @@ def run(
         typer.echo(describe(loaded, folder, count_judge=count_parameters))
         typer.echo(f"done      {', '.join(done) or 'nothing yet'} in {folder}")
         return
+    if loaded.rounds > 1 and until != "report":
+        raise MpoError("--until is for one round; leave it out, or set rounds=1")
+    if start_engine and loaded.rounds == 1:  # first, so that a mistake is told before the cluster is asked
+        num_trainers = trainers or workers
+        prepare(loaded, folder, source=source, stages=stages, repair=repair, num_trainers=num_trainers)
+        source = None  # taken over
     again = "run the same command again to continue from here"
-    if loaded.rounds > 1:
-        if until != "report":
-            raise MpoError("--until is for one round; leave it out, or set rounds=1")
-        from mpo.rounds import run_rounds
+    with _stopped_by_hand(lambda: again), start_engine() if start_engine else nullcontext() as engine:
+        if loaded.rounds > 1:
+            from mpo.rounds import run_rounds
 
-        with _stopped_by_hand(lambda: again):
-            _conclude(run_rounds(loaded, folder, repair=repair, source=source))
-        return
-    with _stopped_by_hand(lambda: again):
-        run_recipe(loaded, folder, stages=stages, repair=repair, source=source)
-    _conclude(RunFolder(folder))
+            _conclude(run_rounds(loaded, folder, repair=repair, source=source, engine=engine))
+        else:
+            run_recipe(loaded, folder, stages=stages, repair=repair, source=source, engine=engine)
+            _conclude(RunFolder(folder))
+
+
+def _cluster(
+    on: str | None,
+    workers: int | None,
+    trainers: int | None,
+    address: str | None,
+    options: list[str],
+    processes: int,
+) -> Callable[[], AbstractContextManager[Any]] | None:
+    """What connects to the cluster; None = these processes do the work. Raises MpoError for options that do not go together."""
+    if on is None:
+        given = {"--workers": workers, "--trainers": trainers, "--address": address, "--cluster": options}
+        for name, value in given.items():
+            if value:
+                raise MpoError(f"{name} is for a cluster; add --on ray or --on slurm, or leave it out")
+        return None
+    if on not in ("ray", "slurm"):
+        raise MpoError(f"--on={on!r} is unknown; use ray or slurm")
+    if processes > 1 or "WORLD_SIZE" in os.environ:
+        raise MpoError(f"--on {on} deals out the work itself; leave out --processes, and accelerate launch")
+    if workers is None:
+        raise MpoError(f"--on {on} needs --workers, such as --workers 8: so many at a time, each with a GPU")
+    if address is not None and on != "ray":
+        raise MpoError(f"--address is of a Ray cluster; leave it out with --on {on}")
+    unset = [each for each in options if "=" not in each]
+    if unset:
+        raise MpoError(f"--cluster {unset[0]}: write KEY=VALUE, such as partition=gpu")
+    given = dict(each.split("=", 1) for each in options)
+
+    def start() -> AbstractContextManager[Any]:
+        if on == "ray":
+            from mpo.clusters.on_ray import RayEngine
+
+            return closing(RayEngine(workers, num_trainers=trainers, address=address or "auto", options=given))
+        from mpo.clusters.on_slurm import SlurmEngine
+
+        return closing(SlurmEngine(workers, num_trainers=trainers, options=given))
+
+    return start
 
 
 @contextmanager

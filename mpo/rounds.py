@@ -7,6 +7,7 @@ so that the last LoRA alone is the result, and each round's page compares it wit
 
 from pathlib import Path
 
+from mpo.clusters.engine import Engine
 from mpo.recipe import Recipe, dump_recipe, read_recipe
 from mpo.run import check_folder, run_recipe
 from mpo.run_folder.files import write_text
@@ -16,12 +17,17 @@ from mpo.runtime.progress import say
 
 
 def run_rounds(
-    recipe: Recipe, output: str | Path, *, repair: bool = False, source: str | Path | None = None
+    recipe: Recipe,
+    output: str | Path,
+    *,
+    repair: bool = False,
+    source: str | Path | None = None,
+    engine: Engine | None = None,
 ) -> RunFolder:
     """All rounds, from where an earlier call stopped; returns the last one's folder.
 
     source: a run whose work the first round takes over as far as it fits. Later rounds take over what the round before has
-    sampled from the base model. Raises MpoError as `run_recipe` does, and for a folder that holds another recipe's rounds.
+    sampled from the base model. engine: as `run_recipe` has it. Raises MpoError as `run_recipe` does, and for a folder that holds another recipe's rounds.
     """
     folder = Path(output)
     if is_main():
@@ -33,7 +39,7 @@ def run_rounds(
         own = round_folder(folder, number)
         begun = RunFolder(own).recipe.exists()  # a round that is finished is left alone: it may be another account's
         taken_from = source if number == 1 else None if begun else round_folder(folder, number - 1)
-        run_recipe(recipe_of_round(recipe, folder, number), own, repair=repair, source=taken_from)
+        run_recipe(recipe_of_round(recipe, folder, number), own, repair=repair, source=taken_from, engine=engine)
     return RunFolder(round_folder(folder, recipe.rounds))
 
 

@@ -1,14 +1,15 @@
 """A whole run: the stages in order, and the checks before the first of them."""
 
-import importlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from mpo import MpoError
+from mpo.clusters.engine import Engine
+from mpo.clusters.worker import whole_stage
 from mpo.data.prompts import PromptSets, read_prompt_sets
 from mpo.dependencies import (
     PREPARE,
@@ -42,16 +43,12 @@ from mpo.training.checkpoint_files import result_file
 ALL_RANKS = ("generate", "score", "encode", "train", "evaluate")
 
 
-def stage_function(stage: str) -> Callable[..., None]:
-    """The function of a stage. Imported late: the first imports diffusers, which takes seconds."""
-    name = stage.replace("-", "_")
-    return getattr(importlib.import_module(f"mpo.stages.{name}"), name)
-
-
-def check_settings(recipe: Recipe, prompts: Sequence[str], *, training: bool = True) -> None:
+def check_settings(
+    recipe: Recipe, prompts: Sequence[str], *, training: bool = True, num_trainers: int | None = None
+) -> None:
     """What can be checked without the hub: judge, checklist, strategy, optimizer, how steps are split over processes.
 
-    training: whether these processes will train. Raises ValueError (MpoError, ChecklistError, JudgeError) with one line that names field, value and remedy.
+    training: whether it will be trained now, by so many processes; None = as many as there are. Raises ValueError (MpoError, ChecklistError, JudgeError) with one line that names field, value and remedy.
     """
     from mpo.comparison.dominance import find_strategy
     from mpo.scoring import check_judge
@@ -64,7 +61,8 @@ def check_settings(recipe: Recipe, prompts: Sequence[str], *, training: bool = T
         find_strategy(recipe.select.strategy, checklist)
     check_optimizer(recipe.train)
     if training:
-        check_sharder(recipe, micro_batch_size(recipe.train, num_processes()), num_processes())
+        num_trainers = num_trainers or num_processes()
+        check_sharder(recipe, micro_batch_size(recipe.train, num_trainers), num_trainers)
 
 
 def prepare(
@@ -74,18 +72,19 @@ def prepare(
     source: str | Path | None = None,
     stages: Sequence[str] = STAGES,
     repair: bool = False,
+    num_trainers: int | None = None,
 ) -> RunFolder:
     """Check, then write recipe.yaml and the prompt tables. Refuses a folder that holds another recipe's run.
 
     source: a run whose work is taken over as far as it fits. stages: those that will run now. repair: damaged tables are
-    made again.
+    made again. num_trainers: processes that will train; None = as many as there are.
     """
     run = RunFolder(output)
     if is_main():
         check_folder(recipe, run)
         if repair and run.recipe.exists():
             _repair_prompts(run, recipe)
-        prompts = _check(recipe, run, stages)
+        prompts = _check(recipe, run, stages, num_trainers)
         taken_from = _find_source(source)
         # Nothing is written to a run that needs nothing: it may be another account's.
         if taken_from is not None or not run.recipe.exists() or examine(run, recipe, PREPARE).state != "done":
@@ -150,7 +149,7 @@ def check_folder(recipe: Recipe, run: RunFolder) -> None:
         raise MpoError(f"--output {str(run.folder)!r} is not empty and holds no run; use another folder")
 
 
-def _check(recipe: Recipe, run: RunFolder, stages: Sequence[str]) -> PromptSets:
+def _check(recipe: Recipe, run: RunFolder, stages: Sequence[str], num_trainers: int | None) -> PromptSets:
     """Check all that the recipe, the prompts and the model's small files show; returns the prompts."""
     from mpo.models.checks import check_medium, check_model
     from mpo.training.trackers import check_trackers
@@ -161,7 +160,8 @@ def _check(recipe: Recipe, run: RunFolder, stages: Sequence[str]) -> PromptSets:
         _start_file(recipe.start)
     train, heldout, validation = read_prompts(run, recipe)
     judged = [] if recipe.select.strategy == "given" else train  # the others always are
-    check_settings(recipe, [*judged, *heldout, *validation], training="train" in stages)
+    asked = [*judged, *heldout, *validation]
+    check_settings(recipe, asked, training="train" in stages, num_trainers=num_trainers)
     if "train" in stages:
         check_trackers(recipe)
     check_model(recipe)
@@ -236,22 +236,26 @@ def run_recipe(
     stages: Sequence[str] | None = None,
     repair: bool = False,
     source: str | Path | None = None,
+    engine: Engine | None = None,
 ) -> None:
     """Run the stages from first to last; None = all of the recipe's. What is done already is not done again.
 
     repair: what is damaged is made again. source: a run whose work is taken over as far as it fits, such as candidates
-    and scores for another way to select or another beta.
+    and scores for another way to select or another beta. engine: a cluster that does the work; None = these processes.
     """
     stages = stages_of(recipe) if stages is None else stages
-    run = prepare(recipe, output, source=source, stages=stages, repair=repair)
+    num_trainers = engine.num_trainers if engine else None
+    run = prepare(recipe, output, source=source, stages=stages, repair=repair, num_trainers=num_trainers)
     nothing_to_do = is_main() and all(is_done(run, recipe, stage) for stage in stages[-1:])
     with nullcontext() if nothing_to_do else locked(run.folder):
         for stage in stages:
-            run_stage(run.folder, stage, repair=repair)
+            run_stage(run.folder, stage, repair=repair, engine=engine)
 
 
-def run_stage(folder: str | Path, stage: str, *, repair: bool = False, redo: bool = False) -> None:
-    """Run one stage of a prepared run, in every process. What is done already is not done again.
+def run_stage(
+    folder: str | Path, stage: str, *, repair: bool = False, redo: bool = False, engine: Engine | None = None
+) -> None:
+    """Run one stage of a prepared run, in every process, or on a cluster. What is done already is not done again.
 
     repair: damaged files of the stage are deleted and made again, with the same bytes. redo: all that the stage
     and later ones have made is deleted first. Raises MpoError if the folder is not a run, if the stage's work, or that
@@ -273,21 +277,26 @@ def run_stage(folder: str | Path, stage: str, *, repair: bool = False, redo: boo
         say(f"{stage}: done already")  # without the lock, which another account's run does not give
         return
     with locked(run.folder):
-        manifest = broadcast_from_main(_open_stage(run, recipe, stage, repair, redo) if is_main() else None)
+        machine = engine.describe() if engine else None
+        manifest = broadcast_from_main(_open_stage(run, recipe, stage, repair, redo, machine) if is_main() else None)
         if manifest is None:
             say(f"{stage}: done already")
             return
         say(f"{stage} ...")
-        if stage in ALL_RANKS or is_main():
-            stage_function(stage)(folder)
+        if engine is not None:
+            engine.run_stage(folder, stage)
+        elif stage in ALL_RANKS or is_main():
+            whole_stage(stage)(folder)
         barrier()
         if is_main():
             finish(run, recipe, manifest)
             run.log_event("done", stage=stage)
 
 
-def _open_stage(run: RunFolder, recipe: Recipe, stage: str, repair_it: bool, redo_it: bool) -> Manifest | None:
-    """What goes into a stage, once all earlier ones are valid; None if the stage is done."""
+def _open_stage(
+    run: RunFolder, recipe: Recipe, stage: str, repair_it: bool, redo_it: bool, machine: str | None
+) -> Manifest | None:
+    """What goes into a stage, once all earlier ones are valid; None if the stage is done. machine: None = this one."""
     if repair_it:
         _repair_prompts(run, recipe)
     stopped = pending_redo(run)
@@ -315,6 +324,6 @@ def _open_stage(run: RunFolder, recipe: Recipe, stage: str, repair_it: bool, red
     if verdict.state == "begun" and held and held.versions != library_versions():
         other = [f"{name} {old}" for name, old in held.versions.items() if library_versions().get(name) != old]
         say(f"{stage}: begun with {', '.join(other)}; it continues with other versions, so bytes may differ")
-    machine = {"machine": describe_machine(num_processes())} if stage in ALL_RANKS else {}
-    run.log_event("start", stage=stage, pid=os.getpid(), **machine)
+    on = {"machine": machine or describe_machine(num_processes())} if stage in ALL_RANKS else {}
+    run.log_event("start", stage=stage, pid=os.getpid(), **on)
     return begin(run, recipe, stage)

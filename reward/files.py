@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,8 @@ def replacing(path: Path, *, error: type[Exception] = RewardError, remedy: str =
 
     Raises `error` if the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # By machine, too: several may write to one disk, and numbers of processes repeat.
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.part")
     with named_if_full(path, error=error, remedy=remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -21,6 +21,7 @@ FLOORS = (
     ("rounds",),
     ("run", "take_over"),
     ("dependencies",),
+    ("clusters",),
     ("stages",),
     ("pages",),
     ("export",),
@@ -42,7 +43,6 @@ TESTED_ELSEWHERE = {
     "mpo/dependencies.py": "tests/faults/test_damage.py: what becomes of a run that is damaged or changed",
     "mpo/first_steps/draft.py": "tests/mpo/first_steps/test_new_recipe.py: how recipes are changed",
     "mpo/first_steps/pricing.py": "tests/mpo/first_steps/test_commands.py: what `mpo init` prints",
-    "mpo/run_folder/lock.py": "tests/faults/test_damage.py: two processes and a dead owner",
     "mpo/run_folder/manifest.py": "tests/faults/test_damage.py: what manifests are for",
     "mpo/training/checkpoint_files.py": "tests/faults/test_damage.py and tests/mpo/training/test_checkpoints.py",
     "mpo/training/forward.py": "tests/mpo/stages/test_train.py: a step by hand",
@@ -97,7 +97,9 @@ TESTS_OF_NO_MODULE = {
 OPTIONAL = {
     "openai",
     "prometheus_client",
+    "ray",
     "starlette",
+    "submitit",
     "uvicorn",
 }  # what extras install, imported by the module that needs it
 BY_NAME = {"bitsandbytes", "deepspeed"}  # asked for by name, and named where they are missing

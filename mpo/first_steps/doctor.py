@@ -25,6 +25,8 @@ EXTRAS = {
     "server": "judges behind a server, such as vLLM",
     "serve": "the reward as a service over HTTP",
     "smolvlm": "SmolVLM as a judge",
+    "ray": "runs over a Ray cluster",
+    "slurm": "runs over a Slurm cluster",
     "tensorboard": "training's curves in TensorBoard",
     "browser": "the project's tests in Chromium",
     "wan": "Wan, whose pipeline cleans prompts",

@@ -1,21 +1,29 @@
-"""One process at a time works on a run folder (several that were launched together count as one)."""
+"""One process at a time works on a run folder (several that were launched together count as one).
+
+Two locks, since one is not enough. The system's own (flock) is gone with its process, however that ends; over a network it
+holds between machines only if the file system says so: NFS does unless mounted with local_lock or nolock, Lustre needs the
+option flock. So a lease lies beside it, a file that its holder refreshes: another machine that finds one watches it for
+LEASE_S, and takes it over if nobody has refreshed it.
+"""
 
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLease, Timeout
 
 from mpo import MpoError
 from mpo.run_folder.files import named_if_full
 from mpo.runtime.processes import is_main
 
-OWN = (".lock", ".owner.json")  # files that a lock leaves in the folder
+OWN = (".lock", ".owner.json", ".lease")  # files of a lock in the folder, some of which it leaves there
+LEASE_S = 30.0  # without a sign of life, after which another machine takes over
 
-_locks: dict[Path, FileLock] = {}  # one for each folder, so that a process may take it twice
+_locks: dict[Path, tuple[FileLock, SoftFileLease]] = {}  # for each folder, so that a process may take them twice
 
 
 @contextmanager
@@ -31,11 +39,17 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     with named_if_unwritable(folder):
         lock = _acquire(folder)
+        try:
+            lease = _acquire_lease(folder)
+        except BaseException:
+            lock.release()
+            raise
     try:
         with named_if_unwritable(folder):
             (folder / OWN[1]).write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n", "utf-8")
         yield
     finally:
+        lease.release()
         lock.release()
 
 
@@ -58,13 +72,41 @@ def refuse_if_in_use(folder: Path) -> None:
             _acquire(folder).release()
 
 
+def _locks_of(folder: Path) -> tuple[FileLock, SoftFileLease]:
+    if folder.resolve() not in _locks:
+        lease = SoftFileLease(folder / OWN[2], lease_duration=LEASE_S)
+        _locks[folder.resolve()] = (FileLock(folder / OWN[0]), lease)
+    return _locks[folder.resolve()]
+
+
 def _acquire(folder: Path) -> FileLock:
-    lock = _locks.setdefault(folder.resolve(), FileLock(folder / OWN[0]))
+    lock, _ = _locks_of(folder)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise MpoError(f"{folder} is in use by {_describe(folder / OWN[1])}; wait for it, or stop it") from None
+        raise _in_use(folder) from None
     return lock
+
+
+def _acquire_lease(folder: Path) -> SoftFileLease:
+    """Another machine's, once it has not been refreshed for long enough; a dead process's of this machine at once."""
+    _, lease = _locks_of(folder)
+    try:
+        lease.acquire(timeout=0)
+    except Timeout:
+        print(
+            f"{folder} was in use by {_describe(folder / OWN[1])}; waiting {LEASE_S:.0f} s for a sign of life",
+            file=sys.stderr,
+        )
+        try:
+            lease.acquire(timeout=1.5 * LEASE_S)
+        except Timeout:
+            raise _in_use(folder) from None
+    return lease
+
+
+def _in_use(folder: Path) -> MpoError:
+    return MpoError(f"{folder} is in use by {_describe(folder / OWN[1])}; wait for it, or stop it")
 
 
 def _describe(owner: Path) -> str:

@@ -1,0 +1,130 @@
+"""What clusters share: which stages go where, how pieces are grouped, and what is shown of work elsewhere."""
+
+import os
+import socket
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mpo import MpoError
+from mpo.clusters.worker import MARK, stage_module, whole_stage, works_of
+from mpo.recipe import read_recipe
+from mpo.run_folder.files import write_text
+from mpo.run_folder.paths import RunFolder
+from mpo.runtime.pieces import Piece, Work, missing_pieces, wait_until_seen
+from mpo.runtime.progress import track
+
+PORTION = 64  # items that a worker is given at once, at most but for a single larger piece
+MAX_LOSSES = 3  # workers that one portion may cost
+POLL_S = 1.0
+
+IN_PIECES = ("generate", "score", "encode", "evaluate")
+IN_A_WORKER = ("export",)  # it samples a few pictures for the card
+
+
+class Engine(ABC):
+    """Runs stages on a cluster. What one process does from files to files (select, report) stays in the driver."""
+
+    def __init__(self, num_workers: int, num_trainers: int | None):
+        self.num_workers = num_workers
+        self.num_trainers = num_trainers or num_workers  # processes that train together
+        self._mark = f"{socket.gethostname()} {os.getpid()} {time.time_ns()}"
+        self._marked: set[Path] = set()
+
+    @abstractmethod
+    def describe(self) -> str:
+        """The cluster in words, for the run's log."""
+
+    @abstractmethod
+    def do(self, run: RunFolder, stage: str, place: int, work: Work, names: Mapping[str, Piece]) -> None:
+        """Do these pieces of a stage's work, which has this place among the stage's works. Raises MpoError."""
+
+    @abstractmethod
+    def run_whole(
+        self, run: RunFolder, stage: str, num_processes: int, watch: Callable[[Callable[[], bool]], None]
+    ) -> None:
+        """Run a stage in one process, or in several that form a group of torch's. watch(is_over) returns once it is over."""
+
+    def close(self) -> None:
+        """Give the cluster back."""
+        for folder in self._marked:
+            (folder / MARK).unlink(missing_ok=True)
+
+    def mark(self, run: RunFolder) -> str:
+        """What a worker must find in a run's folder, to know that it sees the same one, and that this driver still owns it."""
+        if run.folder not in self._marked:
+            write_text(run.folder / MARK, self._mark)
+            self._marked.add(run.folder)
+        return self._mark
+
+    def run_stage(self, folder: str | Path, stage: str) -> None:
+        """Raises MpoError as the stage does, and for what the cluster cannot do."""
+        run = RunFolder(Path(folder).absolute())
+        if stage in IN_PIECES:
+            for place, work in enumerate(works_of(stage, run.folder)):
+                missing = missing_pieces(work)
+                if missing:
+                    self.do(run, stage, place, work, {work.name(piece): piece for piece in missing})
+                wait_until_seen(work)
+            stage_module(stage).gather(run.folder)
+        elif stage == "train":
+            self.run_whole(run, stage, self.num_trainers, lambda is_over: _watch_training(run, is_over))
+        elif stage in IN_A_WORKER:
+            self.run_whole(run, stage, 1, wait_for)
+        else:
+            whole_stage(stage)(folder)
+
+
+def portions_of(names: Mapping[str, Piece], num_workers: int) -> list[list[str]]:
+    """Neighbouring pieces, about PORTION items together; fewer where some of the workers would otherwise get none."""
+    total = sum(piece.num_items for piece in names.values())
+    largest = min(PORTION, -(-total // num_workers))
+    portions: list[list[str]] = []
+    held = largest
+    for name, piece in names.items():
+        if held + piece.num_items > largest:
+            portions.append([])
+            held = 0
+        portions[-1].append(name)
+        held += piece.num_items
+    return portions
+
+
+def wait_for(is_over: Callable[[], bool]) -> None:
+    while not is_over():
+        time.sleep(POLL_S)
+
+
+def _watch_training(run: RunFolder, is_over: Callable[[], bool]) -> None:
+    """A bar of the steps that another machine writes into training.jsonl."""
+
+    def num_steps() -> int:
+        return run.training_log.read_bytes().count(b"\n") if run.training_log.exists() else 0
+
+    shown = num_steps()
+    with track("train", total=read_recipe(run.recipe).train.num_steps, done=shown) as advance:
+        while not is_over():
+            time.sleep(POLL_S)
+            now = num_steps()
+            if now > shown:  # fewer, where it was continued from a checkpoint
+                advance(now - shown)
+                shown = now
+
+
+def typed(options: Mapping[str, str], known: Mapping[str, Callable[[str], Any]], *, on: str) -> dict[str, Any]:
+    """A cluster's options with their types. Raises MpoError for one that is not known, or of another type."""
+    found = {}
+    for name, text in options.items():
+        if name not in known:
+            raise MpoError(f"--cluster {name}={text}: --on {on} has no {name!r}; it takes {', '.join(known)}")
+        try:
+            found[name] = known[name](text)
+        except ValueError:
+            raise MpoError(f"--cluster {name}={text}: {text!r} is no number; give one, such as 4") from None
+    return found
+
+
+def count_items(names: Sequence[str], pieces: Mapping[str, Piece]) -> int:
+    return sum(pieces[name].num_items for name in names)

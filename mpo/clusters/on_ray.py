@@ -1,0 +1,257 @@
+"""A recipe on a Ray cluster: `mpo run RECIPE --on ray`. Workers are actors, training is a job of Ray Train.
+
+All actors are asked for at once, so those that find no room wait for machines to join, and an autoscaler sees that more are
+wanted. A lost actor's portion is given to another, and a new actor is asked for.
+"""
+
+import logging
+import os
+import threading
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mpo import MpoError
+from mpo.clusters.engine import MAX_LOSSES, POLL_S, Engine, count_items, portions_of, typed
+from mpo.clusters.worker import StageWorker
+from mpo.run_folder.files import delete
+from mpo.run_folder.paths import RunFolder
+from mpo.runtime.pieces import Piece, Work
+from mpo.runtime.processes import PATIENCE
+from mpo.runtime.progress import say, track
+
+SAID = ".said"  # in the run's folder: what a user can put right, by a process of Ray Train
+# What workers take over from the driver, beside what their machine has set.
+VARIABLES = ("OMP_NUM_THREADS", "HF_HUB_OFFLINE")
+OPTIONS: dict[str, Callable[[str], Any]] = {"gpus": float, "cpus": float, "memory_gb": float}  # of each worker
+
+
+class RayEngine(Engine):
+    """Actors on a Ray cluster, up to `num_workers`, and training in `num_trainers` of Ray Train's workers."""
+
+    def __init__(
+        self, num_workers: int, *, num_trainers: int | None = None, address: str = "auto",
+        options: Mapping[str, str] | None = None,
+    ):  # fmt: skip
+        """address: of the cluster; "auto" = the one that this machine belongs to, "local" = a new one of this machine alone.
+        options: of each worker: gpus (default: 1 if the cluster has any), cpus (default: 1), memory_gb.
+
+        Raises MpoError if Ray is not installed, or there is no such cluster.
+        """
+        super().__init__(num_workers, num_trainers)
+        self._options = typed(options or {}, OPTIONS, on="ray")
+        self._ray = _connect(address)
+        kinds = self._ray.exceptions
+        self._lost = (kinds.RayActorError, kinds.ObjectLostError, kinds.OutOfMemoryError, kinds.WorkerCrashedError)
+        self._folder: Path | None = None  # of the run that the actors are for
+        self._actors: set[Any] = set()  # that have seen it
+        self._starting: dict[Any, Any] = {}  # what an actor will say about the run's folder, and the actor
+
+    def describe(self) -> str:
+        nodes = [node for node in self._ray.nodes() if node["Alive"]]
+        have = Counter[str]()
+        for node in nodes:
+            have.update({name: node["Resources"].get(name, 0) for name in ("GPU", "CPU")})
+        gpus = f"{have['GPU']:g} GPUs, " if have["GPU"] else ""
+        return f"Ray, {len(nodes)} machines with {gpus}{have['CPU']:g} cores; {self.num_workers} workers"
+
+    def close(self) -> None:
+        super().close()
+        self._ray.shutdown()
+
+    def do(self, run: RunFolder, stage: str, place: int, work: Work, names: Mapping[str, Piece]) -> None:
+        waiting = deque(portions_of(names, self.num_workers))
+        held: dict[Any, tuple[Any, list[str]]] = {}  # what an actor will say, the actor, its portion
+        losses = Losses(work.description, self.num_workers)
+        with track(work.description, total=sum(piece.num_items for piece in names.values())) as advance:
+            while waiting or held:
+                # Deal: a portion for each idle actor.
+                self._ask_for_actors(run, len(waiting) + len(held))
+                busy = {actor for actor, _ in held.values()}
+                idle = [actor for actor in self._actors if actor not in busy]
+                for actor in idle[: len(waiting)]:
+                    portion = waiting.popleft()
+                    held[actor.do.remote(stage, place, portion)] = (actor, portion)
+
+                # Collect: who has finished a portion, has come up, or was lost.
+                ready, _ = self._ray.wait([*held, *self._starting], timeout=POLL_S)
+                for said in ready:
+                    actor, portion = held.pop(said) if said in held else (self._starting.pop(said), [])
+                    if self._is_alive(said):
+                        self._actors.add(actor)
+                        losses.forget(portion)
+                        advance(count_items(portion, names))
+                        continue
+                    self._actors.discard(actor)
+                    if portion:  # first in line for the next
+                        waiting.appendleft(portion)
+                    losses.note(portion, names)
+
+    def _ask_for_actors(self, run: RunFolder, num_portions: int) -> None:
+        """So many as there is work for. Those of another run's folder are ended."""
+        if self._folder != run.folder:
+            self._end_all()
+            self._folder = run.folder
+        wanted = min(self.num_workers, num_portions) - len(self._actors) - len(self._starting)
+        for _ in range(wanted):
+            actor = self._ray.remote(StageWorker).options(**self._resources()).remote(str(run.folder), str(Path.cwd()))
+            self._starting[actor.look.remote(self.mark(run))] = actor
+
+    def _resources(self) -> dict[str, Any]:
+        gpus = self._options.get("gpus", 1 if self._ray.cluster_resources().get("GPU", 0) else 0)
+        memory_gb = self._options.get("memory_gb")
+        memory = {} if memory_gb is None else {"memory": int(memory_gb * 1e9)}
+        return {"num_gpus": gpus, "num_cpus": self._options.get("cpus", 1), **memory}
+
+    def _is_alive(self, said: Any) -> bool:
+        """Whether the actor that was asked has answered. Raises MpoError for what a user can put right."""
+        try:
+            words = self._ray.get(said)
+        except self._lost:
+            return False
+        if words:
+            raise MpoError(words)
+        return True
+
+    def _end_all(self) -> None:
+        """So that their GPUs are free."""
+        for actor in [*self._actors, *self._starting.values()]:
+            self._ray.kill(actor)
+        self._actors.clear()
+        self._starting.clear()
+
+    def run_whole(
+        self, run: RunFolder, stage: str, num_processes: int, watch: Callable[[Callable[[], bool]], None]
+    ) -> None:
+        for attempt in range(MAX_LOSSES + 1):
+            over = threading.Event()
+            watcher = threading.Thread(target=watch, args=(over.is_set,), daemon=True)
+            watcher.start()
+            try:
+                whole = (
+                    self._run_alone(run, stage) if num_processes == 1 else self._run_together(run, stage, num_processes)
+                )
+            finally:
+                over.set()
+                watcher.join()
+            if whole:
+                return
+            if attempt < MAX_LOSSES:
+                say(f"{stage}: a worker was lost; it continues from what is kept")
+        raise MpoError(
+            f"{stage}: workers were lost {MAX_LOSSES + 1} times; see Ray's logs for why, and run the same command again, which continues from here"
+        )
+
+    def _run_alone(self, run: RunFolder, stage: str) -> bool:
+        """Whether its actor lived to the end."""
+        self._ask_for_actors(run, 1)
+        while not self._actors:
+            [said], _ = self._ray.wait(list(self._starting))
+            actor = self._starting.pop(said)
+            if not self._is_alive(said):
+                return False
+            self._actors.add(actor)
+        actor = next(iter(self._actors))
+        lived = self._is_alive(actor.run.remote(stage))
+        if not lived:
+            self._actors.discard(actor)
+        return lived
+
+    def _run_together(self, run: RunFolder, stage: str, num_processes: int) -> bool:
+        """The same in processes that Ray Train joins to a group."""
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        self._end_all()
+        resources = self._resources()
+        each = {"CPU": resources["num_cpus"], **({"GPU": resources["num_gpus"]} if resources["num_gpus"] else {})}
+        room = min(int(self._ray.cluster_resources().get(name, 0) // count) for name, count in each.items() if count)
+        if room < num_processes:
+            say(f"{stage}: waits for {num_processes} workers; the cluster has room for {room} now")
+        own = run.folder / ".ray"  # what Ray Train keeps of a job, on the disk that all share
+        said = run.folder / SAID
+        said.unlink(missing_ok=True)
+        trainer = TorchTrainer(
+            _run_in_group,
+            train_loop_config={
+                "folder": str(run.folder), "working": str(Path.cwd()), "mark": self.mark(run), "stage": stage
+            },
+            scaling_config=ScalingConfig(
+                num_workers=num_processes, use_gpu=bool(resources["num_gpus"]), resources_per_worker=each
+            ),
+            torch_config=TorchConfig(timeout_s=int(PATIENCE.total_seconds())),
+            run_config=RunConfig(name=stage, storage_path=str(own), failure_config=FailureConfig(max_failures=0)),
+        )  # fmt: skip
+        try:
+            trainer.fit()
+            return True
+        except Exception as error:  # its classes differ between versions; a worker's own words are kept apart
+            if said.exists():
+                raise MpoError(said.read_text("utf-8")) from error
+            logging.getLogger(__name__).debug("a training job was lost", exc_info=error)
+            return False
+        finally:
+            said.unlink(missing_ok=True)
+            delete(own)
+
+
+class Losses:
+    """How often workers were lost, over the same portion or one after the other, until it is too often."""
+
+    def __init__(self, description: str, num_workers: int):
+        self._description = description
+        self._most_in_a_row = MAX_LOSSES * num_workers  # a machine may take many with it
+        self._in_a_row = 0
+        self._by_portion = Counter[str]()
+
+    def forget(self, portion: Sequence[str]) -> None:
+        """A worker has answered. An empty portion: it has only come up."""
+        self._in_a_row = 0 if portion else self._in_a_row
+
+    def note(self, portion: Sequence[str], names: Mapping[str, Piece]) -> None:
+        """A worker was lost with this portion; empty = while it came up. Raises MpoError if that is once too often."""
+        self._in_a_row += 1
+        if portion:
+            say(f"{self._description}: a worker was lost; its work is given to another")
+            self._by_portion[portion[0]] += 1
+            if self._by_portion[portion[0]] >= MAX_LOSSES:
+                first = names[portion[0]].files[0].name
+                raise MpoError(
+                    f"{self._description}: {MAX_LOSSES} workers were lost over the same work, which begins with {first}; see Ray's logs, and give each more memory if that is why (--cluster memory_gb=…)"
+                )
+        if self._in_a_row > self._most_in_a_row:
+            raise MpoError(
+                f"{self._description}: {self._in_a_row} workers were lost in a row; see Ray's logs for why they cannot live there"
+            )
+
+
+def _run_in_group(config: dict[str, str]) -> None:
+    """In each process of a job: the stage, or a file with what a user can put right."""
+    worker = StageWorker(config["folder"], config["working"])
+    words = worker.look(config["mark"]) or worker.run(config["stage"])
+    if words:
+        Path(config["folder"], SAID).write_text(words, "utf-8")
+        raise RuntimeError(words)
+
+
+def _connect(address: str) -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise MpoError("--on ray: Ray is not installed; pip install 'mpo[ray]'") from None
+    variables = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about what its next version will do
+        try:
+            ray.init(
+                address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True,
+                runtime_env={"env_vars": variables},
+            )  # fmt: skip
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise MpoError(
+                f"--address={address}: no Ray cluster is there ({reason}); start one with `ray start --head`, or use --address local"
+            ) from None
+    return ray

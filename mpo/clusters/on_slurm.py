@@ -1,0 +1,212 @@
+"""A recipe on a Slurm cluster: `mpo run RECIPE --on slurm`. Pieces go to arrays of jobs, training is one job; by submitit.
+
+The driver waits on the machine where it was started, such as a login node, and needs no GPU. A job that Slurm stops and
+queues again goes on from what it has written; the pieces of one that was lost go to the next array.
+"""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mpo import MpoError
+from mpo.clusters.engine import MAX_LOSSES, POLL_S, Engine, typed
+from mpo.clusters.worker import StageWorker
+from mpo.run_folder.files import delete
+from mpo.run_folder.paths import RunFolder
+from mpo.runtime.pieces import Piece, Work
+from mpo.runtime.processes import shut_down
+from mpo.runtime.progress import say, track
+
+LOGS = ".slurm"  # in the run's folder; deleted once a stage's jobs have all ended well
+TIME_MIN = 24 * 60
+OPTIONS: dict[str, Callable[[str], Any]] = {
+    "partition": str, "account": str, "qos": str, "constraint": str, "time": int, "gpus": int, "cpus": int,
+    "memory_gb": int, "gpus_per_machine": int, "setup": str, "cluster": str,
+}  # fmt: skip
+SLURMS = ("partition", "account", "qos", "constraint")  # its own options, under its own names
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a job does: pieces by name, or a whole stage if there are none. Queued again as it is when Slurm stops it."""
+
+    folder: str
+    working_folder: str
+    mark: str
+    stage: str
+    place: int = 0
+    names: Sequence[str] = ()
+    joined: bool = False  # whether the job's tasks form a group of torch's
+
+    def __call__(self) -> str:
+        if self.joined:
+            from submitit.helpers import TorchDistributedEnvironment
+
+            TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+        worker = StageWorker(self.folder, self.working_folder)
+        try:
+            return worker.look(self.mark) or (
+                worker.do(self.stage, self.place, self.names) if self.names else worker.run(self.stage)
+            )
+        finally:
+            shut_down()
+
+    def checkpoint(self) -> Any:
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+class SlurmEngine(Engine):
+    """Arrays of `num_workers` jobs, and a job of `num_trainers` processes for training."""
+
+    def __init__(self, num_workers: int, *, num_trainers: int | None = None, options: Mapping[str, str] | None = None):
+        """options: partition, account, qos, constraint; of each worker: time (minutes, default: a day), gpus (default: 1), cpus,
+        memory_gb, setup (a shell command before it); gpus_per_machine (default: 1): how many trainers share a machine;
+        cluster=local: processes of this machine in place of Slurm's jobs.
+
+        Raises MpoError if submitit is not installed, or there is no Slurm here.
+        """
+        super().__init__(num_workers, num_trainers)
+        self._options = typed(options or {}, OPTIONS, on="slurm")
+        self._submitit = _submitit()
+        self._cluster = self._options.get("cluster", "slurm")
+        if self._cluster not in ("slurm", "local"):
+            raise MpoError(f"--cluster cluster={self._cluster}: use slurm or local")
+        if self._cluster == "slurm" and shutil.which("sbatch") is None:
+            raise MpoError(
+                "--on slurm: there is no sbatch here; start it on a machine that can submit jobs, or try it with --cluster cluster=local"
+            )
+        per_machine = self._options.get("gpus_per_machine", 1)
+        if self.num_trainers % per_machine:
+            raise MpoError(
+                f"--cluster gpus_per_machine={per_machine} does not divide the {self.num_trainers} processes that train; set --trainers to a multiple"
+            )
+        self._jobs: list[Any] = []
+
+    def describe(self) -> str:
+        where = self._options.get("partition") or ("this machine" if self._cluster == "local" else "default partition")
+        return f"Slurm, {where}; {self.num_workers} workers"
+
+    def close(self) -> None:
+        super().close()
+        for job in self._jobs:
+            if not job.done():
+                job.cancel()
+
+    def do(self, run: RunFolder, stage: str, place: int, work: Work, names: Mapping[str, Piece]) -> None:
+        waiting = dict(names)
+        with track(work.description, total=sum(piece.num_items for piece in names.values())) as advance:
+            for _ in range(MAX_LOSSES + 1):
+                listed = list(waiting)
+                shares = [listed[k :: self.num_workers] for k in range(min(self.num_workers, len(listed)))]
+                jobs = self._submit(run, work.description, [self._task(run, stage, place, share) for share in shares])
+                self._wait(jobs, lambda waiting=waiting: _count_written(waiting), advance)
+                for job, share in zip(jobs, shares, strict=True):
+                    if self._has_ended_well(job):
+                        waiting = {name: piece for name, piece in waiting.items() if name not in set(share)}
+                if not waiting:
+                    delete(run.folder / LOGS)
+                    return
+                say(f"{work.description}: jobs were lost; {len(waiting)} pieces are given to others")
+        raise MpoError(
+            f"{work.description}: jobs were lost {MAX_LOSSES + 1} times; see {run.folder / LOGS} for why, and run the same command again, which continues from here"
+        )
+
+    def run_whole(
+        self, run: RunFolder, stage: str, num_processes: int, watch: Callable[[Callable[[], bool]], None]
+    ) -> None:
+        for attempt in range(MAX_LOSSES + 1):
+            task = self._task(run, stage, joined=num_processes > 1)
+            [job] = self._submit(run, stage, [task], num_processes)
+            watch(job.done)
+            if self._has_ended_well(job):
+                delete(run.folder / LOGS)
+                return
+            if attempt < MAX_LOSSES:
+                say(f"{stage}: the job was lost; the next continues from what is kept")
+        raise MpoError(
+            f"{stage}: jobs were lost {MAX_LOSSES + 1} times; see {run.folder / LOGS} for why, and run the same command again, which continues from here"
+        )
+
+    def _task(
+        self, run: RunFolder, stage: str, place: int = 0, names: Sequence[str] = (), *, joined: bool = False
+    ) -> Task:
+        return Task(str(run.folder), str(Path.cwd()), self.mark(run), stage, place, tuple(names), joined)
+
+    def _submit(self, run: RunFolder, name: str, tasks: Sequence[Task], num_processes: int = 1) -> list[Any]:
+        """A job of so many processes for each task; several jobs are an array."""
+        executor = self._executor(run, name, num_processes)
+        try:
+            if len(tasks) == 1:
+                self._jobs = [executor.submit(tasks[0])]
+            else:
+                with executor.batch():
+                    jobs = [executor.submit(task) for task in tasks]
+                self._jobs = jobs
+        except self._submitit.core.utils.FailedSubmissionError as error:
+            raise MpoError(
+                f"--on slurm: the job was refused ({' '.join(str(error).split())}); see --cluster"
+            ) from error
+        return self._jobs
+
+    def _executor(self, run: RunFolder, name: str, num_processes: int = 1) -> Any:
+        given, local = self._options, self._cluster == "local"
+        executor = self._submitit.AutoExecutor(folder=run.folder / LOGS, cluster=self._cluster)
+        per_machine = num_processes if local else min(num_processes, given.get("gpus_per_machine", 1))
+        gpus = given.get("gpus", 0 if local else 1) * per_machine
+        settings = {
+            "name": f"mpo-{name.replace(' ', '-').replace(':', '')}",
+            "timeout_min": given.get("time", TIME_MIN),
+            "nodes": num_processes // per_machine,
+            "tasks_per_node": per_machine,
+            "gpus_per_node": gpus or None,
+            "cpus_per_task": given.get("cpus"),
+            "mem_gb": given["memory_gb"] * per_machine if "memory_gb" in given else None,
+            "slurm_setup": [given["setup"]] if "setup" in given else None,
+            "slurm_srun_args": None if local else ["--kill-on-bad-exit=1"],  # the others would wait for a lost one
+            **{f"slurm_{option}": given[option] for option in SLURMS if option in given},
+        }
+        executor.update_parameters(**{key: value for key, value in settings.items() if value is not None})
+        return executor
+
+    def _wait(self, jobs: Sequence[Any], num_written: Callable[[], int], advance: Callable[..., object]) -> None:
+        shown = 0
+        while True:
+            over = all(job.done() for job in jobs)
+            now = num_written()
+            if now > shown:
+                advance(now - shown)
+                shown = now
+            if over:
+                return
+            time.sleep(POLL_S)
+
+    def _has_ended_well(self, job: Any) -> bool:
+        """Whether a job has done all that it should; False = it was lost. Raises MpoError for what a user can put right."""
+        try:
+            said = job.results()
+        except self._submitit.core.utils.UncompletedJobError as error:  # FailedJobError too
+            logging.getLogger(__name__).debug("a job was lost", exc_info=error)
+            return False
+        words = next((each for each in said if each), "")
+        if words:
+            raise MpoError(words)
+        return True
+
+
+def _count_written(pieces: Mapping[str, Piece]) -> int:
+    """Items of the pieces whose files are all there."""
+    return sum(piece.num_items for piece in pieces.values() if all(file.exists() for file in piece.files))
+
+
+def _submitit() -> Any:
+    try:
+        import submitit
+    except ImportError:
+        raise MpoError("--on slurm: submitit is not installed; pip install 'mpo[slurm]'") from None
+    return submitit

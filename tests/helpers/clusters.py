@@ -1,0 +1,67 @@
+"""A cluster in this process: workers that are given portions in any order; and what runs on clusters must leave behind."""
+
+import random
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from mpo import MpoError
+from mpo.clusters.engine import Engine, portions_of
+from mpo.clusters.worker import StageWorker
+from mpo.recipe import read_recipe
+from mpo.run_folder.paths import RunFolder
+from mpo.runtime.pieces import Piece, Work
+from tests.helpers.runs import files_of
+
+OF_ENGINES = {".driver"}
+
+
+class ShuffledEngine(Engine):
+    """Gives portions to workers at random."""
+
+    def __init__(self, num_workers: int, seed: int):
+        super().__init__(num_workers, 1)
+        self._random = random.Random(seed)
+        self.workers: list[StageWorker] = []
+
+    def describe(self) -> str:
+        return "a test"
+
+    def do(self, run: RunFolder, stage: str, place: int, work: Work, names: Mapping[str, Piece]) -> None:
+        portions = portions_of(names, self.num_workers)
+        self._random.shuffle(portions)
+        for portion in portions:
+            self._accept(self._random.choice(self._workers(run)).do(stage, place, portion))
+
+    def run_whole(
+        self, run: RunFolder, stage: str, num_processes: int, watch: Callable[[Callable[[], bool]], None]
+    ) -> None:
+        self._accept(self._workers(run)[0].run(stage))
+        watch(lambda: True)
+
+    def _workers(self, run: RunFolder) -> list[StageWorker]:
+        if not self.workers:
+            self.workers = [StageWorker(str(run.folder), str(Path.cwd())) for _ in range(self.num_workers)]
+            for worker in self.workers:
+                self._accept(worker.look(self.mark(run)))
+        return self.workers
+
+    def _accept(self, words: str) -> None:
+        if words:
+            raise MpoError(words)
+
+
+def undone(finished: Path, folder: Path, stages: Sequence[str]) -> RunFolder:
+    """A copy of a finished run in which these stages have done nothing yet, nor any later one."""
+    from mpo.dependencies import redo
+
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns(".*"))
+    run = RunFolder(folder)
+    redo(run, read_recipe(run.recipe), stages[0])
+    (run.redo).unlink()
+    return run
+
+
+def files_without_training(run: Path) -> dict[str, bytes]:
+    """All that a run's processes leave behind, but for what training decides, and its own marks."""
+    return {name: data for name, data in files_of(run).items() if name not in OF_ENGINES}

@@ -1,0 +1,76 @@
+import sys
+
+import pytest
+
+from mpo import MpoError
+from mpo.cli import main
+from mpo.clusters.engine import PORTION, portions_of, typed
+from mpo.recipe import read_recipe
+from mpo.run import run_recipe
+from mpo.runtime.pieces import Piece
+from tests.helpers.clusters import ShuffledEngine, files_without_training
+
+
+def test_any_worker_may_do_any_piece_in_any_order(finished, tmp_path):
+    """A whole run, dealt out at random to two workers: each file has the bytes that one process makes."""
+    recipe = read_recipe(finished / "recipe.yaml")
+    engine = ShuffledEngine(2, seed=1)
+    run_recipe(recipe, tmp_path / "run", engine=engine)
+    assert (tmp_path / "run" / ".driver").exists()  # by which workers know the folder
+    engine.close()
+    assert not (tmp_path / "run" / ".driver").exists()
+    whole, dealt = files_without_training(finished), files_without_training(tmp_path / "run")
+    assert whole.keys() == dealt.keys()
+    assert [name for name in whole if whole[name] != dealt[name]] == []
+    assert '"machine": "a test"' in (tmp_path / "run" / "log.jsonl").read_text("utf-8")
+
+
+def pieces(*sizes: int) -> dict[str, Piece]:
+    return {f"piece {k}": Piece(k, size, ()) for k, size in enumerate(sizes)}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "num_workers", "expected"),
+    [
+        ([16] * 9, 2, [4, 4, 1]),  # of 64 items
+        ([16] * 6, 3, [2, 2, 2]),  # so that each of three has some
+        ([5, 5, 2], 2, [1, 1, 1]),  # 6 items at most
+        ([200, 1], 1, [1, 1]),  # larger than a portion
+    ],
+)
+def test_portions_are_neighbours_of_a_bounded_size(sizes, num_workers, expected):
+    named = pieces(*sizes)
+    portions = portions_of(named, num_workers)
+    assert [len(portion) for portion in portions] == expected
+    assert [name for portion in portions for name in portion] == list(named)
+    assert all(len(p) == 1 or sum(named[name].num_items for name in p) <= PORTION for p in portions)
+
+
+def test_an_option_that_a_cluster_does_not_take_is_named():
+    assert typed({"cpus": "4"}, {"cpus": int}, on="ray") == {"cpus": 4}
+    with pytest.raises(MpoError, match=r"--cluster cpu=4: --on ray has no 'cpu'; it takes cpus"):
+        typed({"cpu": "4"}, {"cpus": int}, on="ray")
+    with pytest.raises(MpoError, match=r"--cluster cpus=four: 'four' is no number"):
+        typed({"cpus": "four"}, {"cpus": int}, on="ray")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--workers", "2"], "--workers is for a cluster; add --on ray or --on slurm"),
+        (["--on", "kubernetes", "--workers", "2"], "--on='kubernetes' is unknown; use ray or slurm"),
+        (["--on", "ray"], "--on ray needs --workers"),
+        (["--on", "ray", "--workers", "2", "--processes", "2"], "leave out --processes"),
+        (["--on", "slurm", "--workers", "2", "--address", "auto"], "--address is of a Ray cluster"),
+        (["--on", "slurm", "--workers", "2", "--cluster", "partition"], "--cluster partition: write KEY=VALUE"),
+        (["--on", "ray", "--workers", "3"], "train.batch_size=4"),  # told before any cluster is asked
+    ],
+)
+def test_options_that_do_not_go_together_are_one_line(words, message, recipe_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["mpo", "run", str(recipe_file), "--output", str(tmp_path / "run"), *words])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    error = capsys.readouterr().err
+    assert (stop.value.code, error.count("\n")) == (2, 1)
+    assert message in error
+    assert not (tmp_path / "run").exists()
