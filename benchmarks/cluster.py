@@ -11,10 +11,8 @@ GPU's time over the number of GPUs.
 
 import argparse
 import heapq
-import json
 import math
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +26,10 @@ PIECE = 64  # items
 SPREAD = 0.1
 # Unexpected interruptions of Llama 3's training: 419 in 54 days on 16,384 GPUs (arXiv 2407.21783, section 3.3.4).
 HOURS_BETWEEN_FAILURES = 54 * 24 * 16384 / 419  # of one GPU
-LOAD_S, RESTART_S = 90.0, 300.0  # to load a pipeline or a judge from a shared disk; until a lost worker is replaced. Guesses
+LOAD_S, RESTART_S = (
+    90.0,
+    300.0,
+)  # to load a pipeline or a judge from a shared disk; until a lost worker is replaced. Guesses
 JUDGE_PARAMETERS, JUDGE_TOKENS = 7e9, 1100 + 60 * 20  # a picture and a prompt; then 60 questions packed behind them
 NETWORK_GB_S = 25.0  # of an all-reduce between machines: half of a 400 Gbit/s card
 
@@ -42,7 +43,8 @@ class Stage:
 
 def stages_of(recipe: Recipe) -> list[Stage]:
     """The stages that are dealt out. Raises KeyError for a model that is not in the table of published models."""
-    assert recipe.generate is not None and recipe.prompts.train is not None
+    assert recipe.generate is not None
+    assert recipe.prompts.train is not None
     num_candidates = (recipe.prompts.train.limit or 0) * recipe.generate.num_candidates
     num_samples = 2 * (recipe.prompts.heldout.limit or 0) * recipe.evaluate.num_seeds
     hours = {step.stage: step.gpu_hours or 0.0 for step in plan_from_table(recipe, [80]).steps}
@@ -79,12 +81,17 @@ def deal_out(stage: Stage, num_gpus: int, rng: np.random.Generator) -> tuple[flo
     return end_s, lost
 
 
-def train(recipe: Recipe, seconds: float, lora_millions: float, num_gpus: int, rng: np.random.Generator) -> tuple[float, int]:
+def train(
+    recipe: Recipe, seconds: float, lora_millions: float, num_gpus: int, rng: np.random.Generator
+) -> tuple[float, int]:
     """Seconds of data-parallel training, and interruptions. A step has at most as many workers as pairs, waits for the slowest,
-    and adds up the LoRA's gradients; each failure costs the steps since the last checkpoint and a restart of all."""
+    and adds up the LoRA's gradients; each failure costs the steps since the last checkpoint and a restart of all.
+    """
     settings = recipe.train
     workers = max(n for n in range(1, min(num_gpus, settings.batch_size) + 1) if settings.batch_size % n == 0)
-    slowest = float(np.exp(rng.normal(-(SPREAD**2) / 2, SPREAD, (200, workers))).max(axis=1).mean()) if workers > 1 else 1.0
+    slowest = (
+        float(np.exp(rng.normal(-(SPREAD**2) / 2, SPREAD, (200, workers))).max(axis=1).mean()) if workers > 1 else 1.0
+    )
     reduce_s = 0.0 if workers == 1 else 2 * 4e6 * lora_millions / (NETWORK_GB_S * 1e9) + 1e-4 * math.log2(workers)
     step_s = seconds / settings.num_steps / workers * slowest + reduce_s
     plain_s = settings.num_steps * step_s
@@ -119,7 +126,9 @@ def main() -> None:
     one_gpu_s = sum(stage.seconds for stage in stages) + train_s
     names = [stage.name for stage in stages[:3]] + ["train", stages[3].name]
     print(f"one GPU: {one_gpu_s / 3600:.0f} hours")
-    print(f"| GPUs | ideal, hours | simulated, hours | of the ideal | {' | '.join(names)} | lost workers |\n|{'---|' * (5 + len(names))}")
+    print(
+        f"| GPUs | ideal, hours | simulated, hours | of the ideal | {' | '.join(names)} | lost workers |\n|{'---|' * (5 + len(names))}"
+    )
     for num_gpus in arguments.gpus:
         rng = np.random.default_rng(0)
         sums, lost = dict.fromkeys(names, 0.0), 0
@@ -128,7 +137,7 @@ def main() -> None:
                 seconds, failed = deal_out(stage, num_gpus, rng)
                 sums[stage.name] += seconds / arguments.repetitions
                 lost += failed
-            from mpo.plan import model_costs, _lora_millions
+            from mpo.plan import _lora_millions, model_costs
 
             entry = model_costs()["models"][recipe.model.path]
             seconds, failed = train(recipe, train_s, _lora_millions(entry, recipe), num_gpus, rng)
@@ -136,7 +145,9 @@ def main() -> None:
             lost += failed
         ideal_h, found_h = one_gpu_s / 3600 / num_gpus, sum(sums.values()) / 3600
         shown = " | ".join(f"{seconds / 3600:.2f}" for seconds in sums.values())
-        print(f"| {num_gpus} | {ideal_h:.2f} | {found_h:.2f} | {ideal_h / found_h:.2f} | {shown} | {lost / arguments.repetitions:.1f} |")
+        print(
+            f"| {num_gpus} | {ideal_h:.2f} | {found_h:.2f} | {ideal_h / found_h:.2f} | {shown} | {lost / arguments.repetitions:.1f} |"
+        )
 
 
 if __name__ == "__main__":

@@ -84,6 +84,7 @@ def answer(run: RunFolder) -> None:
 
 
 def write_shards(run: RunFolder) -> None:
+    run.encoded.mkdir()
     for piece in mpo.stages.encode.Encoding(run).pieces:
         shard = piece.content
         write_tensors(shard.file, {f"{i}.{shard.kind}": torch.zeros(1) for i in shard.ids})

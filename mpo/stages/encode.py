@@ -90,8 +90,8 @@ class Encoding(Work[Shard]):
     @cached_property
     def prompts(self) -> Sequence[str]:
         """By prompt id."""
-        texts = read_table(self.run.prompts, made_by="run").column("prompt")
-        return Lazily(len(texts), lambda row: texts[row].as_py())
+        rows = rows_of(read_table(self.run.prompts, made_by="run"))
+        return Lazily(len(rows), lambda row: rows[row]["prompt"])
 
     def load(self) -> Any:
         return load_pipeline(self.recipe.model, without=("denoiser",))

@@ -10,7 +10,7 @@ import pyarrow as pa
 from mpo.recipe import candidate_stage, read_recipe
 from mpo.run_folder.files import delete
 from mpo.run_folder.paths import RunFolder
-from mpo.run_folder.tables import SCORES, lists_of, read_table, write_batches
+from mpo.run_folder.tables import SCORES, lists_of, read_table, rows_of, write_batches
 from mpo.runtime.lazily import Lazily
 from mpo.runtime.pieces import do_share
 from mpo.runtime.processes import is_main
@@ -32,13 +32,12 @@ def work(folder: str | Path) -> Iterator[Scoring]:
     run = RunFolder(folder)
     recipe = read_recipe(run.recipe)
     made_by = candidate_stage(recipe)
-    prompts = read_table(run.prompts, made_by="run").column("prompt")
-    candidates = read_table(run.candidates_table, made_by=made_by, columns=["prompt_id", "file"])
-    prompt_ids, files = candidates.column("prompt_id").to_numpy(), candidates.column("file")
+    prompts = rows_of(read_table(run.prompts, made_by="run"))
+    candidates = rows_of(read_table(run.candidates_table, made_by=made_by, columns=["prompt_id", "file"]))
     yield Scoring(
         lambda: load_reward(recipe.judge),
-        Lazily(len(candidates), lambda row: run.candidates / files[row].as_py()),
-        Lazily(len(candidates), lambda row: prompts[int(prompt_ids[row])].as_py()),
+        Lazily(len(candidates), lambda row: run.candidates / candidates[row]["file"]),
+        Lazily(len(candidates), lambda row: prompts[candidates[row]["prompt_id"]]["prompt"]),
         parts=run.score_parts,
         description="score",
         made_by=f"mpo {made_by} {run.folder} --repair",
