@@ -243,8 +243,10 @@ def _connect(address: str) -> Any:
         import ray
     except ImportError:
         raise MpoError("--on ray: Ray is not installed; pip install 'mpo[ray]'") from None
+    if address.startswith("ray://"):
+        raise MpoError(f"--address={address}: start mpo on a machine of the cluster, with --address auto")
     host, _, port = address.rpartition(":")
-    if port.isdigit() and not address.startswith("ray://"):  # which Ray itself would try to reach for minutes
+    if port.isdigit():  # which Ray itself would try to reach for minutes
         try:
             socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
         except OSError as error:

@@ -58,6 +58,8 @@ def test_losses_are_borne_until_they_are_too_many():
 def test_no_cluster_is_one_line():
     with pytest.raises(MpoError, match=r"--address=127.0.0.1:9: no Ray cluster is there .* start one with `ray start"):
         RayEngine(1, address="127.0.0.1:9")
+    with pytest.raises(MpoError, match=r"--address=ray://head:10001: start mpo on a machine of the cluster"):
+        RayEngine(1, address="ray://head:10001")
 
 
 @pytest.fixture
