@@ -34,7 +34,7 @@ from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import PROMPTS, read_prompts_table, write_table
 from mpo.runtime.hub import OfflineError
 from mpo.runtime.machine import describe_machine
-from mpo.runtime.processes import barrier, broadcast_from_main, is_main, num_processes
+from mpo.runtime.processes import all_see, barrier, broadcast_from_main, is_main, num_processes
 from mpo.runtime.progress import say
 from mpo.take_over import take_over
 from mpo.training.checkpoint_files import result_file
@@ -99,6 +99,8 @@ def prepare(
                     say(f"taken over from {source}: {', '.join(taken) or 'nothing, since no finished stage agrees'}")
                 _write_prompt_tables(run, recipe, prompts)
     barrier()
+    if not all_see(run.recipe):  # told by all, so that none waits for one that has given up
+        raise MpoError(f"--output {str(run.folder)!r} is not seen by all machines; put it on a disk that all share")
     return run
 
 
@@ -262,9 +264,9 @@ def run_stage(
     of an earlier stage, no longer fits the recipe or its inputs, or if another process is at work on the folder.
     """
     run = RunFolder(folder)
-    if not run.recipe.is_file():
+    if not all_see(run.recipe):
         raise MpoError(
-            f"{str(folder)!r} is not a run: it has no recipe.yaml; make one with `mpo run RECIPE --output {folder}`"
+            f"{str(folder)!r} is not a run: it has no recipe.yaml, or not for all machines; make one with `mpo run RECIPE --output {folder}`"
         )
     recipe = read_recipe(run.recipe)
     if recipe.rounds > 1:

@@ -6,6 +6,7 @@ wanted. A lost actor's portion is given to another, and a new actor is asked for
 
 import logging
 import os
+import socket
 import threading
 import warnings
 from collections import Counter, deque
@@ -22,6 +23,7 @@ from mpo.runtime.pieces import Piece, Work
 from mpo.runtime.processes import PATIENCE
 from mpo.runtime.progress import say, track
 
+CONNECT_S = 10.0
 SAID = ".said"  # in the run's folder: what a user can put right, by a process of Ray Train
 # What workers take over from the driver, beside what their machine has set.
 VARIABLES = ("OMP_NUM_THREADS", "HF_HUB_OFFLINE")
@@ -241,17 +243,30 @@ def _connect(address: str) -> Any:
         import ray
     except ImportError:
         raise MpoError("--on ray: Ray is not installed; pip install 'mpo[ray]'") from None
+    if address.startswith("ray://"):
+        raise MpoError(f"--address={address}: start mpo on a machine of the cluster, with --address auto")
+    host, _, port = address.rpartition(":")
+    if port.isdigit():  # which Ray itself would try to reach for minutes
+        try:
+            socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+        except OSError as error:
+            raise _no_cluster(address, error) from None
+    own: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     variables = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about what its next version will do
         try:
             ray.init(
                 address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True,
-                runtime_env={"env_vars": variables},
+                runtime_env={"env_vars": variables}, **own,
             )  # fmt: skip
         except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise MpoError(
-                f"--address={address}: no Ray cluster is there ({reason}); start one with `ray start --head`, or use --address local"
-            ) from None
+            raise _no_cluster(address, error) from None
     return ray
+
+
+def _no_cluster(address: str, error: Exception) -> MpoError:
+    reason = " ".join(str(error).split())
+    return MpoError(
+        f"--address={address}: no Ray cluster is there ({reason}); start one with `ray start --head`, or use --address local"
+    )

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 from mpo import MpoError
@@ -71,6 +72,11 @@ def all_reduce_max(value: int) -> int:
 
     _state()
     return max(gather_object([value]))
+
+
+def all_see(path: Path) -> bool:
+    """Whether a file or folder is there for all processes, which may run on several machines; the same answer in each."""
+    return all_reduce_max(int(not path.exists())) == 0
 
 
 def broadcast_from_main(value: T) -> T:

@@ -5,13 +5,15 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import pytest
+
 from mpo import MpoError
 from mpo.clusters.engine import Engine, portions_of
 from mpo.clusters.worker import StageWorker
 from mpo.recipe import read_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.runtime.pieces import Piece, Work
-from tests.helpers.runs import files_of
+from tests.helpers.runs import files_of, log_of, lora_of
 
 OF_ENGINES = {".driver"}
 
@@ -65,3 +67,14 @@ def undone(finished: Path, folder: Path, stages: Sequence[str]) -> RunFolder:
 def files_without_training(run: Path) -> dict[str, bytes]:
     """All that a run's processes leave behind, but for what training decides, and its own marks."""
     return {name: data for name, data in files_of(run).items() if name not in OF_ENGINES}
+
+
+def is_as_trained_alone(run: RunFolder, alone: RunFolder) -> None:
+    """Asserts that several processes have trained what one has, but for rounding."""
+    step = len(log_of(alone))
+    one, other = lora_of(alone, step), lora_of(run, step)
+    assert (one - other).norm() < 2e-2 * one.norm()
+    for ours, theirs in zip(log_of(alone), log_of(run), strict=True):
+        assert theirs["loss"] == pytest.approx(ours["loss"], rel=5e-3, abs=2e-3)
+    assert run.trained.read_bytes() == alone.trained.read_bytes()
+    assert not [path.name for path in run.folder.iterdir() if path.name in (".ray", ".said", ".slurm")]

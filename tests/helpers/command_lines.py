@@ -15,7 +15,7 @@ from tests.helpers.documents import ROOT
 
 REDIRECTS = (">", ">>", "|", "&", "&&")
 # What is no program of ours, and cannot be checked here.
-OTHERS = ("curl", "hf", "export", "ssh", "cd")
+OTHERS = ("curl", "hf", "export", "ssh", "cd", "ray")
 
 
 class MisunderstoodError(Exception):

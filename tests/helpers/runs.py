@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -55,9 +56,24 @@ def files_of(run: Path) -> dict[str, bytes]:
 LAUNCHES = recipes_folder() / "accelerate"
 
 
-def launch(*arguments: str, processes: int, config: str = "ddp") -> subprocess.CompletedProcess:
-    """With a shipped configuration; on a machine without GPU its processes join by gloo."""
+def launch(*arguments: str, processes: int, config: str = "ddp", machines: int = 1) -> subprocess.CompletedProcess:
+    """With a shipped configuration; on a machine without GPU its processes join by gloo.
+
+    machines: so many launches that find each other by an address, as on machines of their own; the first one's output.
+    """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(LAUNCHES / f"{config}.yaml")]
-    command += [f"--num_processes={processes}", "--num_cpu_threads_per_process=1", "--main_process_port=0"]
+    command += [f"--num_processes={processes}", "--num_cpu_threads_per_process=1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, env=environment)
+    if machines == 1:
+        command += ["--main_process_port=0", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command += [f"--num_machines={machines}", "--main_process_ip=127.0.0.1", f"--main_process_port={port}"]
+    launches = [[*command, f"--machine_rank={k}", *arguments] for k in range(machines)]
+    started = [subprocess.Popen(each, stdout=-1, stderr=-1, text=True, env=environment) for each in launches]
+    (output, errors), *others = [process.communicate() for process in started]
+    codes = [process.returncode for process in started]
+    shown = "\n".join([errors, *(words for _, words in others)])
+    return subprocess.CompletedProcess(launches[0], max(codes, key=abs), output, shown)

@@ -1,5 +1,7 @@
 """On a real Ray cluster of this machine."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -9,28 +11,24 @@ import pytest
 
 from mpo import MpoError
 from mpo.clusters.on_ray import Losses, RayEngine
-from mpo.recipe import read_recipe
-from mpo.run import run_recipe, run_stage
 from mpo.runtime.pieces import Piece
-from tests.helpers.clusters import files_without_training, undone
+from mpo.stages.train import train
+from tests.helpers.clusters import files_without_training, is_as_trained_alone, undone
+from tests.helpers.command import environment
+from tests.helpers.processes import mpo
+from tests.helpers.runs import trainable
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of what it imports
 
 
 def test_a_worker_on_ray_scores_as_this_process_does(finished, tmp_path):
-    """With a Ray of its own, started and ended within: what the driver, an actor and the judge say to one another."""
+    """By commands, each with a Ray of its own: what the driver, an actor and the judge say to one another, and a mistake."""
     run = undone(finished, tmp_path / "run", ["score"])
-    engine = RayEngine(1, address="local", options={"cpus": "1"})
-    try:
-        assert engine.describe().startswith("Ray, 1 machines with ")
-        run_stage(run.folder, "score", engine=engine)
-        (run.candidates / "000000-00.png").write_bytes(b"no picture")
-        run.scores.unlink()
-        with pytest.raises(MpoError, match=r"^score: item 0: .*000000-00.png' cannot be decoded"):
-            engine.run_stage(run.folder, "score")
-    finally:
-        engine.close()
+    arguments = ["run", run.recipe, "--output", run.folder, "--until", "score", "--quiet"]
+    ray = ["--on", "ray", "--address", "local", "--workers", "1", "--trainers", "1", "--cluster", "cpus=1"]
+    assert mpo(*arguments, *ray) == 0
     assert (run.manifests / "score.json").read_bytes() == (finished / "manifests" / "score.json").read_bytes()
+    assert '"machine": "Ray, 1 machines with' in run.log.read_text("utf-8")
 
 
 def test_losses_are_borne_until_they_are_too_many():
@@ -60,6 +58,8 @@ def test_losses_are_borne_until_they_are_too_many():
 def test_no_cluster_is_one_line():
     with pytest.raises(MpoError, match=r"--address=127.0.0.1:9: no Ray cluster is there .* start one with `ray start"):
         RayEngine(1, address="127.0.0.1:9")
+    with pytest.raises(MpoError, match=r"--address=ray://head:10001: start mpo on a machine of the cluster"):
+        RayEngine(1, address="ray://head:10001")
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_two_machines_make_the_files_of_one_and_survive_the_loss_of_one(finished
     """All stages but training, one of the machines killed within the first; a third joins later."""
     victim = cluster.add_node(num_cpus=1)
     cluster.add_node(num_cpus=1)
-    recipe, folder = read_recipe(finished / "recipe.yaml"), tmp_path / "run"
+    folder = tmp_path / "run"
 
     def lose_one() -> None:
         until_s = time.monotonic() + 600
@@ -86,13 +86,45 @@ def test_two_machines_make_the_files_of_one_and_survive_the_loss_of_one(finished
         cluster.remove_node(victim, allow_graceful=False)
         cluster.add_node(num_cpus=1)
 
-    engine = RayEngine(2, num_trainers=1, address=cluster.address)
     loser = threading.Thread(target=lose_one)
     loser.start()
-    try:
-        run_recipe(recipe, folder, engine=engine)
-    finally:
-        loser.join()
-        engine.close()
+    ray = ["--on", "ray", "--address", cluster.address, "--workers", "2", "--trainers", "1"]
+    code = mpo("run", finished / "recipe.yaml", "--output", folder, "--quiet", *ray)
+    loser.join()
+    assert code == 0
     whole, dealt = files_without_training(finished), files_without_training(folder)
     assert [name for name in whole.keys() | dealt.keys() if whole.get(name) != dealt.get(name)] == []
+
+
+TOGETHER = """
+import sys
+from ray.cluster_utils import Cluster
+from mpo import MpoError
+from mpo.clusters.on_ray import RayEngine
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+engine = RayEngine(2, address=cluster.address, options={"cpus": "1"})
+for folder in sys.argv[1:]:
+    try:
+        engine.run_stage(folder, "train")
+    except MpoError as error:
+        print(error)
+engine.close()
+cluster.shutdown()
+"""
+
+
+@pytest.mark.slow  # two jobs of two processes that import everything
+def test_training_in_two_of_rays_workers_equals_training_in_one(finished, tmp_path, fields):
+    """But for rounding. A batch that two cannot share is refused by both, in one line."""
+    fields["train"] |= {"batch_size": 2, "num_steps": 2}
+    refused = trainable(finished, tmp_path / "refused", fields)
+    fields["train"] |= {"batch_size": 4, "micro_batch_size": 1, "num_steps": 4}
+    alone, two = (trainable(finished, tmp_path / name, fields) for name in ("alone", "two"))
+    train(alone.folder)
+    command = [sys.executable, "-c", TOGETHER, str(refused.folder), str(two.folder)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    [line] = [line for line in done.stdout.splitlines() if "train.batch_size" in line]
+    assert "train.batch_size=2" in line
+    assert not refused.trained.exists()
+    is_as_trained_alone(two, alone)

@@ -1,13 +1,18 @@
 """By submitit's executor of this machine: the same jobs, without Slurm."""
 
+import os
 import shutil
+import signal
 
 import pytest
 
 from mpo import MpoError
 from mpo.clusters.on_slurm import SlurmEngine
-from mpo.run import run_stage
-from tests.helpers.clusters import undone
+from mpo.recipe import read_recipe
+from mpo.run import run_recipe, run_stage
+from mpo.stages.train import train
+from tests.helpers.clusters import files_without_training, is_as_trained_alone, undone
+from tests.helpers.runs import trainable
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # submitit's own
 
@@ -44,3 +49,43 @@ def test_jobs_score_as_this_process_does_and_say_what_is_wrong(finished, tmp_pat
             engine.run_stage(run.folder, "score")
     finally:
         engine.close()
+
+
+@pytest.mark.slow  # a dozen processes that import everything
+def test_jobs_make_the_files_of_one_process_and_those_of_a_lost_one_are_made_again(finished, tmp_path, monkeypatch):
+    """All stages but training, as arrays of two; a job is killed within the first."""
+    folder = tmp_path / "run"
+    engine = SlurmEngine(2, num_trainers=1, options={"cluster": "local"})
+    wait = engine._wait
+    killed = []
+
+    def wait_and_kill(jobs, num_written, advance):
+        if not killed:
+            killed.append(jobs[1])
+            os.kill(int(jobs[1].job_id), signal.SIGKILL)  # its controller, as when a machine is lost
+        wait(jobs, num_written, advance)
+
+    monkeypatch.setattr(engine, "_wait", wait_and_kill)
+    try:
+        run_recipe(read_recipe(finished / "recipe.yaml"), folder, engine=engine)
+    finally:
+        engine.close()
+    assert killed
+    whole, dealt = files_without_training(finished), files_without_training(folder)
+    assert [name for name in whole.keys() | dealt.keys() if whole.get(name) != dealt.get(name)] == []
+
+
+@pytest.mark.slow  # two jobs of two processes that import everything
+def test_training_in_a_job_of_two_processes_equals_training_in_one(finished, tmp_path, fields):
+    """But for rounding. A batch that two cannot share is refused by both, in one line."""
+    fields["train"] |= {"batch_size": 2, "num_steps": 2}
+    refused = trainable(finished, tmp_path / "refused", fields)
+    fields["train"] |= {"batch_size": 4, "micro_batch_size": 1, "num_steps": 4}
+    alone, two = (trainable(finished, tmp_path / name, fields) for name in ("alone", "two"))
+    train(alone.folder)
+    engine = SlurmEngine(2, options={"cluster": "local"})
+    with pytest.raises(MpoError, match=r"train.batch_size=2"):
+        engine.run_stage(refused.folder, "train")
+    engine.run_stage(two.folder, "train")
+    engine.close()
+    is_as_trained_alone(two, alone)

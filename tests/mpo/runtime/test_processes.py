@@ -13,19 +13,22 @@ from tests.helpers.runs import launch, log_of, lora_of
 def test_processes_know_of_each_other(tmp_path):
     script = tmp_path / "who.py"
     script.write_text(
-        "import sys, torch\nfrom mpo.runtime.processes import all_reduce_max, barrier, broadcast_from_main, is_main, shard_of_rank\nbarrier()\n"
+        "import sys, torch\nfrom pathlib import Path\n"
+        "from mpo.runtime.processes import all_reduce_max, all_see, barrier, broadcast_from_main, is_main, shard_of_rank\nbarrier()\n"
+        "one, both = Path(sys.argv[0]) if is_main() else Path('nowhere'), Path(sys.argv[0])\n"
         "days = torch.distributed.group.WORLD._get_backend(torch.device('cpu')).options._timeout.days\n"
         "mine = shard_of_rank(range(5))\n"
-        "sys.stdout.write(f'{is_main()} {mine} {all_reduce_max(len(mine))} {broadcast_from_main(mine)} {days}\\n')\n"
+        "sys.stdout.write(f'{is_main()} {mine} {all_reduce_max(len(mine))} {broadcast_from_main(mine)} {days} {all_see(one)} {all_see(both)}\\n')\n"
     )
     done = launch(str(script), processes=2)
-    assert sorted(done.stdout.splitlines()) == ["False [1, 3] 3 [0, 2, 4] 7", "True [0, 2, 4] 3 [0, 2, 4] 7"], (
-        done.stderr
-    )
+    assert sorted(done.stdout.splitlines()) == [
+        "False [1, 3] 3 [0, 2, 4] 7 False True",
+        "True [0, 2, 4] 3 [0, 2, 4] 7 False True",
+    ], done.stderr
 
 
 def test_two_processes_make_the_same_as_one_and_survive_a_kill(model_folder, tmp_path):
-    """Pairs equal, LoRA equal but for rounding; killed after a checkpoint and run again, the same bytes.
+    """Pairs equal, LoRA equal but for rounding; killed after a checkpoint and run again as on two machines, the same bytes.
 
     With accumulation, a running mean, and reference errors kept.
     """
@@ -55,7 +58,7 @@ def test_two_processes_make_the_same_as_one_and_survive_a_kill(model_folder, tmp
     died = launch(KILL, str(killed), *fourth_step.arguments, *arguments, str(killed), processes=2)
     assert died.returncode != 0
     assert [p.name for p in (killed / "checkpoints").glob("step-*")] == ["step-000002"]
-    done = launch("-m", "mpo.cli", *arguments, str(killed), processes=2)
+    done = launch("-m", "mpo.cli", *arguments, str(killed), processes=2, machines=2)
     assert done.returncode == 0, done.stderr
     for file in ("lora", "ema", "optimizer"):
         one, other = (checkpoint_folder(RunFolder(f), 4) / f"{file}.safetensors" for f in (two, killed))

@@ -66,14 +66,14 @@ def recipe_of(name: str, folder: Path) -> dict:
     return fields
 
 
-def train_in_two_processes(runs: Sequence[RunFolder], config: str) -> None:
-    """One run after the other. Asserts that each process holds half of what is frozen, and all of the LoRA in float32."""
+def train_in_two_processes(runs: Sequence[RunFolder], config: str, machines: int = 1) -> None:
+    """One run after the other. machines: as on so many. Asserts that each process holds half of what is frozen, and all of the LoRA in float32."""
     script = runs[0].folder.parent / "sharded.py"
     script.write_text(SHARDED, "utf-8")
-    done = launch(str(script), *(str(run.folder) for run in runs), processes=2, config=config)
+    done = launch(str(script), *(str(run.folder) for run in runs), processes=2, config=config, machines=machines)
     assert done.returncode == 0, done.stderr
     shares = [line.split() for line in done.stdout.splitlines() if line.startswith("share")]
-    assert len(shares) == (0 if config == "ddp" else 2 * len(runs))
+    assert len(shares) == (0 if config == "ddp" else 2 // machines * len(runs))
     assert all(float(share) < 0.6 and lora == "Parametertorch.float32" for _, share, lora in shares)
 
 
@@ -106,14 +106,17 @@ def test_frozen_weights_spread_over_two_processes_train_to_the_same(config, tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["fsdp2", "deepspeed-zero3"])
 def test_a_checkpoint_of_spread_weights_goes_on_to_the_same_bytes(config, tmp_path):
-    """Four steps equal two, their checkpoint in a fresh run and new processes, and two more. A launch each."""
+    """Four steps equal two, their checkpoint in a fresh run and new processes, and two more. A launch each.
+
+    The second is as on two machines.
+    """
     fields = recipe_of("stable_diffusion", tmp_path / "small")
     whole, resumed = (trainable(tmp_path / "small" / "run", tmp_path / name, fields) for name in ("whole", "resumed"))
     train_in_two_processes([whole], config)
     shutil.copytree(checkpoint_folder(whole, 2), checkpoint_folder(resumed, 2))
     resumed.training_log.write_text("".join(whole.training_log.read_text().splitlines(keepends=True)[:2]))
     resumed.validation_log.write_text(whole.validation_log.read_text().splitlines(keepends=True)[0])
-    train_in_two_processes([resumed], config)
+    train_in_two_processes([resumed], config, machines=2)
     for file in ("lora", "ema", "optimizer"):
         files = [checkpoint_folder(run, 4) / f"{file}.safetensors" for run in (whole, resumed)]
         assert files[0].read_bytes() == files[1].read_bytes(), file
