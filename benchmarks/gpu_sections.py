@@ -50,6 +50,10 @@ class TooLargeError(Exception):
     """A model for which the device has too little memory."""
 
 
+class NeedsGpuError(Exception):
+    """What a CPU cannot do."""
+
+
 @dataclass
 class Device:
     """Where it is measured."""
@@ -150,6 +154,7 @@ def build_subject(section: str, device: Device) -> Subject:
     return small_subject(small_name) if device.small else real_subject(configs()[hub_id], device)
 
 
+@torch.no_grad()
 def small_subject(name: str) -> Subject:
     from tests.helpers.pipelines import SMALL, build
     from tests.helpers.pipelines import size_of as nearest
@@ -407,6 +412,8 @@ def sampling(subject: Subject, latents: Tensor, device: Device) -> Row:
 
 def quantized(section: str, kind: str, *, latents: Tensor, flops: float, device: Device) -> Row:
     """A step from encoded data with the denoiser's weights in fewer bits, LoRA on top."""
+    if not device.is_cuda:
+        raise NeedsGpuError("for GPUs")
     subject = build_subject(section, device)
     subject.pipeline.vae = None
     quantize(denoiser_of(subject.pipeline), kind, device)
@@ -415,8 +422,6 @@ def quantized(section: str, kind: str, *, latents: Tensor, flops: float, device:
 
 def quantize(network: Any, kind: str, device: Device) -> None:
     """In place: its linear layers' weights. Raises ImportError if the library is missing."""
-    if not device.is_cuda:
-        raise RuntimeError(f"{kind} weights are for GPUs")
     if kind == "fp8":
         from torchao.quantization import Float8WeightOnlyConfig, quantize_
 
@@ -459,7 +464,7 @@ def attempt(row: str, work: Callable[[], Row], device: Device) -> Row:
         return {"row": row, **work()}
     except ImportError as error:
         return {"row": row, "skipped": f"{error.name or error} is not installed"}
-    except TooLargeError as error:
+    except (TooLargeError, NeedsGpuError) as error:
         return {"row": row, "skipped": str(error)}
     except Exception as error:  # what a driver or kernel raises is part of the result
         return {
