@@ -26,6 +26,7 @@ from reward.judges.yes_no import yes_log_odds
 from tests.reward.judges.small_vlms import qwen2_5_vl
 
 SIZES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # (language model, vision tower)
+    "tiny": ({}, {}),  # to see that it runs
     "laptop": (
         {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 8,
          "num_key_value_heads": 2, "vocab_size": 32000, "rope_parameters": {"rope_type": "default", "mrope_section": [8, 12, 12], "rope_theta": 1e6}},

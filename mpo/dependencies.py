@@ -46,6 +46,11 @@ FIELDS: dict[str, tuple[str, ...]] = {
 }
 # These change when training writes, not what it learns.
 FREE = ("train.checkpoint_interval_steps",)
+# These came later. They are recorded where they are set: at these values the work is what it was before there were any.
+SAMPLING = {"scheduler": None, "guidance_range": None, "compile": False}
+LATER = {
+    f"{section}.{name}": value for section in ("generate", "validation", "evaluate") for name, value in SAMPLING.items()
+}
 # What differs between runs of the same work is not recorded.
 VARYING = ("trackers", "timing.jsonl")
 
@@ -151,7 +156,8 @@ def fields_of(recipe: Recipe, stage: str) -> dict[str, Any]:
     if any(name.startswith("judge.") for name in found):
         checklists = [checklist_of(judging).fingerprint for judging in recipe.judge]
         found["the checklist's content"] = one_or_all(checklists)
-    return {name: value for name, value in found.items() if name not in FREE}
+    unset = [name for name, value in LATER.items() if name in found and found[name] == value]
+    return {name: value for name, value in found.items() if name not in (*FREE, *unset)}
 
 
 State = Literal["done", "absent", "begun", "missing", "damaged", "stale"]

@@ -33,6 +33,7 @@ from mpo.models.costs import (
     trained_millions,
 )
 from mpo.models.families import family_of_class
+from mpo.models.guidance import guided_share
 from mpo.models.loading import config_source
 from mpo.models.lora import inject_lora
 from mpo.recipe import Prompts, Recipe
@@ -387,7 +388,9 @@ class _Steps:
         if self.known is None:
             return None, None
         known = self.known
-        forwards = settings.num_inference_steps * self._forwards(settings.guidance_scale)
+        second = self._forwards(settings.guidance_scale) - 1
+        steps = settings.num_inference_steps
+        forwards = steps * (1 + second * guided_share(steps, settings.guidance_range))
 
         def tmac(size: Size) -> float:
             return forwards * denoiser_tmac(known, size) + autoencoder_tmac(known, "decode", size)

@@ -191,6 +191,21 @@ class Preferences(Section):
         return self
 
 
+def _check_guidance(settings: Any) -> None:
+    """Raises ValueError if `guidance_range` is no range, or holds no step."""
+    if settings.guidance_range is None:
+        return
+    low, high = settings.guidance_range
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"guidance_range={[low, high]} must rise within [0, 1]")
+    refuse_unused([(settings.guidance_scale <= 1, "guidance_range", "a guidance_scale above 1")])
+    steps = settings.num_inference_steps
+    if not any(low <= step / steps < high for step in range(steps)):
+        raise ValueError(
+            f"guidance_range={[low, high]} holds none of {steps} steps; widen it, or set guidance_scale to 1.0"
+        )
+
+
 class Generate(Section):
     """Candidates for each training prompt."""
 
@@ -198,7 +213,21 @@ class Generate(Section):
     num_inference_steps: Count  # of denoising, for a sample
     guidance_scale: NonNegative  # 1.0 = none
     batch_size: Count  # samples at a time; part of the result, since rounding depends on it
+    scheduler: str | None = None  # a sampler of diffusers, such as DPMSolverMultistepScheduler; None = the model's own
+    guidance_range: tuple[float, float] | None = (
+        None  # shares of the steps, such as [0.0, 0.6], outside which guidance's second pass is spared; None = all steps
+    )
+    compile: bool = (
+        False  # torch.compile of the network for sampling, as train.compile; part of the result, by rounding
+    )
     keep_latents: bool = False  # keep what the autoencoder decoded: encoding is free, and its loss is spared; more disk
+
+    _sequences = field_validator("guidance_range", mode="before")(_tuples)
+
+    @model_validator(mode="after")
+    def _guidance_is_used(self) -> "Generate":
+        _check_guidance(self)
+        return self
 
 
 class Select(Section):
@@ -350,7 +379,18 @@ class Validation(Section):
     num_inference_steps: Count  # of denoising, for a sample
     guidance_scale: NonNegative  # 1.0 = none
     batch_size: Count  # samples at a time; part of the result, since rounding depends on it
+    scheduler: str | None = None  # a sampler of diffusers, such as DPMSolverMultistepScheduler; None = the model's own
+    guidance_range: tuple[float, float] | None = (
+        None  # shares of the steps, such as [0.0, 0.6], outside which guidance's second pass is spared; None = all steps
+    )
     patience: Count | None = None  # stop after this many validations without a new best; None = train to the end
+
+    _sequences = field_validator("guidance_range", mode="before")(_tuples)
+
+    @model_validator(mode="after")
+    def _guidance_is_used(self) -> "Validation":
+        _check_guidance(self)
+        return self
 
 
 WandbName = Annotated[str, Field(pattern=r"^[^/\\#?%:]{1,128}$")]  # characters that wandb refuses in names and ids
@@ -384,10 +424,22 @@ class Evaluate(Section):
     num_inference_steps: Count  # of denoising, for a sample
     guidance_scale: NonNegative  # 1.0 = none
     batch_size: Count  # samples at a time; part of the result, since rounding depends on it
+    scheduler: str | None = None  # a sampler of diffusers, such as DPMSolverMultistepScheduler; None = the model's own
+    guidance_range: tuple[float, float] | None = (
+        None  # shares of the steps, such as [0.0, 0.6], outside which guidance's second pass is spared; None = all steps
+    )
+    compile: bool = (
+        False  # torch.compile of the network for sampling, as train.compile; part of the result, by rounding
+    )
     judges: tuple[Judging, ...] = ()  # others than `judge`, which had no part in choosing: does the gain hold by them?
     num_bootstrap: Count = 10_000  # resamples of an interval
 
-    _sequences = field_validator("judges", mode="before")(_tuples)
+    _sequences = field_validator("judges", "guidance_range", mode="before")(_tuples)
+
+    @model_validator(mode="after")
+    def _guidance_is_used(self) -> "Evaluate":
+        _check_guidance(self)
+        return self
 
 
 class Recipe(Section):

@@ -38,9 +38,12 @@ def set_up_acceleration(denoiser: Any, settings: Train) -> None:
                 f"train.attention='xformers' cannot be used here ({' '.join(str(error).split())}); pip install 'mpo[gpu]' on a machine with a GPU, or use 'sdpa'"
             ) from error
     if settings.compile:
-        if getattr(
-            denoiser, "_repeated_blocks", None
-        ):  # one small graph serves all blocks: compiles several times faster
-            denoiser.compile_repeated_blocks()
-        else:
-            denoiser.compile()
+        compile_network(denoiser)
+
+
+def compile_network(denoiser: Any) -> None:
+    """torch.compile, in place: block by block if the network names its blocks, else whole."""
+    if getattr(denoiser, "_repeated_blocks", None):  # one small graph serves all blocks: compiles several times faster
+        denoiser.compile_repeated_blocks()
+    else:
+        denoiser.compile()

@@ -13,6 +13,7 @@ from mpo.models.families import size_rule_of
 from mpo.models.loading import denoiser_in, family_of_index, has_two_experts, load_configs, load_index
 from mpo.models.lora import inject_lora
 from mpo.models.noise import check_scheduler, trained_range
+from mpo.models.schedulers import build_scheduler
 from mpo.recipe import Model, Recipe
 from mpo.sizes import SizeRule
 from reward.judges import suggested_checklist
@@ -40,6 +41,7 @@ def check_model(recipe: Recipe) -> None:
     trained_range(recipe.train, scheduler, model.expert, index.get("boundary_ratio"))
     distilled_guidance(recipe, configs["denoiser"])
     _check_guidance(recipe, index)
+    _check_sampling(recipe, family, scheduler, configs["denoiser"], index["_class_name"])
     with torch.device("meta"):  # its layers, without memory for their weights
         denoiser = denoiser_class.from_config(configs["denoiser"])
         check_attention(denoiser, recipe.train)
@@ -114,6 +116,24 @@ def _check_guidance(recipe: Recipe, index: Mapping[str, Any]) -> None:
             raise MpoError(
                 f"{name}.guidance_scale={section.guidance_scale:g}: this {index['_class_name']} is distilled and ignores guidance; set 1.0, or use the base model"
             )
+
+
+def _check_sampling(recipe: Recipe, family: Any, scheduler: Any, denoiser: Mapping[str, Any], maker: str) -> None:
+    """Raises MpoError for a sampler that does not fit the model, or a range of guidance that its pipeline cannot keep to."""
+    sections = {"generate": recipe.generate, "validation": recipe.validation, "evaluate": recipe.evaluate}
+    for name, section in sections.items():
+        if section is not None and section.scheduler is not None:
+            try:
+                build_scheduler(scheduler, section.scheduler, family)
+            except MpoError as error:
+                raise MpoError(f"{name}.scheduler={section.scheduler!r} {error}") from None
+        if section is not None and section.guidance_range is not None:
+            distilled = denoiser.get("guidance_embeds", False)
+            if distilled or not hasattr(family, "GUIDANCE_PASSES"):
+                why = "takes guidance into its one pass" if distilled else "makes its passes in a way of its own"
+                raise MpoError(
+                    f"{name}.guidance_range={list(section.guidance_range)}: {maker} {why}, so none can be spared; remove it"
+                )
 
 
 def distilled_guidance(recipe: Recipe, denoiser_config: Mapping[str, Any]) -> float | None:

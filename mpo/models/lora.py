@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mpo import MpoError
-from mpo.models.families import Family, denoiser_of, find_family
+from mpo.models.acceleration import compile_network
+from mpo.models.families import Family, denoiser_of, denoisers_of, find_family
 from mpo.models.loading import load_pipeline
 from mpo.recipe import Recipe, Train
 
@@ -87,11 +88,17 @@ def load_lora(denoiser: Any, file: Path) -> None:
     set_peft_model_state_dict(denoiser, state)
 
 
-def load_with_lora(recipe: Recipe, file: Path | None) -> Any:
-    """The recipe's pipeline with the LoRA of a file on its denoiser; None = the untuned model."""
+def load_with_lora(recipe: Recipe, file: Path | None, *, compiled: bool = False) -> Any:
+    """The recipe's pipeline with the LoRA of a file on its denoiser; None = the untuned model.
+
+    compiled: its denoiser, or both of two.
+    """
     pipeline = load_pipeline(recipe.model)
     if file is not None:
         load_lora(add_lora(pipeline, recipe.train), file)
+    if compiled:
+        for network in denoisers_of(pipeline):
+            compile_network(network)
     return pipeline
 
 

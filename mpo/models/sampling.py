@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -16,7 +17,10 @@ from torch import Tensor
 
 from mpo.models.checks import size_rule
 from mpo.models.families import find_family, sampling_arguments
+from mpo.models.guidance import guidance_within
 from mpo.models.identity import model_identity
+from mpo.models.repeated_prompts import prompts_read_once
+from mpo.models.schedulers import scheduler_in_place
 from mpo.recipe import Recipe
 from mpo.run_folder.files import sha256
 from mpo.run_folder.latents import holds_origin, write_latents
@@ -43,6 +47,10 @@ class SamplingSettings(Protocol):
     def guidance_scale(self) -> float: ...
     @property
     def batch_size(self) -> int: ...
+    @property
+    def scheduler(self) -> str | None: ...
+    @property
+    def guidance_range(self) -> tuple[float, float] | None: ...
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,7 @@ def samples_for(
         "guidance_scale": settings.guidance_scale,
         "batch_size": settings.batch_size,
         "lora": lora and {"sha256": sha256(lora), "rank": recipe.train.rank, "alpha": recipe.train.alpha},
+        **_set_alone(settings),
     }
     per_folder = prompts_a_folder(recipe) if in_folders else None
 
@@ -106,6 +115,17 @@ def prompts_a_folder(recipe: Recipe) -> int:
     """The least multiple of the number of sizes, which come in turn, above a thousand: all folders are alike."""
     turn = len(recipe.model.sizes or [None])
     return turn * -(-1000 // turn)
+
+
+def _set_alone(settings: SamplingSettings) -> dict[str, Any]:
+    """Settings that files name only where they are set: without them pictures are those that were made before there were any."""
+    shares = settings.guidance_range
+    given = {
+        "scheduler": settings.scheduler,
+        "guidance_range": shares and list(shares),
+        "compile": getattr(settings, "compile", False),
+    }
+    return {name: value for name, value in given.items() if value}
 
 
 def size_of(recipe: Recipe, prompt_id: int) -> Size | None:
@@ -270,7 +290,7 @@ def draw_samples(
         pipeline, guidance_scale=settings.guidance_scale, num_prompts=len(batch), size=batch[0].size, fps=batch[0].fps
     )
     device = pipeline.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with cheaper(pipeline, settings), torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(batch[0].seed)  # some pipelines let their scheduler add noise without the generators
         output = pipeline(
             prompt=[sample.prompt for sample in batch],  # the first argument of some is a picture
@@ -281,6 +301,17 @@ def draw_samples(
             **callbacks,
         )
     return pixels_of(output)
+
+
+@contextmanager
+def cheaper(pipeline: Any, settings: SamplingSettings) -> Iterator[None]:
+    """For one call of the pipeline: the recipe's sampler, guidance in its steps alone, equal prompts read once."""
+    with (
+        scheduler_in_place(pipeline, settings.scheduler),
+        guidance_within(pipeline, settings.guidance_range),
+        prompts_read_once(pipeline),
+    ):
+        yield
 
 
 class _LastLatents:

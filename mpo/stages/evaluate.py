@@ -1,6 +1,7 @@
 """Stage evaluate: tuned against base on held-out prompts, at paired seeds, by the recipe's judge and by others."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,9 @@ def _sampling(run: RunFolder, recipe: Recipe, model: str) -> Sampling:
     """The pictures of one model, "base" or "tuned"."""
     lora = _lora(run, model)
     samples = _samples(run, recipe, model)
-    return Sampling(lambda: load_with_lora(recipe, lora), samples, recipe.evaluate, description=f"evaluate: {model}")
+    settings = recipe.evaluate
+    load = partial(load_with_lora, recipe, lora, compiled=settings.compile)
+    return Sampling(load, samples, settings, description=f"evaluate: {model}")
 
 
 def _scorings(run: RunFolder, recipe: Recipe) -> Iterator[Scoring]:

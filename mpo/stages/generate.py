@@ -38,7 +38,7 @@ def work(folder: str | Path) -> Iterator[Sampling]:
         num_seeds=settings.num_candidates, lora=start, keep_latents=settings.keep_latents, in_folders=True,
     )  # fmt: skip
     yield Sampling(
-        lambda: load_with_lora(recipe, start), samples, settings, description="generate",
+        lambda: load_with_lora(recipe, start, compiled=settings.compile), samples, settings, description="generate",
         records=run.candidate_records, block=prompts_a_folder(recipe) * settings.num_candidates,
     )  # fmt: skip
 

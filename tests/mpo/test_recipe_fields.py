@@ -221,6 +221,7 @@ def sampled(stage: Callable[[RunFolder, Recipe], Any]) -> Callable[[Recipe], Any
 
 def what_is_asked_for(samples: Any, settings: Any) -> Any:
     asked = settings.num_inference_steps, settings.guidance_scale, settings.batch_size
+    asked += settings.scheduler, settings.guidance_range
     return [(s.prompt, s.seed, s.file.name, s.size) for s in samples], asked
 
 
@@ -295,6 +296,8 @@ def sampling(section: str, show: Show, given: dict[str, Any]) -> dict[str, Entry
         f"{section}.num_inference_steps": Entry(3, show, given),
         f"{section}.guidance_scale": Entry(2.5, show, given),
         f"{section}.batch_size": Entry(7, show, given),
+        f"{section}.scheduler": Entry("UniPCMultistepScheduler", show, given),
+        f"{section}.guidance_range": Entry([0.0, 0.5], show, {**given, f"{section}.guidance_scale": 2.5}),
     }
 
 
@@ -319,6 +322,7 @@ FIELDS: dict[str, Entry | str] = {
     "prompts.similarity": "test_similarity_by_a_text_encoder",
     "generate.num_candidates": Entry(3, generated),
     **sampling("generate", generated, {}),
+    "generate.compile": "test_a_compiled_network_samples_the_same",
     "generate.keep_latents": "test_kept_latents_are_trained_on_and_watched",
     "preferences.path": Entry("FOLDER/nothing.jsonl", preferences, GIVEN),
     "preferences.layout": Entry("folder", preferences, GIVEN),
@@ -388,6 +392,7 @@ FIELDS: dict[str, Entry | str] = {
         f"evaluate.judges.{name}": "test_a_recipe_with_two_judges_runs_whole"
         for name in ("name", "checklist", "questions", "options", "weight")
     },
+    "evaluate.compile": "test_a_compiled_network_samples_the_same",
     "evaluate.num_bootstrap": Entry(50, summarised),
 }
 

@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Real, Shaped
@@ -66,6 +66,11 @@ class FamilyOptions(Protocol):
     EXTRA: tuple[str, tuple[str, ...]]  # an extra of this project, and the libraries of it that the pipeline imports
     FLOAT32_PARTS: tuple[str, ...]  # parts of the pipeline that are float32 whatever model.dtype says
     ONE_LENGTH_A_FORWARD: bool  # `predict` runs the network once for each length of prompts, not once in all
+    # How the pipeline asks with and without the prompt: in one batch, those without first, or with it and then without it.
+    # Without this `guidance_range` is refused
+    GUIDANCE_PASSES: Literal["together", "in_turn"]
+    # What its loop hands to `set_timesteps`: "sigmas" (an array) or "list of sigmas" in place of a number of steps, "timesteps", "mu"
+    SCHEDULE_ARGUMENTS: tuple[str, ...]
 
     def size_rule(self, configs: Configs) -> SizeRule:
         """Which sizes the model makes; without it pictures whose sides are multiples of 8 pixels."""
@@ -175,6 +180,12 @@ def denoiser_name(pipeline: Any) -> str:
 
 def denoiser_of(pipeline: Any) -> Any:
     return getattr(pipeline, denoiser_name(pipeline))
+
+
+def denoisers_of(pipeline: Any) -> list[Any]:
+    """The networks that a pipeline samples with: one, or of Wan 2.2 A14B two."""
+    networks = [getattr(pipeline, name, None) for name in ("unet", "transformer", "transformer_2")]
+    return [network for network in networks if network is not None]
 
 
 def denoiser_config(pipeline: Any) -> Mapping[str, Any]:

@@ -20,6 +20,8 @@ from mpo.sizes import SizeRule
 
 __all__ = ["add_noise", "check_lora", "encode_media", "encode_prompts", "lora_targets", "predict", "size_rule"]
 
+GUIDANCE_PASSES = "together"
+
 
 def size_rule(configs: Configs) -> SizeRule:
     """At most as many frames as the motion modules have positions for; clips are shown at 8 a second."""

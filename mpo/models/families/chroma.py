@@ -29,6 +29,9 @@ __all__ = [
     "unpack_latents",
 ]
 
+GUIDANCE_PASSES = "in_turn"
+SCHEDULE_ARGUMENTS = ("sigmas", "mu")
+
 
 def encode_prompts(pipeline: ChromaPipeline, prompts: Sequence[str]) -> Conditioning:
     embeddings: Any

@@ -18,6 +18,8 @@ from mpo.sizes import SizeRule
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict", "size_rule"]
 
+GUIDANCE_PASSES = "together"
+
 
 def size_rule(configs: Configs) -> SizeRule:
     """Frames 8k + 1: with an even number of latent frames the decoder gives more frames than were asked for.

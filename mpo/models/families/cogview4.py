@@ -23,6 +23,7 @@ from mpo.models.noise import sampling_shift
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict", "shift_mu", "size_rule"]
 
+SCHEDULE_ARGUMENTS = ("timesteps", "sigmas", "mu")
 ONE_LENGTH_A_FORWARD = True
 
 

@@ -27,6 +27,8 @@ __all__ = [
     "unpack_latents",
 ]
 
+SCHEDULE_ARGUMENTS = ("sigmas", "mu")
+
 
 def encode_prompts(pipeline: FluxPipeline, prompts: Sequence[str]) -> Conditioning:
     embeddings: Any

@@ -30,6 +30,9 @@ __all__ = [
     "unpack_latents",
 ]
 
+GUIDANCE_PASSES = "in_turn"
+SCHEDULE_ARGUMENTS = ("sigmas", "mu")
+
 Flux2 = Flux2Pipeline | Flux2KleinPipeline
 
 

@@ -22,6 +22,8 @@ from mpo.sizes import SizeRule
 
 __all__ = ["add_noise", "check_lora", "encode_media", "encode_prompts", "lora_targets", "predict", "size_rule"]
 
+SCHEDULE_ARGUMENTS = ("mu",)
+
 
 def size_rule(configs: Configs) -> SizeRule:
     """The autoencoder's pixels, times patches, and the area of the pipeline's `default_sample_size`."""

@@ -17,6 +17,8 @@ from mpo.sizes import SizeRule
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict", "size_rule"]
 
+SCHEDULE_ARGUMENTS = ("sigmas",)
+
 
 def size_rule(configs: Configs) -> SizeRule:
     vae, denoiser = configs["vae"], configs["denoiser"]

@@ -28,6 +28,9 @@ __all__ = [
     "unpack_latents",
 ]
 
+GUIDANCE_PASSES = "together"
+SCHEDULE_ARGUMENTS = ("sigmas", "mu")
+
 
 def size_rule(configs: Configs) -> SizeRule:
     vae = configs["vae"]

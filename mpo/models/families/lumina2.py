@@ -18,6 +18,9 @@ from mpo.models.noise import flow_noise as add_noise
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict", "shift_mu", "size_rule"]
 
+GUIDANCE_PASSES = "in_turn"
+SCHEDULE_ARGUMENTS = ("sigmas", "mu")
+
 
 def shift_mu(scheduler_config: Mapping[str, Any], latent_shape: Sequence[int]) -> float:
     """The pipeline takes the number of channels for the number of tokens; what it samples with is what counts here."""

@@ -13,6 +13,7 @@ from mpo.sizes import SizeRule
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict", "size_rule"]
 
+GUIDANCE_PASSES = "together"
 EXTRA = (
     "pixart",
     ("bs4", "ftfy"),

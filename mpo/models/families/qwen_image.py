@@ -30,6 +30,9 @@ __all__ = [
     "unpack_latents",
 ]
 
+GUIDANCE_PASSES = "in_turn"
+SCHEDULE_ARGUMENTS = ("sigmas", "mu")
+
 
 def encode_prompts(pipeline: QwenImagePipeline, prompts: Sequence[str]) -> Conditioning:
     length = call_default(pipeline, "max_sequence_length")  # encode_prompt's own default differs

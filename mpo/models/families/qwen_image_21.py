@@ -30,6 +30,7 @@ __all__ = [
     "unpack_latents",
 ]
 
+SCHEDULE_ARGUMENTS = ("sigmas", "mu")
 ONE_LENGTH_A_FORWARD = True
 
 

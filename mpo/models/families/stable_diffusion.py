@@ -12,6 +12,8 @@ from mpo.models.noise import diffusion_noise as add_noise
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
 
+GUIDANCE_PASSES = "together"
+
 
 def encode_prompts(pipeline: Any, prompts: Sequence[str]) -> Conditioning:
     embeddings, _ = pipeline.encode_prompt(

@@ -14,6 +14,8 @@ from mpo.sizes import SizeRule
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict", "shift_mu", "size_rule"]
 
+GUIDANCE_PASSES = "together"
+
 
 def size_rule(configs: Configs) -> SizeRule:
     """The autoencoder's 8 pixels, times patches of 2x2."""

@@ -17,6 +17,8 @@ from mpo.models.noise import diffusion_noise as add_noise
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict"]
 
+GUIDANCE_PASSES = "together"
+
 
 def encode_prompts(pipeline: StableDiffusionXLPipeline, prompts: Sequence[str]) -> Conditioning:
     texts: Any = list(prompts)  # typed as one text, but a list works

@@ -19,6 +19,7 @@ from mpo.sizes import SizeRule
 
 __all__ = ["add_noise", "encode_media", "encode_prompts", "lora_targets", "predict", "size_rule"]
 
+GUIDANCE_PASSES = "in_turn"
 EXTRA = ("wan", ("ftfy",))  # without it the pipeline samples and encodes other captions than it was trained on
 FLOAT32_PARTS = ("vae",)  # as its authors run it, whatever the precision of the rest
 

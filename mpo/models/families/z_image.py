@@ -28,6 +28,8 @@ __all__ = [
     "size_rule",
 ]
 
+SCHEDULE_ARGUMENTS = ("list of sigmas", "mu")
+
 
 def encode_prompts(pipeline: ZImagePipeline, prompts: Sequence[str]) -> Conditioning:
     texts: Any  # (n, d) each

@@ -73,6 +73,31 @@ from tests.helpers.video_pipelines import build_video
         ("stable_diffusion", {"train": {"batch_size": 4, "micro_batch_size": 4}}, None),
         ("stable_diffusion_3", {"train": {"lora_targets": ["to_q"], "attention": "xformers"}}, None),
         ("flux", {"train": {"timestep_shift": 3.0}}, None),
+        (
+            "stable_diffusion",
+            {"generate": {"scheduler": "FlowMatchEulerDiscreteScheduler"}},
+            r"^generate.scheduler='FlowMatchEulerDiscreteScheduler' does not fit a model whose scheduler is DDIMScheduler",
+        ),
+        (
+            "flux",
+            {"evaluate": {"scheduler": "DDIMScheduler"}},
+            "^evaluate.scheduler='DDIMScheduler' samples no flow, and this model is one; use UniPC",
+        ),
+        (
+            "flux",
+            {"generate": {"guidance_scale": 3.5, "guidance_range": [0.0, 0.5]}},
+            r"^generate.guidance_range=\[0.0, 0.5\]: FluxPipeline takes guidance into its one pass, so none",
+        ),
+        (
+            "z_image",
+            {"generate": {"guidance_scale": 3.5, "guidance_range": [0.0, 0.5]}},
+            r"^generate.guidance_range=\[0.0, 0.5\]: ZImagePipeline makes its passes in a way of its own",
+        ),
+        (
+            "stable_diffusion",
+            {"generate": {"guidance_scale": 3.5, "guidance_range": [0.0, 0.5], "scheduler": "UniPCMultistepScheduler"}},
+            None,
+        ),
     ],
 )
 def test_what_a_model_cannot_take_is_named_before_anything_is_written(name, changes, message, fields, tmp_path):

@@ -1,20 +1,26 @@
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
+from diffusers import UniPCMultistepScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mpo import MpoError
 from mpo.data.encoded import EncodedPairs
-from mpo.dependencies import STAGES
+from mpo.dependencies import STAGES, examine
 from mpo.models.families import find_family, sampling_arguments
 from mpo.models.loading import load_pipeline
-from mpo.models.sampling import Sample, Sampling, make_samples, size_of
-from mpo.recipe import Generate, parse_recipe
+from mpo.models.sampling import Sample, Sampling, draw_samples, make_samples, samples_for, size_of
+from mpo.recipe import Generate, dump_recipe, parse_recipe, read_recipe
 from mpo.run import run_recipe
+from mpo.run_folder.files import write_text
 from mpo.run_folder.latents import read_latents
 from mpo.run_folder.media import read_pixels
 from mpo.run_folder.paths import RunFolder
@@ -151,3 +157,98 @@ def test_kept_latents_are_trained_on_and_watched(fields, tmp_path):
         run_recipe(recipe, run.folder, stages=STAGES[:4])
     run_recipe(recipe, run.folder, stages=STAGES[:4], repair=True)
     assert victim.read_bytes() == whole
+
+
+def settings_with(**changes) -> Generate:
+    fields = {"num_candidates": 2, "num_inference_steps": 4, "guidance_scale": 3.0, "batch_size": 2}
+    return Generate.model_validate(fields | changes)
+
+
+def test_a_batch_is_sampled_as_the_recipe_says(tmp_path):
+    """By diffusers itself: its sampler from the model's configuration. The pipeline is as before afterwards."""
+    pipeline, samples = build_pipeline(), samples_in(tmp_path)[2:4]
+    own = pipeline.scheduler
+    [made, _] = draw_samples(pipeline, samples, settings_with(scheduler="UniPCMultistepScheduler"))
+    [guided, _] = draw_samples(pipeline, samples, settings_with(guidance_range=[0.0, 1.0]))
+    [half, _] = draw_samples(pipeline, samples, settings_with(guidance_range=[0.0, 0.5]))
+    assert pipeline.scheduler is own
+    generators = [torch.Generator().manual_seed(sample.seed) for sample in samples]
+    arguments = {
+        "prompt": [s.prompt for s in samples],
+        "num_inference_steps": 4,
+        "guidance_scale": 3.0,
+        "width": 32,
+        "height": 32,
+    }
+    assert (np.asarray(pipeline(**arguments, generator=generators).images[0]) == guided).all()
+    assert (half != guided).any()
+    pipeline.scheduler = UniPCMultistepScheduler.from_config(own.config)
+    generators = [torch.Generator().manual_seed(sample.seed) for sample in samples]
+    assert (np.asarray(pipeline(**arguments, generator=generators).images[0]) == made).all()
+
+
+def test_pictures_name_what_made_them_and_nothing_that_is_not_set(fields, tmp_path):
+    """So pictures from before there were these settings are still those of a recipe without them."""
+    rows = [{"prompt_id": 0, "prompt": TRAIN_PROMPTS[0]}]
+
+    def origin(**changes):
+        recipe = parse_recipe(
+            {**fields, "generate": {**fields["generate"], "guidance_scale": 2.0, **changes}}, source="x"
+        )
+        [sample] = samples_for(
+            rows, recipe, recipe.generate, folder=tmp_path, purpose="candidates", seed=0, num_seeds=1
+        )
+        return sample.origin
+
+    plain = origin()
+    assert list(plain) == [
+        "prompt", "seed", "size", "model", "identity", "dtype", "num_inference_steps", "guidance_scale", "batch_size", "lora",
+    ]  # fmt: skip
+    named = {"scheduler": "UniPCMultistepScheduler", "guidance_range": [0.0, 0.5], "compile": True}
+    assert origin(**named) == {**plain, **named}
+
+
+def test_a_run_from_before_these_settings_stays_as_it_is(finished, fields, tmp_path):
+    """Its recipe and manifests lack them. Another value is another recipe."""
+    run = RunFolder(shutil.copytree(finished, tmp_path / "run"))
+    held = yaml.safe_load(run.recipe.read_text("utf-8"))
+    for section in ("generate", "evaluate"):
+        for name in ("scheduler", "guidance_range", "compile"):
+            del held[section][name]
+    run.recipe.write_text(yaml.safe_dump(held, sort_keys=False), "utf-8")
+    assert "guidance_range" not in "".join(file.read_text("utf-8") for file in run.manifests.iterdir())
+    recipe = read_recipe(run.recipe)
+    assert {examine(run, recipe, stage).state for stage in STAGES} == {"done"}
+    settings = recipe.generate.model_copy(update={"scheduler": "UniPCMultistepScheduler"})
+    verdict = examine(run, recipe.model_copy(update={"generate": settings}), "generate")
+    assert (verdict.state, "generate.scheduler='UniPCMultistepScheduler'" in verdict.why) == ("stale", True)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.slow
+def test_a_compiled_network_samples_the_same(finished, fields, tmp_path):
+    """generate.compile and evaluate.compile: all but rounding, also where only some of the steps are guided."""
+    fields["generate"] |= {"compile": True, "guidance_scale": 3.0, "guidance_range": [0.0, 0.5]}
+    fields["evaluate"] |= {"compile": True}
+    recipe = parse_recipe(fields, source="small")
+    write_text(tmp_path / "recipe.yaml", dump_recipe(recipe))
+    code = f"""
+import numpy as np
+from mpo.models.lora import load_with_lora
+from mpo.models.sampling import draw_samples, samples_for
+from mpo.recipe import read_recipe
+from pathlib import Path
+recipe = read_recipe(Path({str(tmp_path / "recipe.yaml")!r}))
+rows = [{{"prompt_id": 0, "prompt": "a red circle on a white background"}}]
+for settings in (recipe.generate, recipe.evaluate):
+    samples = samples_for(rows, recipe, settings, folder=Path("x"), purpose="candidates", seed=0, num_seeds=2)
+    pipelines = [load_with_lora(recipe, None, compiled=compiled) for compiled in (False, True)]
+    plain, compiled = (np.stack(draw_samples(pipeline, samples, settings)).astype(int) for pipeline in pipelines)
+    blocks = [module for module in pipelines[1].unet.modules() if module._compiled_call_impl is not None]
+    assert blocks and not any(module._compiled_call_impl is not None for module in pipelines[0].unet.modules())
+    assert abs(plain - compiled).max() <= 2, abs(plain - compiled).max()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )  # compilation leaves threads
+    assert done.returncode == 0, done.stderr

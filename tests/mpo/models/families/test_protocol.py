@@ -11,7 +11,13 @@ from mpo.models.families import FAMILIES, Family, FamilyOptions, size_rule_of
 from mpo.sizes import SizeRule
 
 MODULES = sorted(set(FAMILIES.values()))
-OPTIONAL_VALUES = {"EXTRA": tuple, "FLOAT32_PARTS": tuple, "ONE_LENGTH_A_FORWARD": bool}
+OPTIONAL_VALUES = {
+    "EXTRA": tuple,
+    "FLOAT32_PARTS": tuple,
+    "ONE_LENGTH_A_FORWARD": bool,
+    "GUIDANCE_PASSES": str,
+    "SCHEDULE_ARGUMENTS": tuple,
+}
 SHARED = {
     "mpo.models.families.flux": {"pack", "unpack"},  # with Qwen-Image, which packs latents alike
     "mpo.models.families.qwen_image": {"encode_clips"},  # with Wan, whose autoencoder its own comes from
