@@ -161,7 +161,7 @@ class Sampling(Work[Batches]):
     If any picture of a batch is missing, or says that it was made from something else, the batch is sampled whole and only
     such pictures are written. `load` gives the pipeline when it is needed.
 
-    records: a folder for a table a piece, which says what the piece has made. A piece is then some 64 samples, and work that
+    records: a folder for a table a piece, which says what the piece has made. A piece is then up to 64 samples, and work that
     goes on reads the tables and looks at no file that one names: to find out what ten million files are would take
     hours. None = a batch a piece, which suits few samples and many processes.
     block: samples that are cut by themselves, such as those of a folder, so that the pieces of one can be found without the
@@ -202,7 +202,10 @@ class Sampling(Work[Batches]):
         places = range(block * self._block, min((block + 1) * self._block, len(self._samples)))
         samples = {place: self._samples[place] for place in places}
         batch_size = self.settings.batch_size
-        num_batches = max(1, PIECE // batch_size) if self._records else 1
+        items = (
+            min(PIECE, len(self._samples) // PIECE) if self._records else 1
+        )  # of few samples, fewer: so that many workers share them
+        num_batches = max(1, items // batch_size)
         of_one_size: dict[Size, list[int]] = {}
         for place, sample in samples.items():
             of_one_size.setdefault(sample.size or Size(0, 0), []).append(place)

@@ -81,7 +81,7 @@ def test_two_machines_make_the_files_of_one_and_survive_the_loss_of_one(finished
 
     def lose_one() -> None:
         until_s = time.monotonic() + 600
-        while not list(folder.glob("candidates/*.png")) and time.monotonic() < until_s:
+        while not list(folder.glob("candidates/*/*.png")) and time.monotonic() < until_s:
             time.sleep(0.05)
         cluster.remove_node(victim, allow_graceful=False)
         cluster.add_node(num_cpus=1)

@@ -44,7 +44,7 @@ def test_jobs_score_as_this_process_does_and_say_what_is_wrong(finished, tmp_pat
         run_stage(run.folder, "score", engine=engine)
         assert (run.manifests / "score.json").read_bytes() == (finished / "manifests" / "score.json").read_bytes()
         assert not (run.folder / ".slurm").exists()
-        (run.candidates / "000000-00.png").write_bytes(b"no picture")
+        (run.candidates / "0000" / "000000-00.png").write_bytes(b"no picture")
         with pytest.raises(MpoError, match=r"^score: item 0: .*000000-00.png' cannot be decoded"):
             engine.run_stage(run.folder, "score")
     finally:

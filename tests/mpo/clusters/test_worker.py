@@ -12,7 +12,7 @@ def test_a_worker_does_the_pieces_that_are_named_and_no_others(finished, tmp_pat
     names = [work.name(piece) for piece in work.pieces]
     own = StageWorker(str(run.folder), str(Path.cwd()))
     assert own.do("generate", 0, names[1:2]) == ""
-    assert sorted(run.candidates.iterdir()) == sorted(work.pieces[1].files)
+    assert [*run.candidate_records.rglob("*.parquet")] == [*work.pieces[1].files]
     made = [file.stat().st_mtime_ns for file in work.pieces[1].files]
     assert own.do("generate", 0, names) == ""
     assert [file.stat().st_mtime_ns for file in work.pieces[1].files] == made  # what is done stays
@@ -31,7 +31,7 @@ def test_a_worker_that_would_make_something_else_says_so(finished, tmp_path):
 
 def test_what_a_user_can_put_right_comes_back_as_a_line(finished, tmp_path):
     run = undone(finished, tmp_path / "run", ["score"])
-    (run.candidates / "000000-00.png").write_bytes(b"no picture")
+    (run.candidates / "0000" / "000000-00.png").write_bytes(b"no picture")
     [work] = works_of("score", run.folder)
     said = StageWorker(str(run.folder), str(Path.cwd())).do("score", 0, [work.name(work.pieces[0])])
     assert "000000-00.png' cannot be decoded" in said
