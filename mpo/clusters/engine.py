@@ -4,7 +4,7 @@ import os
 import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from mpo.clusters.worker import MARK, stage_module, whole_stage, works_of
 from mpo.recipe import read_recipe
 from mpo.run_folder.files import write_text
 from mpo.run_folder.paths import RunFolder
-from mpo.runtime.pieces import Piece, Work, missing_pieces, wait_until_seen
+from mpo.runtime.pieces import Work, missing_places, wait_until_seen
 from mpo.runtime.progress import track
 
 PORTION = 64  # items that a worker is given at once, at most but for a single larger piece
@@ -38,8 +38,8 @@ class Engine(ABC):
         """The cluster in words, for the run's log."""
 
     @abstractmethod
-    def do(self, run: RunFolder, stage: str, place: int, work: Work, names: Mapping[str, Piece]) -> None:
-        """Do these pieces of a stage's work, which has this place among the stage's works. Raises MpoError."""
+    def do(self, run: RunFolder, stage: str, nth: int, work: Work, missing: Sequence[int]) -> None:
+        """Do the pieces at these places of a stage's N-th work, counted from 0. Raises MpoError."""
 
     @abstractmethod
     def run_whole(
@@ -63,10 +63,10 @@ class Engine(ABC):
         """Raises MpoError as the stage does, and for what the cluster cannot do."""
         run = RunFolder(Path(folder).absolute())
         if stage in IN_PIECES:
-            for place, work in enumerate(works_of(stage, run.folder)):
-                missing = missing_pieces(work)
+            for nth, work in enumerate(works_of(stage, run.folder)):
+                missing = missing_places(work, work.pieces)
                 if missing:
-                    self.do(run, stage, place, work, {work.name(piece): piece for piece in missing})
+                    self.do(run, stage, nth, work, missing)
                 wait_until_seen(work)
             stage_module(stage).gather(run.folder)
         elif stage == "train":
@@ -77,19 +77,23 @@ class Engine(ABC):
             whole_stage(stage)(folder)
 
 
-def portions_of(names: Mapping[str, Piece], num_workers: int) -> list[list[str]]:
+def portions_of(work: Work, places: Sequence[int], num_workers: int) -> list[list[int]]:
     """Neighbouring pieces, about PORTION items together; fewer where some of the workers would otherwise get none."""
-    total = sum(piece.num_items for piece in names.values())
-    largest = min(PORTION, -(-total // num_workers))
-    portions: list[list[str]] = []
+    largest = min(PORTION, -(-num_items(work, places) // num_workers))
+    portions: list[list[int]] = []
     held = largest
-    for name, piece in names.items():
-        if held + piece.num_items > largest:
+    for place in places:
+        size = work.pieces[place].num_items
+        if held + size > largest:
             portions.append([])
             held = 0
-        portions[-1].append(name)
-        held += piece.num_items
+        portions[-1].append(place)
+        held += size
     return portions
+
+
+def num_items(work: Work, places: Iterable[int]) -> int:
+    return sum(work.pieces[place].num_items for place in places)
 
 
 def wait_for(is_over: Callable[[], bool]) -> None:
@@ -124,7 +128,3 @@ def typed(options: Mapping[str, str], known: Mapping[str, Callable[[str], Any]],
         except ValueError:
             raise MpoError(f"--cluster {name}={text}: {text!r} is no number; give one, such as 4") from None
     return found
-
-
-def count_items(names: Sequence[str], pieces: Mapping[str, Piece]) -> int:
-    return sum(pieces[name].num_items for name in names)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from mpo import MpoError
-from mpo.clusters.engine import MAX_LOSSES, POLL_S, Engine, count_items, portions_of, typed
-from mpo.clusters.worker import StageWorker
+from mpo.clusters.engine import MAX_LOSSES, POLL_S, Engine, num_items, portions_of, typed
+from mpo.clusters.worker import StageWorker, named
 from mpo.run_folder.files import delete
 from mpo.run_folder.paths import RunFolder
-from mpo.runtime.pieces import Piece, Work
+from mpo.runtime.pieces import Work
 from mpo.runtime.processes import PATIENCE
 from mpo.runtime.progress import say, track
 
@@ -63,11 +63,11 @@ class RayEngine(Engine):
         super().close()
         self._ray.shutdown()
 
-    def do(self, run: RunFolder, stage: str, place: int, work: Work, names: Mapping[str, Piece]) -> None:
-        waiting = deque(portions_of(names, self.num_workers))
-        held: dict[Any, tuple[Any, list[str]]] = {}  # what an actor will say, the actor, its portion
-        losses = Losses(work.description, self.num_workers)
-        with track(work.description, total=sum(piece.num_items for piece in names.values())) as advance:
+    def do(self, run: RunFolder, stage: str, nth: int, work: Work, missing: Sequence[int]) -> None:
+        waiting = deque(portions_of(work, missing, self.num_workers))
+        held: dict[Any, tuple[Any, list[int]]] = {}  # what an actor will say, the actor, its portion
+        losses = Losses(work, self.num_workers)
+        with track(work.description, total=num_items(work, missing)) as advance:
             while waiting or held:
                 # Deal: a portion for each idle actor.
                 self._ask_for_actors(run, len(waiting) + len(held))
@@ -75,7 +75,7 @@ class RayEngine(Engine):
                 idle = [actor for actor in self._actors if actor not in busy]
                 for actor in idle[: len(waiting)]:
                     portion = waiting.popleft()
-                    held[actor.do.remote(stage, place, portion)] = (actor, portion)
+                    held[actor.do.remote(stage, nth, named(work, portion))] = (actor, portion)
 
                 # Collect: who has finished a portion, has come up, or was lost.
                 ready, _ = self._ray.wait([*held, *self._starting], timeout=POLL_S)
@@ -84,12 +84,12 @@ class RayEngine(Engine):
                     if self._is_alive(said):
                         self._actors.add(actor)
                         losses.forget(portion)
-                        advance(count_items(portion, names))
+                        advance(num_items(work, portion))
                         continue
                     self._actors.discard(actor)
                     if portion:  # first in line for the next
                         waiting.appendleft(portion)
-                    losses.note(portion, names)
+                    losses.note(portion)
 
     def _ask_for_actors(self, run: RunFolder, num_portions: int) -> None:
         """So many as there is work for. Those of another run's folder are ended."""
@@ -202,30 +202,30 @@ class RayEngine(Engine):
 class Losses:
     """How often workers were lost, over the same portion or one after the other, until it is too often."""
 
-    def __init__(self, description: str, num_workers: int):
-        self._description = description
+    def __init__(self, work: Work, num_workers: int):
+        self._work = work
         self._most_in_a_row = MAX_LOSSES * num_workers  # a machine may take many with it
         self._in_a_row = 0
-        self._by_portion = Counter[str]()
+        self._by_portion = Counter[int]()
 
-    def forget(self, portion: Sequence[str]) -> None:
+    def forget(self, portion: Sequence[int]) -> None:
         """A worker has answered. An empty portion: it has only come up."""
         self._in_a_row = 0 if portion else self._in_a_row
 
-    def note(self, portion: Sequence[str], names: Mapping[str, Piece]) -> None:
+    def note(self, portion: Sequence[int]) -> None:
         """A worker was lost with this portion; empty = while it came up. Raises MpoError if that is once too often."""
         self._in_a_row += 1
         if portion:
-            say(f"{self._description}: a worker was lost; its work is given to another")
+            say(f"{self._work.description}: a worker was lost; its work is given to another")
             self._by_portion[portion[0]] += 1
             if self._by_portion[portion[0]] >= MAX_LOSSES:
-                first = names[portion[0]].files[0].name
+                first = self._work.pieces[portion[0]].files[0].name
                 raise MpoError(
-                    f"{self._description}: {MAX_LOSSES} workers were lost over the same work, which begins with {first}; see Ray's logs, and give each more memory if that is why (--cluster memory_gb=…)"
+                    f"{self._work.description}: {MAX_LOSSES} workers were lost over the same work, which begins with {first}; see Ray's logs, and give each more memory if that is why (--cluster memory_gb=…)"
                 )
         if self._in_a_row > self._most_in_a_row:
             raise MpoError(
-                f"{self._description}: {self._in_a_row} workers were lost in a row; see Ray's logs for why they cannot live there"
+                f"{self._work.description}: {self._in_a_row} workers were lost in a row; see Ray's logs for why they cannot live there"
             )
 
 

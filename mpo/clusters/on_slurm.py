@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from mpo import MpoError
-from mpo.clusters.engine import MAX_LOSSES, POLL_S, Engine, typed
-from mpo.clusters.worker import StageWorker
+from mpo.clusters.engine import MAX_LOSSES, POLL_S, Engine, num_items, typed
+from mpo.clusters.worker import Named, StageWorker, named
 from mpo.run_folder.files import delete
 from mpo.run_folder.paths import RunFolder
-from mpo.runtime.pieces import Piece, Work
+from mpo.runtime.pieces import Work
 from mpo.runtime.processes import shut_down
 from mpo.runtime.progress import say, track
 
@@ -32,14 +32,14 @@ SLURMS = ("partition", "account", "qos", "constraint")  # its own options, under
 
 @dataclass(frozen=True)
 class Task:
-    """What a job does: pieces by name, or a whole stage if there are none. Queued again as it is when Slurm stops it."""
+    """What a job does: pieces of a stage's N-th work, or the whole stage if there are none. Queued again as it is when Slurm stops it."""
 
     folder: str
     working_folder: str
     mark: str
     stage: str
-    place: int = 0
-    names: Sequence[str] = ()
+    nth: int = 0
+    portion: Sequence[Named] = ()
     joined: bool = False  # whether the job's tasks form a group of torch's
 
     def __call__(self) -> str:
@@ -50,7 +50,7 @@ class Task:
         worker = StageWorker(self.folder, self.working_folder)
         try:
             return worker.look(self.mark) or (
-                worker.do(self.stage, self.place, self.names) if self.names else worker.run(self.stage)
+                worker.do(self.stage, self.nth, self.portion) if self.portion else worker.run(self.stage)
             )
         finally:
             shut_down()
@@ -98,17 +98,16 @@ class SlurmEngine(Engine):
             if not job.done():
                 job.cancel()
 
-    def do(self, run: RunFolder, stage: str, place: int, work: Work, names: Mapping[str, Piece]) -> None:
-        waiting = dict(names)
-        with track(work.description, total=sum(piece.num_items for piece in names.values())) as advance:
+    def do(self, run: RunFolder, stage: str, nth: int, work: Work, missing: Sequence[int]) -> None:
+        waiting = list(missing)
+        with track(work.description, total=num_items(work, missing)) as advance:
             for _ in range(MAX_LOSSES + 1):
-                listed = list(waiting)
-                shares = [listed[k :: self.num_workers] for k in range(min(self.num_workers, len(listed)))]
-                jobs = self._submit(run, work.description, [self._task(run, stage, place, share) for share in shares])
-                self._wait(jobs, lambda waiting=waiting: _count_written(waiting), advance)
-                for job, share in zip(jobs, shares, strict=True):
-                    if self._has_ended_well(job):
-                        waiting = {name: piece for name, piece in waiting.items() if name not in set(share)}
+                shares = [waiting[k :: self.num_workers] for k in range(min(self.num_workers, len(waiting)))]
+                tasks = [self._task(run, stage, nth, named(work, share)) for share in shares]
+                jobs = self._submit(run, work.description, tasks)
+                self._wait(jobs, work, waiting, advance)
+                well = [self._has_ended_well(job) for job in jobs]
+                waiting = [place for share, ended in zip(shares, well, strict=True) if not ended for place in share]
                 if not waiting:
                     delete(run.folder / LOGS)
                     return
@@ -134,9 +133,9 @@ class SlurmEngine(Engine):
         )
 
     def _task(
-        self, run: RunFolder, stage: str, place: int = 0, names: Sequence[str] = (), *, joined: bool = False
+        self, run: RunFolder, stage: str, nth: int = 0, portion: Sequence[Named] = (), *, joined: bool = False
     ) -> Task:
-        return Task(str(run.folder), str(Path.cwd()), self.mark(run), stage, place, tuple(names), joined)
+        return Task(str(run.folder), str(Path.cwd()), self.mark(run), stage, nth, portion, joined)
 
     def _submit(self, run: RunFolder, name: str, tasks: Sequence[Task], num_processes: int = 1) -> list[Any]:
         """A job of so many processes for each task; several jobs are an array."""
@@ -174,14 +173,15 @@ class SlurmEngine(Engine):
         executor.update_parameters(**{key: value for key, value in settings.items() if value is not None})
         return executor
 
-    def _wait(self, jobs: Sequence[Any], num_written: Callable[[], int], advance: Callable[..., object]) -> None:
-        shown = 0
+    def _wait(self, jobs: Sequence[Any], work: Work, places: Sequence[int], advance: Callable[..., object]) -> None:
+        """Until all jobs are over; shows as done what is written meanwhile."""
+        unseen = list(places)
         while True:
             over = all(job.done() for job in jobs)
-            now = num_written()
-            if now > shown:
-                advance(now - shown)
-                shown = now
+            seen = {place for place in unseen if all(file.exists() for file in work.pieces[place].files)}
+            if seen:
+                advance(num_items(work, seen))
+                unseen = [place for place in unseen if place not in seen]
             if over:
                 return
             time.sleep(POLL_S)
@@ -197,11 +197,6 @@ class SlurmEngine(Engine):
         if words:
             raise MpoError(words)
         return True
-
-
-def _count_written(pieces: Mapping[str, Piece]) -> int:
-    """Items of the pieces whose files are all there."""
-    return sum(piece.num_items for piece in pieces.values() if all(file.exists() for file in piece.files))
 
 
 def _submitit() -> Any:

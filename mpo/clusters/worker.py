@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mpo import MpoError
-from mpo.runtime.pieces import Piece, Work, Worker
+from mpo.runtime.pieces import Work, Worker
 from reward.errors import RewardError
 
+Named = tuple[int, str]  # a piece: its place among its work's, and its name
 MARK = ".driver"  # in the run's folder: which driver deals out its work
 SEEN_S = 10.0  # how long a worker looks for it
 
@@ -30,6 +31,10 @@ def works_of(stage: str, folder: Path) -> Iterator[Work]:
     return stage_module(stage).work(folder)
 
 
+def named(work: Work, places: Sequence[int]) -> list[Named]:
+    return [(place, work.name(work.pieces[place])) for place in places]
+
+
 class StageWorker:
     """Holds a pipeline or a judge between pieces. Lives on a cluster's machine, which must see the run's folder.
 
@@ -40,9 +45,8 @@ class StageWorker:
         self._folder = Path(folder)
         self._working_folder = working_folder
         self._works: dict[str, list[Work]] = {}
-        self._open: tuple[str, int] | None = None  # the stage, and the place of its work, that `_worker` is for
+        self._open: tuple[str, int] | None = None  # the stage, and which of its works, that `_worker` is for
         self._worker: Worker | None = None
-        self._pieces: dict[str, Piece] = {}
 
     def look(self, mark: str) -> str:
         """Whether this machine sees the run's folder as the driver does, which has written `mark` there."""
@@ -56,26 +60,26 @@ class StageWorker:
         os.chdir(self._working_folder)  # a recipe's paths may be relative
         return ""
 
-    def do(self, stage: str, place: int, names: Sequence[str]) -> str:
-        """Do those of the named pieces that are missing. place: of their work among the stage's."""
-        return in_words(lambda: self._do(stage, place, names))
+    def do(self, stage: str, nth: int, portion: Sequence[Named]) -> str:
+        """Do those of the pieces of a stage's N-th work, counted from 0, that are missing."""
+        return in_words(lambda: self._do(stage, nth, portion))
 
-    def _do(self, stage: str, place: int, names: Sequence[str]) -> None:
-        if self._open != (stage, place):
+    def _do(self, stage: str, nth: int, portion: Sequence[Named]) -> None:
+        if self._open != (stage, nth):
             self._worker = None  # so that the memory is free before something else is loaded
             works = self._works.setdefault(stage, [])
-            if len(works) <= place:
+            if len(works) <= nth:
                 works[:] = works_of(stage, self._folder)
-            work = works[place]
-            self._pieces = {work.name(piece): piece for piece in work.pieces}
-            self._open, self._worker = (stage, place), Worker(work)
+            self._open, self._worker = (stage, nth), Worker(works[nth])
         assert self._worker is not None
-        if not set(names) <= self._pieces.keys():
+        work = self._worker.work
+        if any(place >= len(work.pieces) or work.name(work.pieces[place]) != name for place, name in portion):
             raise MpoError(
                 f"stage {stage}: {socket.gethostname()} knows of other work than the machine that deals it out; give both the same mpo, model and prompts"
             )
-        for piece in map(self._pieces.__getitem__, names):
-            if not self._worker.work.is_done(piece):
+        for place, _ in portion:
+            piece = work.pieces[place]
+            if not work.is_done(piece):
                 self._worker.do(piece, _nothing)
 
     def run(self, stage: str) -> str:

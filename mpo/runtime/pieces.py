@@ -82,8 +82,13 @@ class Worker:
 def missing_pieces(work: Work, pieces: Sequence[Piece] | None = None) -> Sequence[Piece]:
     """Those that are not known to be done, in order; only their places are kept. pieces: some of the work's; None = all."""
     among = work.pieces if pieces is None else pieces
-    places = [place for place, piece in enumerate(among) if not work.is_done(piece)]
+    places = missing_places(work, among)
     return Lazily(len(places), lambda k: among[places[k]])
+
+
+def missing_places(work: Work, pieces: Sequence[Piece]) -> list[int]:
+    """Where those that are not known to be done are among some pieces of a work."""
+    return [place for place, piece in enumerate(pieces) if not work.is_done(piece)]
 
 
 def do_share(work: Work, *, lockstep: bool = False) -> None:

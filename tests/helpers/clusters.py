@@ -2,20 +2,42 @@
 
 import random
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mpo import MpoError
 from mpo.clusters.engine import Engine, portions_of
-from mpo.clusters.worker import StageWorker
+from mpo.clusters.worker import StageWorker, named
 from mpo.recipe import read_recipe
 from mpo.run_folder.paths import RunFolder
-from mpo.runtime.pieces import Piece, Work
+from mpo.runtime.pieces import Advance, Piece, Work
 from tests.helpers.runs import files_of, log_of, lora_of
 
 OF_ENGINES = {".driver"}
+
+
+class WorkOf(Work[int]):
+    """Pieces that nobody does."""
+
+    description = "work"
+
+    def __init__(self, pieces: Sequence[Piece[int]]):
+        self.pieces = pieces
+
+    def load(self) -> None:
+        raise AssertionError("not to be done")
+
+    def is_done(self, piece: Piece[int]) -> bool:
+        return False
+
+    def do(self, held: Any, piece: Piece[int], advance: Advance) -> None:
+        raise AssertionError("not to be done")
+
+    def words(self, piece: Piece[int]) -> list[str]:
+        return [str(piece.content)]
 
 
 class ShuffledEngine(Engine):
@@ -29,11 +51,11 @@ class ShuffledEngine(Engine):
     def describe(self) -> str:
         return "a test"
 
-    def do(self, run: RunFolder, stage: str, place: int, work: Work, names: Mapping[str, Piece]) -> None:
-        portions = portions_of(names, self.num_workers)
+    def do(self, run: RunFolder, stage: str, nth: int, work: Work, missing: Sequence[int]) -> None:
+        portions = portions_of(work, missing, self.num_workers)
         self._random.shuffle(portions)
         for portion in portions:
-            self._accept(self._random.choice(self._workers(run)).do(stage, place, portion))
+            self._accept(self._random.choice(self._workers(run)).do(stage, nth, named(work, portion)))
 
     def run_whole(
         self, run: RunFolder, stage: str, num_processes: int, watch: Callable[[Callable[[], bool]], None]

@@ -8,7 +8,7 @@ from mpo.clusters.engine import PORTION, portions_of, typed
 from mpo.recipe import read_recipe
 from mpo.run import run_recipe
 from mpo.runtime.pieces import Piece
-from tests.helpers.clusters import ShuffledEngine, files_without_training
+from tests.helpers.clusters import ShuffledEngine, WorkOf, files_without_training
 
 
 def test_any_worker_may_do_any_piece_in_any_order(finished, tmp_path):
@@ -25,10 +25,6 @@ def test_any_worker_may_do_any_piece_in_any_order(finished, tmp_path):
     assert '"machine": "a test"' in (tmp_path / "run" / "log.jsonl").read_text("utf-8")
 
 
-def pieces(*sizes: int) -> dict[str, Piece]:
-    return {f"piece {k}": Piece(k, size, ()) for k, size in enumerate(sizes)}
-
-
 @pytest.mark.parametrize(
     ("sizes", "num_workers", "expected"),
     [
@@ -39,11 +35,11 @@ def pieces(*sizes: int) -> dict[str, Piece]:
     ],
 )
 def test_portions_are_neighbours_of_a_bounded_size(sizes, num_workers, expected):
-    named = pieces(*sizes)
-    portions = portions_of(named, num_workers)
+    work = WorkOf([Piece(k, size, ()) for k, size in enumerate(sizes)])
+    portions = portions_of(work, range(len(sizes)), num_workers)
     assert [len(portion) for portion in portions] == expected
-    assert [name for portion in portions for name in portion] == list(named)
-    assert all(len(p) == 1 or sum(named[name].num_items for name in p) <= PORTION for p in portions)
+    assert [place for portion in portions for place in portion] == list(range(len(sizes)))
+    assert all(len(p) == 1 or sum(sizes[place] for place in p) <= PORTION for p in portions)
 
 
 def test_an_option_that_a_cluster_does_not_take_is_named():

@@ -13,7 +13,7 @@ from mpo import MpoError
 from mpo.clusters.on_ray import Losses, RayEngine
 from mpo.runtime.pieces import Piece
 from mpo.stages.train import train
-from tests.helpers.clusters import files_without_training, is_as_trained_alone, undone
+from tests.helpers.clusters import WorkOf, files_without_training, is_as_trained_alone, undone
 from tests.helpers.command import environment
 from tests.helpers.processes import mpo
 from tests.helpers.runs import trainable
@@ -32,27 +32,22 @@ def test_a_worker_on_ray_scores_as_this_process_does(finished, tmp_path):
 
 
 def test_losses_are_borne_until_they_are_too_many():
-    names = {"a": Piece(0, 1, (Path("first.png"),)), "b": Piece(1, 1, (Path("second.png"),))}
-    same = Losses("generate", num_workers=9)
-    same.note(["a"], names)
-    same.note(["b"], names)
-    same.note(["a"], names)
-    with pytest.raises(
-        MpoError, match=r"generate: 3 workers were lost over the same work, which begins with first.png"
-    ):
-        same.note(["a"], names)
-    starting = Losses("generate", num_workers=1)
+    work = WorkOf([Piece(0, 1, (Path("first.png"),)), Piece(1, 1, (Path("second.png"),))])
+    same = Losses(work, num_workers=9)
+    for portion in ([0], [1], [0]):
+        same.note(portion)
+    with pytest.raises(MpoError, match=r"work: 3 workers were lost over the same work, which begins with first.png"):
+        same.note([0])
+    starting = Losses(work, num_workers=1)
     for _ in range(3):
-        starting.note([], names)
+        starting.note([])
     starting.forget([])  # one has come up, and done nothing yet
-    with pytest.raises(MpoError, match=r"generate: 4 workers were lost in a row; see Ray's logs"):
-        starting.note([], names)
-    for _ in range(2):
-        others = Losses("generate", num_workers=1)
-        for _ in range(3):
-            others.note([], names)
-        others.forget(["b"])
-        others.note([], names)
+    with pytest.raises(MpoError, match=r"work: 4 workers were lost in a row; see Ray's logs"):
+        starting.note([])
+    others = Losses(work, num_workers=1)
+    for _ in range(9):
+        others.note([])
+        others.forget([1])  # this one has done something
 
 
 def test_no_cluster_is_one_line():
@@ -64,7 +59,7 @@ def test_no_cluster_is_one_line():
 
 @pytest.fixture
 def cluster() -> Iterator:
-    """Two machines of a core each, as far as Ray knows. The driver's has none of its own."""
+    """The driver's machine, which has no core for workers; others join."""
     from ray.cluster_utils import Cluster
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -74,16 +69,16 @@ def cluster() -> Iterator:
 
 @pytest.mark.slow  # a dozen processes that import everything
 def test_two_machines_make_the_files_of_one_and_survive_the_loss_of_one(finished, tmp_path, cluster):
-    """All stages but training, one of the machines killed within the first; a third joins later."""
+    """All stages. One machine begins, and is killed within the first; two others join."""
     victim = cluster.add_node(num_cpus=1)
-    cluster.add_node(num_cpus=1)
     folder = tmp_path / "run"
 
     def lose_one() -> None:
         until_s = time.monotonic() + 600
-        while not list(folder.glob("candidates/*/*.png")) and time.monotonic() < until_s:
+        while not list(folder.glob("candidates/**/*.png")) and time.monotonic() < until_s:
             time.sleep(0.05)
         cluster.remove_node(victim, allow_graceful=False)
+        cluster.add_node(num_cpus=1)
         cluster.add_node(num_cpus=1)
 
     loser = threading.Thread(target=lose_one)

@@ -44,7 +44,7 @@ def test_jobs_score_as_this_process_does_and_say_what_is_wrong(finished, tmp_pat
         run_stage(run.folder, "score", engine=engine)
         assert (run.manifests / "score.json").read_bytes() == (finished / "manifests" / "score.json").read_bytes()
         assert not (run.folder / ".slurm").exists()
-        (run.candidates / "0000" / "000000-00.png").write_bytes(b"no picture")
+        next(run.candidates.rglob("000000-00.png")).write_bytes(b"no picture")
         with pytest.raises(MpoError, match=r"^score: item 0: .*000000-00.png' cannot be decoded"):
             engine.run_stage(run.folder, "score")
     finally:
@@ -59,11 +59,11 @@ def test_jobs_make_the_files_of_one_process_and_those_of_a_lost_one_are_made_aga
     wait = engine._wait
     killed = []
 
-    def wait_and_kill(jobs, num_written, advance):
+    def wait_and_kill(jobs, work, places, advance):
         if not killed:
-            killed.append(jobs[1])
-            os.kill(int(jobs[1].job_id), signal.SIGKILL)  # its controller, as when a machine is lost
-        wait(jobs, num_written, advance)
+            killed.append(jobs[0])
+            os.kill(int(jobs[0].job_id), signal.SIGKILL)  # its controller, as when a machine is lost
+        wait(jobs, work, places, advance)
 
     monkeypatch.setattr(engine, "_wait", wait_and_kill)
     try:
