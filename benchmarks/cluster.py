@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mpo.plan import PEAK_TFLOPS, UTILISATION, plan_from_table
+from mpo.planning.plan import plan_from_table
+from mpo.planning.steps import PEAK_TFLOPS, UTILISATION
 from mpo.recipe import Recipe, load_recipe
 
 PIECE = 64  # items
@@ -137,7 +138,8 @@ def main() -> None:
                 seconds, failed = deal_out(stage, num_gpus, rng)
                 sums[stage.name] += seconds / arguments.repetitions
                 lost += failed
-            from mpo.plan import _lora_millions, model_costs
+            from mpo.planning.memory import model_costs
+            from mpo.planning.plan import _lora_millions
 
             entry = model_costs()["models"][recipe.model.path]
             seconds, failed = train(recipe, train_s, _lora_millions(entry, recipe), num_gpus, rng)

@@ -13,7 +13,10 @@ from dataclasses import replace
 import torch
 
 from benchmarks.model_sizes import configs, parts_of
-from mpo.models.costs import Parts, encoded, in_own_precision, kernels_of_a_gpu, own_size, peak_bytes
+from mpo.models.counting.gpu_kernels import kernels_of_a_gpu
+from mpo.models.counting.inputs import encoded
+from mpo.models.counting.measuring import peak_bytes
+from mpo.models.counting.parts import Parts, in_own_precision, own_size
 from mpo.models.loading import tile_autoencoder
 
 FRAMES = (17, 49, 81)

@@ -15,7 +15,9 @@ import diffusers
 import transformers
 import yaml
 
-from mpo.models.costs import Parts, build, count, millions
+from mpo.models.costs import count
+from mpo.models.counting.measuring import millions
+from mpo.models.counting.parts import Parts, build
 from mpo.sizes import parse_size
 from reward.settings import read_yaml
 
@@ -23,7 +25,8 @@ HEAD = """\
 # What memory and time of the published models follow from, written by `python -m benchmarks.model_sizes`: counted on their
 # classes in full size (no weights), from their published configurations. The plan uses an entry where a model's digest is
 # the same, or where its small files cannot be read.
-# models, parameters in millions; digest: of the classes and their parameters' shapes; size: of the pictures or clips for which
+# models, parameters in millions: of each network, of its linear layers that can be held in fewer bits, and of the denoiser's
+# blocks, all and the largest; digest: of the classes and their parameters' shapes; size: of the pictures or clips for which
 # all else is counted, in batch 1, without guidance; frames_a_latent: frames that become one of the latents; attends_over: what
 # the denoiser's attention spans; tmac: 10^12 multiply-accumulates, the denoiser's as [a, b, c] of a + b r + c r^2 at r times as
 # many latents; activations_gb: kept for the backward, LoRA of rank 16 on the attention projections, without and with gradient

@@ -13,7 +13,7 @@ from mpo import MpoError, __version__
 from mpo.first_steps import commands
 from mpo.first_steps.completion import complete_recipe, complete_run, complete_stage
 from mpo.runtime.processes import shut_down
-from mpo.runtime.progress import set_quiet
+from mpo.runtime.progress import say, set_quiet
 from mpo.votes.command import votes
 
 app = typer.Typer(
@@ -97,6 +97,14 @@ def run(
         list[str] | None,
         typer.Option(help="With --on: an option of it, such as partition=gpu. Repeatable.", metavar="KEY=VALUE"),
     ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            "--fit",
+            help="Change what the memory of one GPU demands: a size such as 24GB, or auto. Says what.",
+            metavar="SIZE|auto",
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a recipe from prompts to a tuned LoRA and its report. Run it again to continue where it stopped."""
@@ -106,6 +114,11 @@ def run(
     from mpo.run_folder.paths import RunFolder
 
     loaded = load_recipe(recipe, settings or [])
+    if fit is not None:
+        from mpo.first_steps.pricing import fitted_here
+
+        loaded, words = fitted_here(loaded, fit)
+        say(words)
     stages = stages_of(loaded)
     if until not in stages:
         raise MpoError(f"--until={until!r} is not a stage of this recipe; stages: {', '.join(stages)}")
@@ -124,7 +137,7 @@ def run(
     if dry_run:
         if source:
             raise MpoError("--from cannot be combined with --dry-run, which plans the whole run; leave out one of them")
-        from mpo.plan import describe
+        from mpo.planning.words import describe
         from reward.judges.loading import count_parameters
 
         done = preview(loaded, folder, repair=repair)

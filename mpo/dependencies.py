@@ -44,12 +44,23 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "export": tuple(name for name in Recipe.model_fields if name != "tracking"),  # the card shows the recipe
     "report": tuple(name for name in Recipe.model_fields if name != "tracking"),
 }
-# These change when training writes, not what it learns.
-FREE = ("train.checkpoint_interval_steps",)
+# These change when training writes, and where weights wait, not what comes of it.
+FREE = ("train.checkpoint_interval_steps", "model.offload")
+# What a stage does not load: import-pairs asks for the model's sizes alone.
+NOT_LOADED = {
+    "import-pairs": ("model.quantization.denoiser", "model.quantization.text_encoders"),
+    "encode": ("model.quantization.denoiser",),
+}
 # These came later. They are recorded where they are set: at these values the work is what it was before there were any.
 SAMPLING = {"scheduler": None, "guidance_range": None, "compile": False}
-LATER = {
-    f"{section}.{name}": value for section in ("generate", "validation", "evaluate") for name, value in SAMPLING.items()
+LATER: dict[str, Any] = {
+    "model.quantization.denoiser": None,
+    "model.quantization.text_encoders": None,
+    **{
+        f"{section}.{name}": value
+        for section in ("generate", "validation", "evaluate")
+        for name, value in SAMPLING.items()
+    },
 }
 # What differs between runs of the same work is not recorded.
 VARYING = ("trackers", "timing.jsonl")
@@ -157,7 +168,8 @@ def fields_of(recipe: Recipe, stage: str) -> dict[str, Any]:
         checklists = [checklist_of(judging).fingerprint for judging in recipe.judge]
         found["the checklist's content"] = one_or_all(checklists)
     unset = [name for name, value in LATER.items() if name in found and found[name] == value]
-    return {name: value for name, value in found.items() if name not in (*FREE, *unset)}
+    left_out = (*FREE, *unset, *NOT_LOADED.get(stage, ()))
+    return {name: value for name, value in found.items() if name not in left_out}
 
 
 State = Literal["done", "absent", "begun", "missing", "damaged", "stale"]

@@ -75,6 +75,15 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
 
 
+class Quantization(Section):
+    """Weights in fewer bits, by bitsandbytes: of linear layers alone, about a half or a quarter of bfloat16's memory."""
+
+    denoiser: Literal["8bit", "4bit"] | None = (
+        None  # the network that is tuned; the LoRA on it stays float32. None = whole
+    )
+    text_encoders: Literal["8bit", "4bit"] | None = None  # None = whole
+
+
 class Model(Section):
     """The diffusion model that is tuned."""
 
@@ -90,11 +99,21 @@ class Model(Section):
     )
     # None = the pipeline's own size
     vae_tiling: bool = False  # large pictures and clips go through the autoencoder in tiles: less memory, almost equal
+    quantization: Quantization = Field(default_factory=Quantization)  # of frozen weights; the LoRA fits the whole model
+    offload: Literal["networks", "blocks"] | None = (
+        None  # what waits in the machine's memory: each network while another runs, or of the denoiser each block, too;
+    )
+    # the same result, slower. None = all is on the GPU
 
     # Of a model with a network for high noise and one for low noise, such as Wan 2.2 A14B: the one that is tuned.
     expert: Literal["high", "low"] | None = None
 
     _sequences = field_validator("sizes", mode="before")(_tuples)
+
+    @property
+    def unquantized(self) -> "Model":
+        """With all weights whole."""
+        return self.model_copy(update={"quantization": Quantization()})
 
     @property
     def is_one_file(self) -> bool:
@@ -107,6 +126,14 @@ class Model(Section):
         if value.endswith((".ckpt", ".pt", ".pth", ".bin", ".pkl")):
             raise ValueError("a pickle can run any code when it is read; convert it to .safetensors first")
         return value
+
+    @model_validator(mode="after")
+    def _blocks_are_whole(self) -> "Model":
+        if self.offload == "blocks" and self.quantization.denoiser:
+            raise ValueError(
+                f"offload='blocks' moves whole weights, and quantization.denoiser={self.quantization.denoiser!r} has none; set offload to 'networks', or quantization.denoiser to null"
+            )
+        return self
 
     @model_validator(mode="after")
     def _config_is_used(self) -> "Model":
@@ -482,6 +509,15 @@ class Recipe(Section):
                 raise ValueError(
                     f"evaluate.judges names {judging.name!r}, which chooses the pairs; name judges that have no part in it"
                 )
+        if self.model.offload == "blocks" and not self.train.gradient_checkpointing:
+            raise ValueError(
+                "model.offload='blocks' needs train.gradient_checkpointing=true: else all blocks stay for the backward; set it, or offload to 'networks'"
+            )
+        compiled = [n for n in ("train", "generate", "evaluate") if getattr(getattr(self, n), "compile", False)]
+        if self.model.offload == "blocks" and compiled:
+            raise ValueError(
+                f"model.offload='blocks' does not work with {compiled[0]}.compile=true; set it to false, or offload to 'networks'"
+            )
         if (self.validation is None) != (self.prompts.validation is None):
             raise ValueError("prompts.validation and a section 'validation' go together; give both or neither")
         return self

@@ -58,7 +58,7 @@ def export_as(
         raise MpoError(f"--output={str(output)!r}: --format={format} writes one file; end its name in .safetensors")
     if not one_file and output.suffix == ".safetensors":
         raise MpoError(f"--output={str(output)!r}: --format={format} writes a folder; name one")
-    settings = model_of(sources, model)
+    settings = model_of(sources, model).unquantized  # a LoRA of a run in fewer bits is merged into the whole weights
     without = () if format == "merged" else ("text_encoders", "other_expert")
     pipeline = load_pipeline(settings, device="cpu", without=without)
     family = family_name(pipeline)

@@ -43,13 +43,13 @@ def recipe_name(text: str) -> str:
     return name
 
 
-def parse_memory(text: str) -> float | None:
+def parse_memory(text: str, flag: str = "--gpu-memory", other: str = "none") -> float | None:
     """GB of "24GB", "24 GB" or "24"; None of "none". Raises MpoError for anything else."""
     if text.strip().lower() == "none":
         return None
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:gi?b?)?\s*", text, re.IGNORECASE)
     if not found or not float(found.group(1)):
-        raise MpoError(f"--gpu-memory={text!r} is no size; give one such as 24GB, or none")
+        raise MpoError(f"{flag}={text!r} is no size; give one such as 24GB, or {other}")
     return float(found.group(1))
 
 

@@ -302,7 +302,7 @@ def _extras() -> Iterator[Finding]:
 def _recipes() -> Iterator[Finding]:
     """Which shipped recipes fit: the quickstarts into the machine's memory, the others into the largest GPU's."""
     try:
-        from mpo.plan import GPUS_GB, plan_from_table
+        from mpo.planning.plan import GPUS_GB, plan_from_table
         from mpo.recipe import load_recipe, shipped_recipes
     except (OSError, RuntimeError) as error:  # of torch and torchvision that do not fit
         yield Finding(

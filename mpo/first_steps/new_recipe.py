@@ -11,7 +11,7 @@ from mpo.first_steps.commented_yaml import Comments, read_comments, write_commen
 from mpo.first_steps.draft import Draft
 from mpo.first_steps.prompt_sets import set_prompts
 from mpo.first_steps.starting_points import StartingPoint, starting_point
-from mpo.plan import Change, with_changes
+from mpo.planning.fit import Change, with_changes
 from mpo.recipe import PromptSource, Recipe, find_prompts, parse_recipe, shipped_recipes
 from reward.errors import JudgeError
 from reward.judging import Judging, load_reward
@@ -53,7 +53,7 @@ class NewRecipe:
             elif section == "judge":
                 new.set(("judge", "options", name.removeprefix("options.")), value, why)
             else:
-                new.set((section, name), value, why)
+                new.set((section, *name.split(".")), value, why)
         return NewRecipe(new.fields, new.comments, self.head, self.start)
 
 

@@ -6,13 +6,19 @@ from pathlib import Path
 
 import torch
 
+from mpo import MpoError
+from mpo.first_steps.answers import parse_memory
 from mpo.first_steps.new_recipe import NewRecipe
-from mpo.plan import PEAK_TFLOPS, UTILISATION, Plan, figure, in_words, lack_of_disk, plan
-from mpo.runtime.machine import memory_gib, num_cores
+from mpo.planning.fit import LESS_MEMORY
+from mpo.planning.plan import Plan, plan
+from mpo.planning.steps import PEAK_TFLOPS, UTILISATION
+from mpo.planning.words import figure, fitted, in_words, lack_of_disk
+from mpo.recipe import Recipe
+from mpo.runtime.machine import gpu_sizes, memory_gib, num_cores
 from reward.judges.loading import count_parameters
 
-# Changes for less memory that need bitsandbytes, and with it a GPU.
-OF_A_GPU = ("train.optimizer", "judge.options.quantization")
+# Changes that are of no use without a GPU, beside whose memory there is that of the machine.
+OF_A_GPU = ("model.offload", *(saving.field for saving in LESS_MEMORY if saving.needs))
 
 
 def price(new: NewRecipe, memory_gb: float | None, folder: Path) -> tuple[NewRecipe, str]:
@@ -36,14 +42,37 @@ def price(new: NewRecipe, memory_gb: float | None, folder: Path) -> tuple[NewRec
     hours = sum(step.gpu_hours or 0.0 for step in found.steps)
     if on_cpu and hours:
         lines.append(_cpu_words(hours))
-    needs_bitsandbytes = recipe.train.optimizer == "AdamW8bit" or any(
-        j.options.get("quantization") for j in recipe.judge
+    bits = recipe.model.quantization
+    needs_bitsandbytes = (
+        recipe.train.optimizer == "AdamW8bit"
+        or any(j.options.get("quantization") for j in recipe.judge)
+        or bits.denoiser
+        or bits.text_encoders
     )
     if needs_bitsandbytes and importlib.util.find_spec("bitsandbytes") is None:
         lines.append("note      bitsandbytes is not installed here; where the recipe runs: pip install 'mpo[gpu]'")
     if too_little := lack_of_disk(found, recipe, folder):
         lines.append(f"note      {too_little}")
     return new, "\n".join(lines)
+
+
+def fitted_here(recipe: Recipe, fit: str) -> tuple[Recipe, str]:
+    """`--fit`: a recipe changed to fit a size, or "auto", this machine's smallest GPU, and what was changed in words.
+
+    On a machine with GPUs only what is installed is used. Raises MpoError if there is no GPU, or nothing makes it fit.
+    """
+    sizes = [size for _, size in gpu_sizes()]
+    if fit == "auto" and not sizes:
+        raise MpoError("--fit=auto: there is no GPU here; give the size of the one that the run is for, such as 24GB")
+    size_gb = min(sizes) if fit == "auto" else parse_memory(fit, "--fit", "auto")
+    if size_gb is None:
+        raise MpoError(f"--fit={fit!r} is no size; give one such as 24GB, or auto")
+    absent = {saving.needs for saving in LESS_MEMORY if saving.needs and importlib.util.find_spec(saving.needs) is None}
+    without = [saving.field for saving in LESS_MEMORY if saving.needs in absent]
+    changed, words = fitted(recipe, size_gb, count_judge=count_parameters, without=without)
+    if absent:
+        words += f"\nnote      not considered: what needs {', '.join(sorted(absent))}; pip install 'mpo[gpu]'"
+    return changed, words
 
 
 def _cpu_words(h100_hours: float) -> str:

@@ -10,10 +10,10 @@ import diffusers
 
 from mpo import MpoError
 from mpo.models import SHIPPED
-from mpo.models.costs import build_parts, own_size
+from mpo.models.counting.parts import build_parts, own_size
 from mpo.models.families import FAMILIES, default_of
 from mpo.models.loading import config_source, has_two_experts, load_index
-from mpo.plan import model_costs
+from mpo.planning.memory import model_costs
 from mpo.recipe import Model, load_recipe, shipped_recipes
 from mpo.runtime.hub import OfflineError
 from mpo.sizes import Size, parse_size

@@ -13,6 +13,8 @@ from mpo.models.families import size_rule_of
 from mpo.models.loading import denoiser_in, family_of_index, has_two_experts, load_configs, load_index
 from mpo.models.lora import inject_lora
 from mpo.models.noise import check_scheduler, trained_range
+from mpo.models.offloading import check_offloading
+from mpo.models.quantization import check_quantization
 from mpo.models.schedulers import build_scheduler
 from mpo.recipe import Model, Recipe
 from mpo.sizes import SizeRule
@@ -31,6 +33,7 @@ def check_model(recipe: Recipe) -> None:
     index = load_index(model)
     family = family_of_index(index)
     _check_parts(model, index)
+    check_quantization(model)
     configs = load_configs(model)
     if model.vae_tiling and not hasattr(getattr(diffusers, index["vae"][1]), "enable_tiling"):
         raise MpoError(f"model.vae_tiling: the autoencoder {index['vae'][1]} of this model has no tiles; remove it")
@@ -45,6 +48,7 @@ def check_model(recipe: Recipe) -> None:
     with torch.device("meta"):  # its layers, without memory for their weights
         denoiser = denoiser_class.from_config(configs["denoiser"])
         check_attention(denoiser, recipe.train)
+        check_offloading(model, denoiser)
         inject_lora(denoiser, family, recipe.train)
 
 

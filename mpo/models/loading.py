@@ -24,6 +24,8 @@ from transformers.utils import logging as transformers_logging
 from mpo import MpoError
 from mpo.models import SHIPPED
 from mpo.models.families import family_of_class
+from mpo.models.offloading import offload_networks
+from mpo.models.quantization import quantize
 from mpo.recipe import Model
 from mpo.runtime.hub import OfflineError, is_hub_id, is_offline
 from mpo.runtime.processes import this_device
@@ -132,7 +134,7 @@ def load_pipeline(model: Model, *, without: Sequence[str] = (), device: str | No
     """The pipeline in evaluation mode, its own progress bar off, without a safety checker.
 
     without: parts that are not needed and not loaded: "denoiser", "text_encoders", "other_expert" (the network that is not
-    tuned, of two). device: None = this process's.
+    tuned, of two). device: None = this process's; else nothing is offloaded.
     """
     index = load_index(model)
     family = family_of_index(index)  # or an error that lists those known
@@ -174,7 +176,17 @@ def load_pipeline(model: Model, *, without: Sequence[str] = (), device: str | No
     if model.vae_tiling:
         tile_autoencoder(pipeline.vae)
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device or this_device())
+    offloads = model.offload is not None and device is None
+    device = device or str(this_device())
+    for part, how in model.quantization.model_dump().items():
+        for name in groups[part]:
+            network = getattr(pipeline, name, None)
+            if how and isinstance(network, torch.nn.Module):
+                quantize(network, how, device)
+    if offloads:
+        offload_networks(pipeline, device)
+        return pipeline
+    return pipeline.to(device)
 
 
 def tile_autoencoder(vae: Any) -> None:

@@ -18,6 +18,7 @@ from mpo import MpoError
 from mpo.models.acceleration import compile_network
 from mpo.models.families import Family, denoiser_of, denoisers_of, find_family
 from mpo.models.loading import load_pipeline
+from mpo.models.offloading import offload_blocks
 from mpo.recipe import Recipe, Train
 
 
@@ -99,6 +100,7 @@ def load_with_lora(recipe: Recipe, file: Path | None, *, compiled: bool = False)
     if compiled:
         for network in denoisers_of(pipeline):
             compile_network(network)
+    offload_blocks(pipeline, recipe.model)
     return pipeline
 
 

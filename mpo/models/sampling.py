@@ -89,6 +89,7 @@ def samples_for(
         "model": recipe.model.path,
         "identity": model_identity(recipe.model),
         "dtype": recipe.model.dtype,
+        **{f"{part}_in": how for part, how in recipe.model.quantization.model_dump().items() if how},
         "num_inference_steps": settings.num_inference_steps,
         "guidance_scale": settings.guidance_scale,
         "batch_size": settings.batch_size,

@@ -27,6 +27,7 @@ from mpo.run_folder.tables import read_table, rows_of
 from mpo.run_folder.tensors import write_tensors
 from mpo.runtime.lazily import Lazily
 from mpo.runtime.pieces import Advance, Piece, Work, do_share
+from mpo.runtime.processes import this_device
 from reward.media import probe_clip
 
 BATCH = 32  # rows through a model at a time, at most
@@ -101,6 +102,8 @@ class Encoding(Work[Shard]):
 
     def do(self, held: Any, piece: Piece[Shard], advance: Advance) -> None:
         shard = piece.content
+        if self.recipe.model.offload:  # families ask an autoencoder where it is before they call it
+            held.vae.to(this_device() if shard.kind == "latents" else "cpu")
         batches = self._latents(held, shard.ids) if shard.kind == "latents" else self._embeddings(held, shard.ids)
         _write_shard(shard.file, shard.ids, batches, advance)
 

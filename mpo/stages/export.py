@@ -12,6 +12,7 @@ from mpo.export.model_card import model_card
 from mpo.models.families import denoiser_of, family_name, find_family
 from mpo.models.loading import load_pipeline
 from mpo.models.lora import lora_config, read_lora
+from mpo.models.offloading import offload
 from mpo.recipe import read_recipe
 from mpo.run_folder.files import replacing
 from mpo.run_folder.paths import RunFolder
@@ -29,7 +30,8 @@ def export(folder: str | Path) -> None:
     run = RunFolder(folder)
     recipe = read_recipe(run.recipe)
     state = read_lora(result_file(run))
-    pipeline = load_pipeline(recipe.model)
+    # diffusers takes its hooks off to load a LoRA, and cannot put them back on every device: they come afterwards.
+    pipeline = load_pipeline(recipe.model, device="cpu" if recipe.model.offload else None)
     family, scale = family_name(pipeline), recipe.train.alpha / recipe.train.rank
     config = lora_config(denoiser_of(pipeline), find_family(pipeline), recipe.train)
     name = f"{recipe.name}-comfyui.safetensors"
@@ -44,6 +46,7 @@ def export(folder: str | Path) -> None:
         if tensors:
             write_tensors(temporary / name, tensors, {"format": "pt"})
             comfyui.check_reads(temporary / name, tensors)
+        offload(pipeline, recipe.model)
         samples = write_samples(temporary, run, recipe, pipeline)
         card = model_card(run, recipe, peft=not has_loader(pipeline), elsewhere=elsewhere, samples=samples)
         (temporary / "README.md").write_text(card, "utf-8")

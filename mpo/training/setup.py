@@ -17,6 +17,7 @@ from mpo.models.families import Family, find_family
 from mpo.models.loading import load_pipeline
 from mpo.models.lora import add_lora, load_lora
 from mpo.models.noise import trained_range
+from mpo.models.offloading import offload_blocks
 from mpo.recipe import Recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.runtime.processes import this_device
@@ -82,9 +83,12 @@ def set_up(run: RunFolder, recipe: Recipe) -> Training:
     set_up_acceleration(denoiser, settings)
     if sharder:
         shard_frozen(pipeline, sharder, accelerator)
+    offload_blocks(pipeline, recipe.model)
 
-    # Updates.
+    # Updates. What is trained stays where the optimizer is, wherever the frozen weights wait.
     parameters = [p for p in denoiser.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.data = parameter.data.to(accelerator.device)
     optimizer = build_optimizer(parameters, settings)
     name = "constant_with_warmup" if settings.lr_schedule == "constant" else settings.lr_schedule
     schedule = get_scheduler(

@@ -42,6 +42,10 @@ def check_sharder(recipe: Recipe, micro_batch_size: int, num_processes: int) -> 
         raise MpoError(
             f"{sharder} needs train.micro_batch_size=1, not {micro_batch_size}, for {recipe.model.path}, whose prompts of different lengths go through the network apart"
         )
+    if how := recipe.model.quantization.denoiser:
+        raise MpoError(f"model.quantization.denoiser={how!r} does not work with {sharder}; set it to null")
+    if recipe.model.offload:
+        raise MpoError(f"model.offload={recipe.model.offload!r} does not work with {sharder}; set it to null")
     if recipe.train.compile:
         raise MpoError(f"train.compile=true does not work with {sharder}; set it to false")
     unheeded = _unheeded_fsdp() if sharder == "fsdp" else _unheeded_deepspeed()

@@ -110,6 +110,19 @@ def tiling(recipe: Recipe) -> Any:
     return load_pipeline(recipe.model).vae.use_tiling
 
 
+def layers(recipe: Recipe) -> Any:
+    """Kinds of the layers in the pipeline's networks."""
+    pipeline = load_pipeline(recipe.model)
+    return [
+        sorted({type(layer).__name__ for layer in part.modules()}) for part in (pipeline.unet, pipeline.text_encoder)
+    ]
+
+
+def where(recipe: Recipe) -> Any:
+    """Whether the denoiser comes and goes."""
+    return hasattr(load_pipeline(recipe.model).unet, "_hf_hook")
+
+
 def sizes(recipe: Recipe) -> Any:
     return [size_of(recipe, k) for k in range(2)]
 
@@ -314,6 +327,9 @@ FIELDS: dict[str, Entry | str] = {
     "model.dtype": "test_half_precisions_train_and_resume_exactly",
     "model.sizes": Entry([[32, 32], [64, 32]], generated),
     "model.vae_tiling": Entry(True, tiling),
+    "model.quantization.denoiser": Entry("4bit", layers, {"model.quantization": {}}),
+    "model.quantization.text_encoders": Entry("8bit", layers, {"model.quantization": {}}),
+    "model.offload": Entry("networks", where),
     "model.expert": "test_an_expert_is_trained_on_the_noise_that_it_works_on",
     **source("train", {}),
     **source("heldout", {}),

@@ -7,7 +7,8 @@ from mpo import MpoError
 from mpo.comparison.dominance import TIE, find_pairs, find_strategy
 from mpo.comparison.win_rates import opinions, outcomes
 from mpo.dependencies import fields_of
-from mpo.plan import RESERVE_GB, plan
+from mpo.planning.memory import RESERVE_GB
+from mpo.planning.plan import plan
 from mpo.recipe import RecipeError, load_recipe, parse_recipe, read_recipe
 from mpo.run import run_recipe
 from mpo.run_folder.paths import RunFolder

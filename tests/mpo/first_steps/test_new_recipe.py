@@ -6,7 +6,7 @@ from mpo import MpoError
 from mpo.first_steps.answers import Answers
 from mpo.first_steps.draft import Draft
 from mpo.first_steps.new_recipe import new_recipe
-from mpo.plan import plan
+from mpo.planning.plan import plan
 from mpo.recipe import load_recipe, parse_recipe
 from reward.judging import load_reward
 from reward.settings import read_yaml

@@ -11,7 +11,8 @@ from mpo.first_steps.starting_points import RECIPES, starting_point
 from mpo.models.checks import check_model
 from mpo.models.families import FAMILIES
 from mpo.models.noise import is_flow
-from mpo.plan import model_costs, plan
+from mpo.planning.memory import model_costs
+from mpo.planning.plan import plan
 from mpo.recipe import Model, load_recipe, shipped_recipes
 from mpo.runtime.hub import OfflineError
 from mpo.sizes import parse_size

@@ -8,19 +8,14 @@ import pytest
 import torch
 
 from benchmarks.model_sizes import configs, parts_of
-from mpo.models.costs import (
-    Parts,
-    autoencoder_gb,
-    count,
-    denoiser_tmac,
-    encoded,
-    kernels_of_a_gpu,
-    measure,
-    predict,
-    zeros,
-)
+from mpo.models.costs import autoencoder_gb, count, denoiser_tmac
+from mpo.models.counting.gpu_kernels import kernels_of_a_gpu
+from mpo.models.counting.inputs import encoded, predict, zeros
+from mpo.models.counting.measuring import measure
+from mpo.models.counting.parts import Parts
 from mpo.models.families import denoiser_of
-from mpo.plan import describe, plan
+from mpo.planning.plan import plan
+from mpo.planning.words import describe
 from mpo.recipe import load_recipe, parse_recipe
 from mpo.sizes import Size, size_fields
 from reward.errors import JudgeError

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from mpo.plan import plan
+from mpo.planning.plan import plan
 from mpo.recipe import parse_recipe
 from mpo.run import run_recipe
 from reward import JudgeError, load_checklist, load_judge, save_checklist

@@ -1,0 +1,1 @@
+"""What a model's networks hold and do, counted on torch's meta device."""
