@@ -11,20 +11,22 @@ GPU's time over the number of GPUs.
 
 import argparse
 import heapq
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mpo.planning.plan import plan_from_table
+from mpo.planning.memory import model_costs
+from mpo.planning.plan import lora_millions, plan_from_table
 from mpo.planning.steps import PEAK_TFLOPS, UTILISATION
 from mpo.recipe import Recipe, load_recipe
 
 PIECE = 64  # items
-# Standard deviation of the logarithm of a piece's time on equal GPUs. A batch of a run's candidates differs by 1 to 2 %; the rest is
-# for clocks, disks and neighbours, and is a guess on the safe side.
-SPREAD = 0.1
+# Standard deviations of the logarithm of a piece's time. The first is a guess at equal GPUs that nobody else uses; the second is that
+# of batches of a `quickstart` run, as --spread-of measured it on two cores that did other work, too.
+SPREADS = (0.05, 0.34)
 # Unexpected interruptions of Llama 3's training: 419 in 54 days on 16,384 GPUs (arXiv 2407.21783, section 3.3.4).
 HOURS_BETWEEN_FAILURES = 54 * 24 * 16384 / 419  # of one GPU
 LOAD_S, RESTART_S = (
@@ -58,11 +60,16 @@ def stages_of(recipe: Recipe) -> list[Stage]:
     ]
 
 
-def deal_out(stage: Stage, num_gpus: int, rng: np.random.Generator) -> tuple[float, int]:
+def _spread(spread: float, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Factors around 1, log-normal."""
+    return np.exp(rng.normal(-(spread**2) / 2, spread, shape))
+
+
+def deal_out(stage: Stage, num_gpus: int, spread: float, rng: np.random.Generator) -> tuple[float, int]:
     """Seconds until all pieces are done, and how many workers were lost. Each piece goes to the worker that is free first."""
     num_pieces = math.ceil(stage.num_items / PIECE)
     mean_s = stage.seconds / max(num_pieces, 1)
-    times = mean_s * np.exp(rng.normal(-(SPREAD**2) / 2, SPREAD, num_pieces))
+    times = mean_s * _spread(spread, (num_pieces,), rng)
     num_workers = min(num_gpus, num_pieces)
     # (free at, fails at) of each worker
     workers = [(LOAD_S, rng.exponential(3600 * HOURS_BETWEEN_FAILURES)) for _ in range(num_workers)]
@@ -82,18 +89,15 @@ def deal_out(stage: Stage, num_gpus: int, rng: np.random.Generator) -> tuple[flo
     return end_s, lost
 
 
-def train(
-    recipe: Recipe, seconds: float, lora_millions: float, num_gpus: int, rng: np.random.Generator
-) -> tuple[float, int]:
+def train(recipe: Recipe, seconds: float, num_gpus: int, spread: float, rng: np.random.Generator) -> tuple[float, int]:
     """Seconds of data-parallel training, and interruptions. A step has at most as many workers as pairs, waits for the slowest,
     and adds up the LoRA's gradients; each failure costs the steps since the last checkpoint and a restart of all.
     """
     settings = recipe.train
     workers = max(n for n in range(1, min(num_gpus, settings.batch_size) + 1) if settings.batch_size % n == 0)
-    slowest = (
-        float(np.exp(rng.normal(-(SPREAD**2) / 2, SPREAD, (200, workers))).max(axis=1).mean()) if workers > 1 else 1.0
-    )
-    reduce_s = 0.0 if workers == 1 else 2 * 4e6 * lora_millions / (NETWORK_GB_S * 1e9) + 1e-4 * math.log2(workers)
+    slowest = float(_spread(spread, (200, workers), rng).max(axis=1).mean()) if workers > 1 else 1.0
+    gradient_gb = 4e-3 * lora_millions(model_costs()["models"][recipe.model.path], recipe)
+    reduce_s = 0.0 if workers == 1 else 2 * gradient_gb / NETWORK_GB_S + 1e-4 * math.log2(workers)
     step_s = seconds / settings.num_steps / workers * slowest + reduce_s
     plain_s = settings.num_steps * step_s
     lost = int(rng.poisson(plain_s / 3600 * workers / HOURS_BETWEEN_FAILURES))
@@ -114,6 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="sdxl")
     parser.add_argument("--gpus", type=int, nargs="+", default=[8, 64, 512])
+    parser.add_argument("--spread", type=float, nargs="+", default=SPREADS)
     parser.add_argument("--repetitions", type=int, default=20)
     parser.add_argument("--spread-of", type=Path, metavar="RUN")
     arguments = parser.parse_args()
@@ -128,27 +133,23 @@ def main() -> None:
     names = [stage.name for stage in stages[:3]] + ["train", stages[3].name]
     print(f"one GPU: {one_gpu_s / 3600:.0f} hours")
     print(
-        f"| GPUs | ideal, hours | simulated, hours | of the ideal | {' | '.join(names)} | lost workers |\n|{'---|' * (5 + len(names))}"
+        f"| GPUs | spread | ideal, hours | simulated, hours | of the ideal | {' | '.join(names)} | lost workers |\n|{'---|' * (6 + len(names))}"
     )
-    for num_gpus in arguments.gpus:
+    for num_gpus, spread in itertools.product(arguments.gpus, arguments.spread):
         rng = np.random.default_rng(0)
         sums, lost = dict.fromkeys(names, 0.0), 0
         for _ in range(arguments.repetitions):
             for stage in stages:
-                seconds, failed = deal_out(stage, num_gpus, rng)
+                seconds, failed = deal_out(stage, num_gpus, spread, rng)
                 sums[stage.name] += seconds / arguments.repetitions
                 lost += failed
-            from mpo.planning.memory import model_costs
-            from mpo.planning.plan import _lora_millions
-
-            entry = model_costs()["models"][recipe.model.path]
-            seconds, failed = train(recipe, train_s, _lora_millions(entry, recipe), num_gpus, rng)
+            seconds, failed = train(recipe, train_s, num_gpus, spread, rng)
             sums["train"] += seconds / arguments.repetitions
             lost += failed
         ideal_h, found_h = one_gpu_s / 3600 / num_gpus, sum(sums.values()) / 3600
         shown = " | ".join(f"{seconds / 3600:.2f}" for seconds in sums.values())
         print(
-            f"| {num_gpus} | {ideal_h:.2f} | {found_h:.2f} | {ideal_h / found_h:.2f} | {shown} | {lost / arguments.repetitions:.1f} |"
+            f"| {num_gpus} | {spread:g} | {ideal_h:.2f} | {found_h:.2f} | {ideal_h / found_h:.2f} | {shown} | {lost / arguments.repetitions:.1f} |"
         )
 
 

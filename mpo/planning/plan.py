@@ -85,7 +85,7 @@ def plan_from_table(recipe: Recipe, sizes_gb: Sequence[float]) -> Plan:
     Prompts count by their limits. Raises KeyError for another model.
     """
     notes: list[str] = []
-    known = {**(entry := model_costs()["models"][recipe.model.path]), "trained_millions": _lora_millions(entry, recipe)}
+    known = {**(entry := model_costs()["models"][recipe.model.path]), "trained_millions": lora_millions(entry, recipe)}
     sources = (recipe.prompts.train, recipe.prompts.heldout, recipe.prompts.validation)
     num_prompts = {str(k): (source.limit or 0) if source else 0 for k, source in enumerate(sources)}
     judges_gb = [judge_gb(judging, None, notes) for judging in recipe.judge]
@@ -96,7 +96,7 @@ def plan_from_table(recipe: Recipe, sizes_gb: Sequence[float]) -> Plan:
     return Plan(steps_of(recipe), notes, fit(recipe, steps_of, sizes_gb))
 
 
-def _lora_millions(entry: Mapping[str, Any], recipe: Recipe) -> float:
+def lora_millions(entry: Mapping[str, Any], recipe: Recipe) -> float:
     """Parameters of the recipe's LoRA on the table's targets, by its rank alone."""
     return entry["lora_millions"] * recipe.train.rank / RANK
 
@@ -130,7 +130,7 @@ def _costs(recipe: Recipe, notes: list[str]) -> dict[str, Any] | None:
             notes.append(f"no estimate of memory and time: the configuration of {published!r} cannot be read")
             return None
         notes.append(f"memory and time are those of {published} in the table of published models")
-        return {**entry, "trained_millions": _lora_millions(entry, recipe)}
+        return {**entry, "trained_millions": lora_millions(entry, recipe)}
     except (
         RuntimeError,
         NotImplementedError,
