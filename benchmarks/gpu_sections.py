@@ -7,12 +7,14 @@ Speed does not depend on what weights say. A model is built on the device in bfl
 # B pairs; a step sees 2 B rows: the chosen, then their rejected
 
 import gc
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -20,16 +22,18 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.model_sizes import build_spec, configs
+from mpo.data.encoded import EncodedPairs, SelectedPairs
 from mpo.models.acceleration import compile_network
 from mpo.models.costs import Parts, conditioning_shapes, in_own_precision, own_size
 from mpo.models.families import denoiser_of, find_family
 from mpo.models.lora import add_lora
 from mpo.models.noise import is_flow
 from mpo.recipe import Recipe, load_recipe
-from mpo.training.batches import Batches, Draw
+from mpo.training.batches import Batches
 from mpo.training.forward import forward
 from mpo.training.objectives import find_objective
 from mpo.training.optimizer import build_optimizer
+from mpo.training.reference_errors import ReferenceErrors
 from mpo.training.setup import Training
 
 Row = dict[str, Any]
@@ -238,11 +242,11 @@ def reader(encoder: Any, device: Device) -> Callable[[], Any]:
     return lambda: encoder(input_ids=ids)
 
 
-class InMemory:
-    """Pairs as `EncodedPairs` gives them, without files: candidate 2 k is chosen over 2 k + 1."""
+class InMemory(EncodedPairs):
+    """Encoded pairs without files: candidate 2 k is chosen over 2 k + 1."""
 
-    def __init__(self, latents: Tensor, conditioning: dict[str, Tensor], fps: float | None):
-        self.held, self.of_prompt, self.rate = latents, conditioning, fps
+    def __init__(self, latents: Tensor, conditioning: dict[str, Tensor]):
+        self.held, self.of_prompt = latents, conditioning
 
     def shape(self, candidate_id: int) -> tuple[int, ...]:
         return tuple(self.held.shape[1:])
@@ -254,23 +258,7 @@ class InMemory:
         return {name: torch.cat([value] * len(prompt_ids)) for name, value in self.of_prompt.items()}
 
     def fps(self, ids: Sequence[int]) -> Tensor | None:
-        return None if self.rate is None else torch.full((len(ids),), self.rate)
-
-
-class KeptErrors:
-    """The reference's errors in memory."""
-
-    def __init__(self) -> None:
-        self.errors: dict[Draw, Tensor] = {}
-
-    def __contains__(self, draw: Draw) -> bool:
-        return draw in self.errors
-
-    def put(self, draws: Sequence[Draw], columns: Tensor) -> None:
-        self.errors |= dict(zip(draws, columns.T, strict=True))
-
-    def get(self, draws: Sequence[Draw], device: Any) -> Tensor:
-        return torch.stack([self.errors[draw] for draw in draws], dim=1).to(device)
+        return None  # of these models none is told
 
 
 def diffusion(section: str, device: Device) -> Iterator[Row]:
@@ -321,9 +309,9 @@ def in_full_precision(subject: Subject, device: Device, found: dict[str, Any]) -
     subject.encoders = ()
     yield attempt(named, lambda: timed(t, device, flops), device)
     yield attempt("kernels", lambda: kernels(lambda: step(t, 0), device), device)
-    object.__setattr__(t, "cache", KeptErrors())
-    yield attempt("reference kept", lambda: timed(t, device, flops), device)
-    object.__setattr__(t, "cache", None)
+    with tempfile.TemporaryDirectory() as folder:
+        kept = replace(t, cache=ReferenceErrors(folder, {"of": "this benchmark"}))
+        yield attempt("reference kept", lambda: timed(kept, device, flops), device)
     if not device.small:
         compile_network(denoiser_of(pipeline))
         yield attempt("encoded data, compiled", lambda: timed(t, device, flops), device)
@@ -346,12 +334,13 @@ def training_of(subject: Subject, recipe: Recipe, latents: Tensor, device: Devic
     denoiser = add_lora(pipeline, recipe.train).train()
     accelerator = Accelerator(cpu=not device.is_cuda, mixed_precision="bf16" if device.is_cuda else "no")
     parameters = [p for p in denoiser.parameters() if p.requires_grad]
-    pairs = [{"pair_id": k, "prompt_id": k, "chosen_id": 2 * k, "rejected_id": 2 * k + 1} for k in range(NUM_PAIRS)]
-    encoded: Any = InMemory(latents, subject.conditioning, None)
+    places = np.arange(NUM_PAIRS)
+    pairs = SelectedPairs(places, 2 * places, 2 * places + 1)
+    encoded = InMemory(latents, subject.conditioning)
     nothing: Any = None
     return Training(
         run=nothing, recipe=recipe, accelerator=accelerator, pipeline=pipeline, family=family, denoiser=denoiser,
-        parameters=parameters, optimizer=build_optimizer(parameters, recipe.train), schedule=None, ema=None, pairs=pairs,
+        parameters=parameters, optimizer=build_optimizer(parameters, recipe.train), schedule=None, ema=None,
         batches=Batches(pipeline, family, pairs, encoded, recipe.train, accelerator.device, subject.guidance),
         objective=find_objective("dpo", beta=recipe.train.beta, label_smoothing=0.0), cache=None, micro_batch_size=1,
         lockstep=False,

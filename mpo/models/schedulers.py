@@ -48,9 +48,11 @@ def build_scheduler(own: Any, name: str, family: Any) -> Any:
         raise MpoError(f"is no scheduler of diffusers{did_you_mean(name, known)}; use one such as {SUGGESTED}")
     taken = inspect.signature(cls.__init__).parameters
     changes = _flow_settings(own, name, taken) if is_flow(own) else _diffusion_settings(own, name, taken)
+    # Names that begin so are diffusers' own, such as which values were defaults; of others that it lacks it would warn each time.
+    config = {field: value for field, value in own.config.items() if field in taken or field.startswith("_")}
     try:
-        built = cls.from_config(own.config, **changes)
-        _rehearse(cls.from_config(own.config, **changes), getattr(family, "SCHEDULE_ARGUMENTS", ()))
+        built = cls.from_config(config, **changes)
+        _rehearse(cls.from_config(config, **changes), getattr(family, "SCHEDULE_ARGUMENTS", ()))
     except (ImportError, AssertionError, NotImplementedError, TypeError, ValueError) as error:
         reason = first_line(error) or "it refuses the steps that the pipeline gives it"
         remedy = "remove it" if name == SUGGESTED else f"use {SUGGESTED}, or remove it"
@@ -73,8 +75,11 @@ def _diffusion_settings(own: Any, name: str, taken: Mapping[str, Any]) -> dict[s
         raise MpoError(
             f"ignores {ignored[0]}={own.config[ignored[0]]!r} of the model's scheduler {type(own).__name__}, so it would sample at other noise than was learnt; use another, or remove it"
         )
-    # DDIM, DDPM and others clip what they take for the picture to [-1, 1] unless they are told not to; latents are wider.
-    return {"clip_sample": own.config.get("clip_sample", False)} if "clip_sample" in taken else {}
+    # diffusers takes the sampler's own default for what is the default of the model's scheduler; the noise must not change so. DDIM,
+    # DDPM and others clip what they take for the picture to [-1, 1] unless they are told not to; latents are wider.
+    kept = {field: own.config[field] for field in NOISE if field in own.config}
+    kept["clip_sample"] = own.config.get("clip_sample", False)
+    return {field: value for field, value in kept.items() if field in taken}
 
 
 def _matters(value: Any, field: str) -> bool:

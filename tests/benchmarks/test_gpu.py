@@ -1,13 +1,11 @@
 """The command of GPU figures at a tiny size on the CPU."""
 
 import json
-import subprocess
-import sys
 import time
 
 import pytest
 
-from benchmarks.gpu import SECTIONS, SHARES, run_section, table
+from benchmarks.gpu import SECTIONS, SHARES, run, run_section, table
 from benchmarks.gpu_sections import SECTIONS as MEASURED
 from benchmarks.gpu_sections import Device, TooLargeError, attempt, configs, measure, require
 
@@ -46,18 +44,24 @@ def test_a_row_that_fails_says_why_and_a_late_one_is_not_begun():
     require(device, 10**9)  # of a CPU nothing is demanded
 
 
-def test_the_command_writes_figures_and_a_table(tmp_path):
-    """Two sections, each a process; the second's share is of the first's rate."""
-    output = tmp_path / "gpu.json"
-    command = [sys.executable, "-m", "benchmarks.gpu", "--small", "--minutes", "5", "--sections", "matrix", "judge-3b"]
-    done = subprocess.run([*command, "--output", str(output)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    matrix, judge = json.loads(output.read_text("utf-8"))["sections"]
+def test_the_judge_is_asked_packed_and_beside_it_one_by_one():
+    device = Device("cpu", small=True, deadline_s=time.monotonic() + 300, matrix_flops=1e9)
+    asked, kernels = measure("judge-3b", device)
+    assert asked["questions_per_s"] == pytest.approx(6 * asked["pictures_per_s"])
+    assert asked["share_of_matrix_rate"] > 0
+    assert kernels["row"] == "kernels"
+    machine = {"device": "X", "memory_gb": 80.0, "torch": "2", "diffusers": "0", "transformers": "5"}
+    text = table({"machine": machine, "sections": [{"section": "judge-3b", "rows": [asked, kernels]}]})
+    assert text.startswith("X, 80 GB; torch 2")
+    assert "times one by one |" in text
+    assert "kernels" not in text
+
+
+def test_a_section_runs_in_a_process_of_its_own():
+    result = run(["matrix"], minutes=5, small=True)
+    [matrix] = result["sections"]
     assert [row["row"] for row in matrix["rows"]] == ["matrix product"]
-    assert judge["rows"][0]["questions_per_s"] == pytest.approx(6 * judge["rows"][0]["pictures_per_s"])
-    assert judge["rows"][0]["share_of_matrix_rate"] > 0
-    assert "| matrix | matrix product |" in done.stdout
-    assert "times one by one |" in done.stdout
+    assert "| matrix | matrix product |" in table(json.loads(json.dumps(result)))
 
 
 def test_a_section_that_breaks_leaves_its_reason(tmp_path):

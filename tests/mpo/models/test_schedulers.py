@@ -68,6 +68,7 @@ def test_a_perfect_prediction_leads_to_the_latents(name):
     latents, noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     for other in FITS[name]:
         scheduler = build_scheduler(own, other, family)
+        assert not is_flow(own) or is_flow(scheduler)
         mu = (
             {"mu": 0.8}
             if "mu" in inspect.signature(scheduler.set_timesteps).parameters
