@@ -63,7 +63,7 @@ def generate(recipe: Recipe, start: Callable[[], Engine] | None) -> tuple[float,
         finally:
             if engine:
                 engine.close()
-        made_s = sorted(file.stat().st_mtime for file in run.candidates.glob("*.png"))
+        made_s = sorted(file.stat().st_mtime for file in run.candidates.rglob("*.png"))
     batch = recipe.generate.batch_size if recipe.generate else 0
     rest = made_s[batch:]  # the first batch waits for the model
     return made_s[0] - began_s, len(rest) / (rest[-1] - made_s[batch - 1])
@@ -71,7 +71,7 @@ def generate(recipe: Recipe, start: Callable[[], Engine] | None) -> tuple[float,
 
 def rates(num_rounds: int) -> None:
     machines = Machines()
-    recipe = recipe_of(12)
+    recipe = recipe_of(16)
     ways = {"one process": None, "Ray": machines.engine, "Slurm (local)": of_slurm}
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(num_rounds):
@@ -134,16 +134,16 @@ def overhead() -> None:
 
 
 def kill() -> None:
-    recipe = recipe_of(12)
+    recipe = recipe_of(16)
     machines = Machines()
 
     def seconds(lose: bool) -> float:
         with tempfile.TemporaryDirectory() as folder:
             run = RunFolder(Path(folder) / "run")
-            total = 12 * 8
+            total = 16 * 8
 
             def lose_one() -> None:
-                while len(list(run.candidates.glob("*.png"))) < total // 2:
+                while len(list(run.candidates.rglob("*.png"))) < total // 2:
                     time.sleep(0.05)
                 machines.cluster.remove_node(machines.nodes.pop(), allow_graceful=False)
 

@@ -106,7 +106,7 @@ class SlurmEngine(Engine):
                 tasks = [self._task(run, stage, nth, named(work, share)) for share in shares]
                 jobs = self._submit(run, work.description, tasks)
                 self._wait(jobs, work, waiting, advance)
-                well = [self._has_ended_well(job) for job in jobs]
+                well = [self._has_ended_well(job, joined=False) for job in jobs]
                 waiting = [place for share, ended in zip(shares, well, strict=True) if not ended for place in share]
                 if not waiting:
                     delete(run.folder / LOGS)
@@ -123,7 +123,7 @@ class SlurmEngine(Engine):
             task = self._task(run, stage, joined=num_processes > 1)
             [job] = self._submit(run, stage, [task], num_processes)
             watch(job.done)
-            if self._has_ended_well(job):
+            if self._has_ended_well(job, joined=num_processes > 1):
                 delete(run.folder / LOGS)
                 return
             if attempt < MAX_LOSSES:
@@ -186,11 +186,17 @@ class SlurmEngine(Engine):
                 return
             time.sleep(POLL_S)
 
-    def _has_ended_well(self, job: Any) -> bool:
-        """Whether a job has done all that it should; False = it was lost. Raises MpoError for what a user can put right."""
+    def _has_ended_well(self, job: Any, *, joined: bool) -> bool:
+        """Whether a job has done all that it should; False = it was lost. Raises MpoError for what a user can put right.
+
+        joined: of several processes, where any error may come from the loss of another.
+        """
+        errors = self._submitit.core.utils
         try:
             said = job.results()
-        except self._submitit.core.utils.UncompletedJobError as error:  # FailedJobError too
+        except errors.UncompletedJobError as error:
+            if isinstance(error, errors.FailedJobError) and not joined:
+                raise  # with the job's own traceback: another would end the same way
             logging.getLogger(__name__).debug("a job was lost", exc_info=error)
             return False
         words = next((each for each in said if each), "")

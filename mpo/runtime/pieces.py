@@ -116,9 +116,11 @@ def wait_until_seen(work: Work, patience_s: float = SEEN_LATE_S) -> None:
     Raises MpoError for one that does not appear.
     """
     until_s = time.monotonic() + patience_s
-    for file in (file for piece in work.pieces for file in piece.files):
-        while not file.exists():
+    for piece in work.pieces:
+        # Some are known to be done by other files, such as pictures whose record was never written.
+        while not all(file.exists() for file in piece.files) and not work.is_done(piece):
             if time.monotonic() > until_s:
+                file = next(file for file in piece.files if not file.exists())
                 raise MpoError(
                     f"{work.description}: {file} was written, but is not to be seen from here; all machines must see the same folder"
                 )

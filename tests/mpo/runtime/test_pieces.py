@@ -50,3 +50,12 @@ def test_a_piece_is_named_by_its_content_whatever_its_place(tmp_path):
 def test_a_file_that_is_never_seen_is_named(tmp_path):
     with pytest.raises(MpoError, match=r"capitals: .*a was written, but is not to be seen from here; all machines"):
         wait_until_seen(Upper(tmp_path, ["a"]), patience_s=0.1)
+
+
+def test_what_is_known_to_be_done_is_not_waited_for(tmp_path):
+    """Such as pictures of a piece whose record a killed process has not written."""
+    work = Upper(tmp_path, ["a"])
+    (tmp_path / "a").write_text("A", "utf-8")
+    work.pieces = [Piece("a", 1, (tmp_path / "record",))]
+    do_share(work)
+    assert work.num_loads == 0
