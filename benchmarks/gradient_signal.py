@@ -61,7 +61,7 @@ def main() -> None:
     run = RunFolder(arguments.run)
     t = set_up(run, read_recipe(run.recipe))
     total = read_table(run.scores, made_by="score").column("total").to_numpy()
-    margins = np.array([total[pair["chosen_id"]] - total[pair["rejected_id"]] for pair in t.pairs])
+    margins = total[t.batches.pairs.chosen] - total[t.batches.pairs.rejected]
     order, half = np.argsort(-margins, kind="stable"), len(margins) // 2
     print(f"{len(margins)} pairs; the wider half differs by {margins[order[half]]:.2f} or more in total")
     print("| margins | timesteps | signal | median length | longest, times median |\n|---|---|---|---|---|")

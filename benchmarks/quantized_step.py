@@ -78,7 +78,7 @@ def linear_bytes(t: Training) -> int:
 
 def gradients(t: Training, num_draws: int) -> Float[Tensor, "n P"]:
     """Of so many draws: the run's pairs in turn, each time at another noise and timestep."""
-    draws = [Draw(k % len(t.pairs), k // len(t.pairs)) for k in range(num_draws)]
+    draws = [Draw(k % len(t.batches.pairs), k // len(t.batches.pairs)) for k in range(num_draws)]
     with t.accelerator.autocast():
         return torch.stack([pair_gradient(t, draw).float() for draw in draws])
 

@@ -40,7 +40,9 @@ SHAPES: dict[str, tuple[str, Mapping[str, Any], Size]] = {
         FLUX, {"num_layers": 2, "num_single_layers": 4, "num_attention_heads": 4}, Size(256, 256)
     ),
     "CogVideoX-2B, 6 of its 30 blocks, width / 5": (
-        COGVIDEOX, {"num_layers": 6, "num_attention_heads": 6}, Size(240, 160, 9, 8.0)
+        COGVIDEOX,
+        {"num_layers": 6, "num_attention_heads": 6, "sample_width": 30, "sample_height": 20, "sample_frames": 9},
+        Size(240, 160, 9, 8.0),
     ),
 }  # fmt: skip
 

@@ -86,6 +86,9 @@ def prepare(
             _repair_prompts(run, recipe)
         prompts = _check(recipe, run, stages, num_trainers)
         taken_from = _find_source(source)
+        if run.recipe.exists() and (moved := _moved(read_recipe(run.recipe), recipe)) != read_recipe(run.recipe):
+            with locked(run.folder):
+                write_text(run.recipe, dump_recipe(moved))
         # Nothing is written to a run that needs nothing: it may be another account's.
         if taken_from is not None or not run.recipe.exists() or examine(run, recipe, PREPARE).state != "done":
             with locked(run.folder):
@@ -102,6 +105,11 @@ def prepare(
     if not all_see(run.recipe):  # told by all, so that none waits for one that has given up
         raise MpoError(f"--output {str(run.folder)!r} is not seen by all machines; put it on a disk that all share")
     return run
+
+
+def _moved(held: Recipe, recipe: Recipe) -> Recipe:
+    """A run's recipe with its weights waiting where another recipe says: results do not depend on it, but the GPU at hand does."""
+    return held.model_copy(update={"model": held.model.model_copy(update={"offload": recipe.model.offload})})
 
 
 def preview(recipe: Recipe, output: str | Path, *, repair: bool = False) -> list[str]:
@@ -141,7 +149,7 @@ def check_folder(recipe: Recipe, run: RunFolder) -> None:
         free: dict[str, Any] = {"tracking": recipe.tracking}  # results do not depend on it
         if recipe.rounds > 1 and not run.manifests.exists():
             free["rounds"] = recipe.rounds
-        held = read_recipe(run.recipe).model_copy(update=free)
+        held = _moved(read_recipe(run.recipe), recipe).model_copy(update=free)
         if held != recipe:
             takeover = "" if recipe.rounds > 1 else f", with --from {run.folder} to take over what they share"
             raise MpoError(

@@ -18,6 +18,9 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # bitsandbytes: 4 bits have an 8-bit scale for 64 weights, and a float32 one for 256 of these.
 QUANTIZED_BYTES = {"8bit": 1.0, "4bit": 0.5 + 1 / 64 + 4 / (64 * 256)}
 RESERVE_GB = 1.5  # CUDA's context and kernels' workspace
+# Gradients of activations that exist at once in a backward, times what a forward's results hold at once: an activation
+# function's two widest tensors, of the four that a forward has there. benchmarks/step_memory.py measures it.
+GRADIENTS = 0.5
 NETWORKS = ("denoiser", "others", "vae", "text_encoders")
 
 
@@ -115,6 +118,7 @@ class Memory:
         """A training step's own peak. Text encoders, and networks that sampling alone needs, are not loaded unless validation samples."""
         t = self.recipe.train
         kept = self._activations("checkpointed" if t.gradient_checkpointing else "plain")
+        kept += GRADIENTS * self._activations("sampling")
         if t.mixed_precision != "no":
             kept *= 2 / self.bytes
         if self.is_offloaded:

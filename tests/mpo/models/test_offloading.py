@@ -78,7 +78,7 @@ def test_a_run_gives_the_same_bytes(offload, there, model_folder, tmp_path):
     away = made_with(offload, model_folder, tmp_path / "away")
     made: list[dict[str, Any]] = []
     for run in (there, away):
-        files = [*run.candidates.iterdir(), *run.checkpoints.rglob("*.safetensors"), *run.samples.rglob("*.png")]
+        files = [*run.candidates.rglob("*.png"), *run.checkpoints.rglob("*.safetensors"), *run.samples.rglob("*.png")]
         files += [*run.encoded.iterdir(), *run.lora.rglob("*.safetensors"), *run.lora.rglob("*.png")]
         made.append({file.relative_to(run.folder).as_posix(): sha256(file) for file in files})
     assert made[0] == made[1]
@@ -86,6 +86,21 @@ def test_a_run_gives_the_same_bytes(offload, there, model_folder, tmp_path):
     recipe = read_recipe(away.recipe)
     back = recipe.model_copy(update={"model": recipe.model.model_copy(update={"offload": None})})
     assert examine(away, back, "train").state == examine(away, back, "generate").state == "done"
+
+
+def test_a_run_goes_on_on_a_smaller_gpu(fields, tmp_path):
+    """The same folder with another `model.offload`: nothing is made again, and what comes is made so."""
+    fields["generate"]["num_candidates"], fields["train"]["gradient_checkpointing"] = 2, True
+    run_recipe(parse_recipe(fields, source="small"), tmp_path / "run", stages=("generate",))
+    run = RunFolder(tmp_path / "run")
+    before = {file: file.stat().st_mtime_ns for file in run.candidates.rglob("*.png")}
+    fields["model"]["offload"] = "blocks"
+    run_recipe(parse_recipe(fields, source="small"), tmp_path / "run", stages=("generate", "score"))
+    assert read_recipe(run.recipe).model.offload == "blocks"
+    assert {file: file.stat().st_mtime_ns for file in run.candidates.rglob("*.png")} == before
+    fields["model"]["quantization"] = {"text_encoders": "4bit"}
+    with pytest.raises(MpoError, match="holds a run of another recipe"):
+        run_recipe(parse_recipe(fields, source="small"), tmp_path / "run", stages=("generate",))
 
 
 def test_sampling_holds_one_block(model_folder, fields):

@@ -4,13 +4,14 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from benchmarks.fit_table import large_recipes, table
 from mpo import MpoError
 from mpo.cli import app
 from mpo.first_steps.pricing import fitted_here
 from mpo.planning.fit import LESS_MEMORY, with_changes
 from mpo.planning.plan import plan
 from mpo.planning.words import fitted
-from mpo.recipe import Recipe, load_recipe, parse_recipe, read_recipe
+from mpo.recipe import Recipe, load_recipe, parse_recipe, read_recipe, recipes_folder
 
 
 def peak(recipe: Recipe) -> float:
@@ -78,3 +79,11 @@ def test_a_fitted_run_holds_its_settings(fields, tmp_path):
     assert held != recipe
     assert peak(held) < needed
     assert "saves" in result.output
+
+
+def test_the_guide_has_what_is_computed():
+    """The command's first lines, and the table of all shipped recipes: what they need on 12 to 80 GB."""
+    guide = (recipes_folder().parent / "docs" / "guides" / "small-cards.md").read_text("utf-8")
+    _, words = fitted_here(load_recipe("flux-dev"), "12GB")
+    assert f"```text\n{words}\n```" in guide
+    assert f"\n{table(large_recipes())}\n" in guide
