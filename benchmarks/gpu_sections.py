@@ -28,6 +28,7 @@ from mpo.models.costs import Parts, conditioning_shapes, in_own_precision, own_s
 from mpo.models.families import denoiser_of, find_family
 from mpo.models.lora import add_lora
 from mpo.models.noise import is_flow
+from mpo.models.quantization import quantize
 from mpo.recipe import Recipe, load_recipe
 from mpo.training.batches import Batches
 from mpo.training.forward import forward
@@ -267,7 +268,7 @@ def diffusion(section: str, device: Device) -> Iterator[Row]:
     found: dict[str, Any] = {}
     yield from in_full_precision(subject, device, found)
     del subject
-    for kind in ("fp8", "4-bit") if found else ():
+    for kind in ("fp8", "8bit", "4bit") if found else ():
         yield attempt(f"{kind} weights", lambda kind=kind: quantized(section, kind, device=device, **found), device)
 
 
@@ -400,32 +401,18 @@ def sampling(subject: Subject, latents: Tensor, device: Device) -> Row:
 
 
 def quantized(section: str, kind: str, *, latents: Tensor, flops: float, device: Device) -> Row:
-    """A step from encoded data with the denoiser's weights in fewer bits, LoRA on top."""
-    if not device.is_cuda:
-        raise NeedsGpuError("for GPUs")
+    """A step from encoded data with the denoiser's weights in fewer bits, LoRA on top: bitsandbytes' as recipes have it, or torchao's fp8."""
+    if kind == "fp8":
+        if not device.is_cuda:
+            raise NeedsGpuError("for GPUs")
+        from torchao.quantization import Float8WeightOnlyConfig, quantize_
     subject = build_subject(section, device)
     subject.pipeline.vae = None
-    quantize(denoiser_of(subject.pipeline), kind, device)
-    return timed(training_of(subject, recipe_of(subject), latents, device), device, flops)
-
-
-def quantize(network: Any, kind: str, device: Device) -> None:
-    """In place: its linear layers' weights. Raises ImportError if the library is missing."""
     if kind == "fp8":
-        from torchao.quantization import Float8WeightOnlyConfig, quantize_
-
-        quantize_(network, Float8WeightOnlyConfig())
-        return
-    import bitsandbytes
-
-    for module in list(network.modules()):
-        for name, layer in list(module.named_children()):
-            if type(layer) is torch.nn.Linear:
-                packed = bitsandbytes.nn.Linear4bit(
-                    layer.in_features, layer.out_features, layer.bias is not None, torch.bfloat16, quant_type="nf4"
-                )
-                packed.load_state_dict(layer.state_dict())
-                setattr(module, name, packed.to(device.name).requires_grad_(False))
+        quantize_(denoiser_of(subject.pipeline), Float8WeightOnlyConfig())
+    else:
+        quantize(denoiser_of(subject.pipeline), kind, device.name)
+    return timed(training_of(subject, recipe_of(subject), latents, device), device, flops)
 
 
 def kernels(work: Callable[[], Any], device: Device, *, count: int = 10) -> Row:

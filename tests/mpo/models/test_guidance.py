@@ -6,6 +6,7 @@ from diffusers import HeunDiscreteScheduler
 
 from mpo.models.families import denoisers_of, find_family
 from mpo.models.guidance import guidance_within, guided_share
+from mpo.models.offloading import offload_networks
 from tests.helpers.pipelines import SMALL, build, sample
 from tests.helpers.recipes import TRAIN_PROMPTS
 from tests.helpers.video_pipelines import VIDEO_BUILDERS, build_video, sample_clips
@@ -73,3 +74,16 @@ def test_a_range_is_of_calls_where_a_step_has_two():
     rows = work(pipeline)
     latents_of(pipeline, "stable_diffusion", 4.0, (0.0, 0.5))
     assert rows == [4, 4, 2]
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion", "qwen_image"])
+def test_a_network_that_waits_in_the_machines_memory_is_guided_the_same(name):
+    """Its hooks come off and go on again after each call, and with them what runs in the place of its forward."""
+    pipeline = build(name)
+    expected = latents_of(pipeline, name, 4.0, (0.0, 0.5))
+    offload_networks(pipeline, "cpu:0")
+    rows = work(pipeline)
+    for _ in range(2):
+        torch.testing.assert_close(latents_of(pipeline, name, 4.0, (0.0, 0.5)), expected, rtol=0, atol=0)
+        assert sum(rows) == 3 * 2
+        rows.clear()
