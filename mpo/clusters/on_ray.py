@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import threading
+import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from mpo.runtime.processes import PATIENCE
 from mpo.runtime.progress import say, track
 
 CONNECT_S = 10.0
+NONE_UP_S = 60.0  # without a worker, before that is said
 SAID = ".said"  # in the run's folder: what a user can put right, by a process of Ray Train
 # What workers take over from the driver, beside what their machine has set.
 VARIABLES = ("OMP_NUM_THREADS", "HF_HUB_OFFLINE")
@@ -67,10 +69,12 @@ class RayEngine(Engine):
         waiting = deque(portions_of(work, missing, self.num_workers))
         held: dict[Any, tuple[Any, list[int]]] = {}  # what an actor will say, the actor, its portion
         losses = Losses(work, self.num_workers)
+        began_s = time.monotonic()
         with track(work.description, total=num_items(work, missing)) as advance:
             while waiting or held:
                 # Deal: a portion for each idle actor.
                 self._ask_for_actors(run, len(waiting) + len(held))
+                began_s = self._say_if_none_is_up(work.description, began_s)
                 busy = {actor for actor, _ in held.values()}
                 idle = [actor for actor in self._actors if actor not in busy]
                 for actor in idle[: len(waiting)]:
@@ -100,6 +104,14 @@ class RayEngine(Engine):
         for _ in range(wanted):
             actor = self._ray.remote(StageWorker).options(**self._resources()).remote(str(run.folder), str(Path.cwd()))
             self._starting[actor.look.remote(self.mark(run))] = actor
+
+    def _say_if_none_is_up(self, description: str, since_s: float) -> float:
+        """Once in a while, if there is no actor; returns since when there has been none, or nothing was said."""
+        if self._actors or time.monotonic() - since_s < NONE_UP_S:
+            return time.monotonic() if self._actors else since_s
+        needed = ", ".join(f"{name}={count:g}" for name, count in self._resources().items() if count)
+        say(f"{description}: waits for a machine with room for a worker ({needed}); see `ray status`")
+        return time.monotonic()
 
     def _resources(self) -> dict[str, Any]:
         gpus = self._options.get("gpus", 1 if self._ray.cluster_resources().get("GPU", 0) else 0)
@@ -149,8 +161,13 @@ class RayEngine(Engine):
     def _run_alone(self, run: RunFolder, stage: str) -> bool:
         """Whether its actor lived to the end."""
         self._ask_for_actors(run, 1)
+        began_s = time.monotonic()
         while not self._actors:
-            [said], _ = self._ray.wait(list(self._starting))
+            began_s = self._say_if_none_is_up(stage, began_s)
+            ready, _ = self._ray.wait(list(self._starting), timeout=POLL_S)
+            if not ready:
+                continue
+            [said] = ready
             actor = self._starting.pop(said)
             if not self._is_alive(said):
                 return False
@@ -158,7 +175,7 @@ class RayEngine(Engine):
         actor = next(iter(self._actors))
         lived = self._is_alive(actor.run.remote(stage))
         if not lived:
-            self._actors.discard(actor)
+            self._end_all()  # others may have gone with its machine
         return lived
 
     def _run_together(self, run: RunFolder, stage: str, num_processes: int) -> bool:
