@@ -78,8 +78,8 @@ def test_two_machines_make_the_files_of_one_and_survive_the_loss_of_one(finished
         while not list(folder.glob("candidates/**/*.png")) and time.monotonic() < until_s:
             time.sleep(0.05)
         cluster.remove_node(victim, allow_graceful=False)
-        cluster.add_node(num_cpus=1)
-        cluster.add_node(num_cpus=1)
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, wait=False)
 
     loser = threading.Thread(target=lose_one)
     loser.start()
