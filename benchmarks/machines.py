@@ -164,7 +164,7 @@ def kill() -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Ray and Slurm against one process.")
     parser.add_argument("what", choices=("rates", "overhead", "kill"))
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
