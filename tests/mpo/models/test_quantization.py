@@ -113,7 +113,7 @@ def test_fewer_bits_take_fewer_bytes_and_one_file_goes_the_folders_way(model_fol
 @pytest.mark.parametrize("used", [False, True])
 def test_a_network_leaves_with_all_of_its_weights(used):
     """Also what bitsandbytes holds beside the parameters in 8 bits: else an offloaded network would stay where it was, too."""
-    network = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.Linear(128, 64))
+    network: Any = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.Linear(128, 64))
     x = torch.linspace(-1, 1, 128).view(2, 64)
     whole = network(x)
     quantize(network, "8bit", "cpu")
