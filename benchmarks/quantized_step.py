@@ -1,7 +1,7 @@
 """How far frozen weights in fewer bits turn a training step: the LoRA's gradient against that with whole weights.
 
     python -m benchmarks.quantized_step                            # the embedded model; minutes
-    python -m benchmarks.quantized_step --shape sd15-quarter       # Stable Diffusion 1.5, widths divided by four, random weights
+    python -m benchmarks.quantized_step --shape sd15-quarter --draws 4 --rows fp8 8bit 4bit     # SD 1.5, widths / 4, random weights
     python -m benchmarks.quantized_step --run RUN                  # of a run of your own whose pairs are encoded
 
 Each row loads the same model in another way and takes the gradients of the same pairs, noises and timesteps at the first
@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="a run whose pairs are encoded")
     parser.add_argument("--shape", choices=[name for name, shape in SHAPES.items() if shape.size.kind == "image"])
     parser.add_argument("--draws", type=int, default=32)
+    parser.add_argument("--rows", nargs="+", default=list(ROWS)[1:], choices=list(ROWS)[1:], help="beside float32")
     arguments = parser.parse_args()
     set_quiet(True)
     with tempfile.TemporaryDirectory() as folder:
@@ -108,7 +109,8 @@ def main() -> None:
         recipe = read_recipe(run.recipe)
         print("| weights | linear | a pair | the batch |\n|---|---|---|---|")
         whole: Any = None
-        for name, row in ROWS.items():
+        for name in ("float32", *arguments.rows):
+            row = ROWS[name]
             t = loaded(run, recipe, row)
             found, held = gradients(t, arguments.draws), linear_bytes(t)
             whole = (found, held) if whole is None else whole

@@ -21,6 +21,12 @@ def offload_networks(pipeline: Any, device: torch.device | str) -> None:
     pipeline.enable_model_cpu_offload(device=device)
 
 
+def make_room(pipeline: Any, model: Model) -> None:
+    """All networks that may wait leave the device, such as for a judge. They come back when they are called."""
+    if model.offload:
+        pipeline.maybe_free_model_hooks()
+
+
 def blocks_of(denoiser: Any) -> list[nn.Module]:
     """Those that the network's class calls repeated or indivisible and that hold no other such, each checkpointed by itself.
 

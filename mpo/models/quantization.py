@@ -9,6 +9,7 @@ one layer again at a time and keeps none.
 import importlib.util
 import logging
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -68,7 +69,7 @@ def _quantized(layers: Any, layer: nn.Linear, how: str, device: torch.device | s
     sizes = (layer.in_features, layer.out_features, has_bias)
     with torch.device("meta"):
         if how == "8bit":
-            made = layers.Linear8bitLt(*sizes, has_fp16_weights=False, threshold=6.0)  # the paper's, section 3.2
+            made = _linear_that_moves_whole()(*sizes, has_fp16_weights=False, threshold=6.0)  # the paper's, section 3.2
         else:
             made = layers.Linear4bit(*sizes, compute_dtype=weight.dtype, quant_type="nf4", quant_storage=weight.dtype)
             made.support_avx512bf16_for_cpu = False  # it repacks weights for a kernel without gradients
@@ -83,6 +84,22 @@ def _quantized(layers: Any, layer: nn.Linear, how: str, device: torch.device | s
         made.bias = nn.Parameter(layer.bias.data, requires_grad=False)
     made.register_forward_pre_hook(_in_autocasts_precision)
     return made.train(layer.training).to(device)  # which quantizes
+
+
+@cache
+def _linear_that_moves_whole() -> Any:
+    """The linear layer in 8 bits, which also holds weights outside its parameters; here these move with its network."""
+    from bitsandbytes.nn import Linear8bitLt
+
+    class MovingLinear8bitLt(Linear8bitLt):
+        def _apply(self, *arguments: Any, **options: Any) -> Any:
+            super()._apply(*arguments, **options)
+            holder = self.state if self.state.CB is not None else self.weight
+            if holder.CB is not None:
+                holder.CB, holder.SCB = self.weight.data, holder.SCB.to(self.weight.device)
+            return self
+
+    return MovingLinear8bitLt
 
 
 def _in_autocasts_precision(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:

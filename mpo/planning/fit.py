@@ -138,14 +138,14 @@ def _account(
     for k, change in enumerate(changes):
         before, after = planned(changes[:k]), planned(changes[: k + 1])
         pairs = [(a, b) for a in before for b in after if a.stage == b.stage and a.memory_gb and b.memory_gb]
-        one, other = max(pairs, key=lambda pair: pair[0].memory_gb - pair[1].memory_gb)
-        saved = (one.memory_gb or 0.0) - (other.memory_gb or 0.0)
+        saves_by_stage = [((a.memory_gb or 0.0) - (b.memory_gb or 0.0), a.stage) for a, b in pairs]
+        saved, stage = max(saves_by_stage, key=lambda each: each[0])
         slower = [
             f"{a.stage} {b.gpu_hours / a.gpu_hours:.2g} times as long"
             for a, b in pairs
             if a.gpu_hours and b.gpu_hours and b.gpu_hours > 1.005 * a.gpu_hours
         ]
-        saves = f"saves {saved:.1f} GB in {one.stage}" if saved > 0.05 else "saves with what follows"
+        saves = f"saves {saved:.1f} GB in {stage}" if saved > 0.05 else "saves with what follows"
         lines.append(f"{_settings(recipe, [change])}: {saves}; {'; '.join([costs[change], *slower])}")
     return tuple(lines)
 

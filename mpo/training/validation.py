@@ -11,6 +11,7 @@ import torch
 from accelerate.utils.memory import clear_device_cache
 
 from mpo.models.lora import load_lora
+from mpo.models.offloading import make_room
 from mpo.models.sampling import make_samples, samples_for
 from mpo.recipe import Recipe
 from mpo.run_folder.files import append_line
@@ -65,6 +66,7 @@ def validate(t: Training, step: int) -> Validated:
     )
     with weights_of(t, step, lora):
         make_samples(lambda: t.pipeline, samples, settings, description=f"validate {step}", lockstep=t.lockstep)
+    make_room(t.pipeline, t.recipe.model)
     scores = score_files(
         load_reward(t.recipe.judge),
         [sample.file for sample in samples],

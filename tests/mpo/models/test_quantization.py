@@ -110,6 +110,23 @@ def test_fewer_bits_take_fewer_bytes_and_one_file_goes_the_folders_way(model_fol
     assert all(torch.equal(layers[0][name].weight, layers[1][name].weight) for name in convolutions)
 
 
+@pytest.mark.parametrize("used", [False, True])
+def test_a_network_leaves_with_all_of_its_weights(used):
+    """Also what bitsandbytes holds beside the parameters in 8 bits: else an offloaded network would stay where it was, too."""
+    network: Any = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.Linear(128, 64))
+    x = torch.linspace(-1, 1, 128).view(2, 64)
+    whole = network(x)
+    quantize(network, "8bit", "cpu")
+    before = network(x) if used else None
+    network._apply(lambda tensor: tensor.clone())  # as `to` does, on the one device that is here
+    for layer in network:
+        holder: Any = layer.state if used else layer.weight
+        assert holder.CB.data_ptr() == layer.weight.data_ptr()
+    after = network(x)
+    assert before is None or torch.equal(after, before)
+    torch.testing.assert_close(after, whole, rtol=0.02, atol=0.02)
+
+
 def test_a_stage_depends_on_the_bits_of_what_it_loads(fields):
     def differing(stage: str, **quantization: str) -> bool:
         changed = {**fields, "model": {**fields["model"], "quantization": quantization}}
