@@ -94,7 +94,7 @@ def _linear_that_moves_whole() -> Any:
     class MovingLinear8bitLt(Linear8bitLt):
         def _apply(self, *arguments: Any, **options: Any) -> Any:
             super()._apply(*arguments, **options)
-            holder = self.state if self.state.CB is not None else self.weight
+            holder: Any = self.state if self.state.CB is not None else self.weight
             if holder.CB is not None:
                 holder.CB, holder.SCB = self.weight.data, holder.SCB.to(self.weight.device)
             return self
