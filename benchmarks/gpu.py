@@ -58,13 +58,13 @@ def run_section(
 def work(section: str, *, small: bool, seconds: float, matrix_flops: float | None, rows: Path) -> None:
     """What the process of a section does: a line of JSON a row."""
     begun = time.monotonic()
-    import torch
-
-    from benchmarks.gpu_sections import Device, TooLargeError, measure
-
-    name = "cpu" if small or not torch.cuda.is_available() else "cuda"
-    device = Device(name, small, begun + seconds, matrix_flops)
     with rows.open("a", encoding="utf-8") as file:
+        import torch  # late: the process that starts the others needs none of it
+
+        from benchmarks.gpu_sections import Device, TooLargeError, measure
+
+        name = "cpu" if small or not torch.cuda.is_available() else "cuda"
+        device = Device(name, small, begun + seconds, matrix_flops)
         try:
             for row in measure(section, device):
                 file.write(json.dumps(row) + "\n")

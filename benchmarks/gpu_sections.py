@@ -7,6 +7,7 @@ Speed does not depend on what weights say. A model is built on the device in bfl
 # B pairs; a step sees 2 B rows: the chosen, then their rejected
 
 import gc
+import importlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -78,6 +79,7 @@ class Device:
 
     def seconds(self, work: Callable[[], Any], *, warm_up: int = WARM_UP, timed: int = TIMED) -> float:
         """The median of some calls after others; fewer once the deadline has passed, at least one of each."""
+        warm_up, timed = (1, 2) if self.small else (warm_up, timed)
         taken: list[float] = []
         for _ in range(warm_up + timed):
             if time.monotonic() > self.deadline_s and len(taken) > 1:
@@ -121,7 +123,8 @@ def judge(size: str, device: Device) -> Iterator[Row]:
     reset_peak(device)
     with default_dtype(torch.bfloat16 if device.is_cuda else torch.float32):
         asked = benchmark.build("tiny" if device.small else size, device.name)
-    for prefix, questions in ((20, 6),) if device.small else ((784, 60), (1500, 60)):
+    sizes = ((20, 6),) if device.small else ((784, 60), (1500, 60))
+    for prefix, questions in sizes:
         if is_late(device):
             return
         figures = benchmark.row(asked, prefix, questions, repeats=2)
@@ -135,6 +138,7 @@ def judge(size: str, device: Device) -> Iterator[Row]:
             "share_of_matrix_rate": device.share(rate * figures["packed_s"], figures["packed_s"]),
             "peak_gib": peak_gib(device),
         }  # fmt: skip
+    prefix, questions = sizes[-1]
     image, checklist = benchmark.picture(prefix), benchmark.checklist(questions)
     yield kernels(lambda: benchmark.ask(asked, "packed", image, checklist), device)
 
@@ -252,13 +256,13 @@ class InMemory(EncodedPairs):
     def shape(self, candidate_id: int) -> tuple[int, ...]:
         return tuple(self.held.shape[1:])
 
-    def latents(self, ids: Sequence[int]) -> Tensor:
-        return self.held[[i % 2 for i in ids]]
+    def latents(self, candidate_ids: Sequence[int]) -> Tensor:
+        return self.held[[i % 2 for i in candidate_ids]]
 
     def conditioning(self, prompt_ids: Sequence[int]) -> dict[str, Tensor]:
         return {name: torch.cat([value] * len(prompt_ids)) for name, value in self.of_prompt.items()}
 
-    def fps(self, ids: Sequence[int]) -> Tensor | None:
+    def fps(self, candidate_ids: Sequence[int]) -> Tensor | None:
         return None  # of these models none is told
 
 
@@ -402,16 +406,16 @@ def sampling(subject: Subject, latents: Tensor, device: Device) -> Row:
 
 def quantized(section: str, kind: str, *, latents: Tensor, flops: float, device: Device) -> Row:
     """A step from encoded data with the denoiser's weights in fewer bits, LoRA on top: bitsandbytes' as recipes have it, or torchao's fp8."""
-    if kind == "fp8":
-        if not device.is_cuda:
-            raise NeedsGpuError("for GPUs")
-        from torchao.quantization import Float8WeightOnlyConfig, quantize_
+    if kind == "fp8" and not device.is_cuda:
+        raise NeedsGpuError("for GPUs")
+    torchao: Any = importlib.import_module("torchao.quantization") if kind == "fp8" else None
     subject = build_subject(section, device)
     subject.pipeline.vae = None
-    if kind == "fp8":
-        quantize_(denoiser_of(subject.pipeline), Float8WeightOnlyConfig())
+    network = denoiser_of(subject.pipeline)
+    if torchao is not None:
+        torchao.quantize_(network, torchao.Float8WeightOnlyConfig())
     else:
-        quantize(denoiser_of(subject.pipeline), kind, device.name)
+        quantize(network, kind, device.name)
     return timed(training_of(subject, recipe_of(subject), latents, device), device, flops)
 
 

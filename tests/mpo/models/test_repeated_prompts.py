@@ -10,7 +10,7 @@ from tests.helpers.video_pipelines import VIDEO_BUILDERS, build_video, sample_cl
 
 PROMPTS = [TRAIN_PROMPTS[0], TRAIN_PROMPTS[0], TRAIN_PROMPTS[1] + " and a green heart", TRAIN_PROMPTS[0]]
 # Those whose pipelines read prompts in other ways: CLIP, two, three, T5 with a mask, language models.
-NAMES = ("stable_diffusion", "stable_diffusion_3", "flux", "qwen_image", "lumina2", "hidream_image", "hunyuan_video")
+NAMES = ("stable_diffusion", "stable_diffusion_3", "flux", "qwen_image", "lumina2", "hunyuan_video")
 
 
 def draw(pipeline: Any, name: str, prompts: list[str], guidance: float) -> torch.Tensor:

@@ -195,6 +195,7 @@ def test_pictures_name_what_made_them_and_nothing_that_is_not_set(fields, tmp_pa
         recipe = parse_recipe(
             {**fields, "generate": {**fields["generate"], "guidance_scale": 2.0, **changes}}, source="x"
         )
+        assert recipe.generate is not None
         [sample] = samples_for(
             rows, recipe, recipe.generate, folder=tmp_path, purpose="candidates", seed=0, num_seeds=1
         )
@@ -219,6 +220,7 @@ def test_a_run_from_before_these_settings_stays_as_it_is(finished, fields, tmp_p
     assert "guidance_range" not in "".join(file.read_text("utf-8") for file in run.manifests.iterdir())
     recipe = read_recipe(run.recipe)
     assert {examine(run, recipe, stage).state for stage in STAGES} == {"done"}
+    assert recipe.generate is not None
     settings = recipe.generate.model_copy(update={"scheduler": "UniPCMultistepScheduler"})
     verdict = examine(run, recipe.model_copy(update={"generate": settings}), "generate")
     assert (verdict.state, "generate.scheduler='UniPCMultistepScheduler'" in verdict.why) == ("stale", True)
