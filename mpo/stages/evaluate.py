@@ -105,7 +105,7 @@ def _write_scores(path: Path, columns: Mapping[str, Any], scores: Scores) -> Non
     write_table(path, {**columns, **scored}, EVALUATION, scores.checklist.metadata)
 
 
-def _samples(run: RunFolder, recipe: Recipe, model: str) -> list[Sample]:
+def _samples(run: RunFolder, recipe: Recipe, model: str) -> Sequence[Sample]:
     return samples_for(
         read_table(run.heldout_prompts, made_by="run").to_pylist(),
         recipe,

@@ -14,7 +14,7 @@ def test_rows_are_read_by_their_ids_in_the_order_asked_for(finished):
     assert first.shape == (1, *encoded.shape(candidates[0])) == (1, 4, 16, 16)
     assert (first - last).abs().max() > 0
     torch.testing.assert_close(encoded.latents([candidates[-1], candidates[0]]), torch.cat([last, first]))
-    for values in encoded.conditioning(prompts).values():
+    for values in encoded.conditioning(prompts.tolist()).values():
         assert len(values) == len(prompts) == 3
 
 
