@@ -21,6 +21,7 @@ from tests.helpers.runs import trainable
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of what it imports
 
 
+@pytest.mark.slow  # on a machine that is busy with other things, Ray's own processes give up while they start
 def test_a_worker_on_ray_scores_as_this_process_does(finished, tmp_path):
     """By commands, each with a Ray of its own: what the driver, an actor and the judge say to one another, and a mistake."""
     run = undone(finished, tmp_path / "run", ["score"])
