@@ -17,7 +17,7 @@ def test_processes_know_of_each_other(tmp_path):
         "from mpo.runtime.processes import all_reduce_max, all_see, barrier, broadcast_from_main, is_main, shard_of_rank\nbarrier()\n"
         "one, both = Path(sys.argv[0]) if is_main() else Path('nowhere'), Path(sys.argv[0])\n"
         "days = torch.distributed.group.WORLD._get_backend(torch.device('cpu')).options._timeout.days\n"
-        "mine = shard_of_rank(range(5))\n"
+        "mine = list(shard_of_rank(range(5)))\n"
         "sys.stdout.write(f'{is_main()} {mine} {all_reduce_max(len(mine))} {broadcast_from_main(mine)} {days} {all_see(one)} {all_see(both)}\\n')\n"
     )
     done = launch(str(script), processes=2)
