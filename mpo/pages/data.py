@@ -191,7 +191,7 @@ def _chosen(run: RunFolder, recipe: Recipe, limits: Limits) -> Record:
     made_by = candidate_stage(recipe)
     prompt_ids = read_table(run.candidates_table, made_by=made_by, columns=["prompt_id"])["prompt_id"].to_numpy()
     prompts = read_table(run.prompts, made_by="run")["prompt"]
-    num_pairs = read_selection(run)["num_kept"]
+    num_pairs = len(read_table(run.pairs, made_by="select", columns=["pair_id"]))
     rows = evenly_spaced(num_pairs, limits.pairs)
     shown = take_rows(run.pairs, rows, made_by="select", columns=PAIRS.names).to_pylist()
     distinct = np.unique(prompt_ids)
