@@ -227,7 +227,8 @@ class Sampling(Work[Batches]):
 
     def do(self, held: Any, piece: Piece[Batches], advance: Advance) -> None:
         for batch in piece.content.samples:
-            if not all(map(is_made, batch)):
+            # A batch that is a piece is sampled even if it is there: processes in lockstep count on it.
+            if piece.content.record is None or not all(map(is_made, batch)):
                 self._make(held, batch)
             advance(len(batch))
         if piece.content.record is not None:

@@ -55,6 +55,18 @@ def test_missing_pictures_come_out_as_the_whole_did(missing, tmp_path):
     assert {k: (tmp_path / f"{k}.png").stat().st_mtime_ns for k in kept} == kept
 
 
+def test_a_piece_that_is_done_again_is_sampled_and_its_files_stay(tmp_path):
+    """Processes whose forwards gather weights from all must make equally many, whatever is there already."""
+    whole, asked = paint(samples_in(tmp_path)), []
+    pipeline = build_pipeline()
+    pipeline.unet.register_forward_pre_hook(lambda *_: asked.append(1))
+    settings = Generate(num_candidates=2, num_inference_steps=2, guidance_scale=1.0, batch_size=2)
+    work = Sampling(lambda: pipeline, samples_in(tmp_path), settings, description="paint")
+    work.do(pipeline, work.pieces[0], lambda count: None)
+    assert len(asked) == 2
+    assert paint(samples_in(tmp_path)) == whole
+
+
 def test_a_picture_in_anothers_place_is_made_again(tmp_path):
     whole = paint(samples_in(tmp_path))
     (tmp_path / "1.png").write_bytes(whole["4.png"])
