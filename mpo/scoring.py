@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from mpo import MpoError
 from mpo.recipe import Recipe
 from mpo.run_folder.files import sha256
-from mpo.run_folder.tables import read_table, write_table
+from mpo.run_folder.tables import numbers_of, read_table, write_table
 from mpo.runtime.hub import is_hub_id, is_offline
 from mpo.runtime.lazily import Lazily
 from mpo.runtime.pieces import Advance, Piece, Work, do_share
@@ -194,16 +194,9 @@ class Scoring(Work[Chunk]):
                     raise MpoError(
                         f"{self.description}: {chunk.table} and {first.table.name} were answered by different judges, or versions of one; give all machines the same, and run the same command again"
                     )
-                p_yes.append(p_yes_of(table))
+                p_yes.append(numbers_of(table.column("p_yes")))
             assert checklist is not None
             yield score_answers(np.concatenate(p_yes), checklist)
-
-
-def p_yes_of(table: pa.Table) -> np.ndarray:
-    """(N, Q) of N rows."""
-    return np.concatenate(
-        [column.flatten().to_numpy().reshape(len(column), -1) for column in table.column("p_yes").chunks]
-    )
 
 
 def _judged_by(table: pa.Table) -> dict[bytes, bytes]:

@@ -266,7 +266,7 @@ class Sampling(Work[Batches]):
         return table.to_pydict()
 
     def _look(self, piece: Piece[Batches]) -> dict[str, list[Any]]:
-        samples = list(_flat(piece.content.samples))
+        samples = _flat(piece.content.samples)
         return {
             "place": _flat(piece.content.places),
             "sha256": [sha256(sample.file) for sample in samples],

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 
 from mpo.run_folder.files import sha256
 from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.tables import CANDIDATE_FILES
 from reward.media import digest
 
 ROWS = 2**14  # of the table at a time
-COLUMNS = (("file", "sha256"), ("latents", "latents_sha256"))
 
 # For a run's table: size and time of modification of each row's files when they were last found to be right. A file is
 # read once in a process, unless they change; at ten million, 320 MB in place of gigabytes of names.
@@ -26,7 +26,7 @@ def compare_candidates(run: RunFolder) -> tuple[list[str], list[str]]:
         count = table.metadata.num_rows
     if key not in _right:
         _right.clear()
-        _right[key] = np.full((count, len(COLUMNS), 2), -1, np.int64)
+        _right[key] = np.full((count, len(CANDIDATE_FILES), 2), -1, np.int64)
     right = _right[key]
     missing, damaged = [], []
     for row, column, name, recorded in _recorded(run.candidates_table):
@@ -47,14 +47,14 @@ def compare_candidates(run: RunFolder) -> tuple[list[str], list[str]]:
 
 
 def _recorded(table: Path) -> Iterator[tuple[int, int, str, str]]:
-    """Row, which of COLUMNS, a file's name and its digest."""
-    names = [name for pair in COLUMNS for name in pair]
+    """Row, which of CANDIDATE_FILES, a file's name and its digest."""
+    names = [name for pair in CANDIDATE_FILES for name in pair]
     start = 0
     with pq.ParquetFile(table) as file:
         for batch in file.iter_batches(batch_size=ROWS, columns=names):
             held = batch.to_pydict()
             for k in range(batch.num_rows):
-                for column, (name, recorded) in enumerate(COLUMNS):
+                for column, (name, recorded) in enumerate(CANDIDATE_FILES):
                     if held[name][k] is not None:
                         yield start + k, column, held[name][k], held[recorded][k]
             start += batch.num_rows

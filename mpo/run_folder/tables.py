@@ -60,6 +60,10 @@ PAIRS = pa.schema(
 )
 
 
+# Files that a row of candidates names, each with its digest.
+CANDIDATE_FILES = (("file", "sha256"), ("latents", "latents_sha256"))
+
+
 EVALUATION = pa.schema(
     [
         ("prompt_id", pa.int64()),
@@ -114,6 +118,11 @@ def lists_of(values: Shaped[np.ndarray, "N K"]) -> pa.Array:
     rows, width = values.shape
     offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * width)
     return pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(values, dtype=np.float64).ravel()))
+
+
+def numbers_of(lists: pa.ChunkedArray) -> Shaped[np.ndarray, "N K"]:
+    """What `lists_of` has made: N rows, all of K numbers."""
+    return np.concatenate([part.flatten().to_numpy().reshape(len(part), -1) for part in lists.chunks])
 
 
 def rows_of(table: pa.Table) -> Sequence[dict[str, Any]]:

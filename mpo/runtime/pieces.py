@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from mpo import MpoError
 from mpo.runtime.lazily import Lazily
-from mpo.runtime.processes import all_reduce_max, barrier, is_main, shard_of_rank
+from mpo.runtime.processes import all_reduce_max, barrier, is_main, num_processes, shard_of_rank
 from mpo.runtime.progress import track
 
 Advance = Callable[[int], object]  # told how many items more are done
@@ -106,7 +106,7 @@ def do_share(work: Work, *, lockstep: bool = False) -> None:
         for _ in range(again):
             worker.do(work.pieces[0], lambda count: None)
     barrier()
-    if is_main():
+    if num_processes() > 1 and is_main():
         wait_until_seen(work)
 
 

@@ -11,11 +11,9 @@ from mpo.models.sampling import Sampling, prompts_a_folder, samples_for
 from mpo.recipe import Generate, Recipe, read_recipe
 from mpo.run_folder.files import delete
 from mpo.run_folder.paths import RunFolder
-from mpo.run_folder.tables import CANDIDATES, read_table, rows_of, write_batches
+from mpo.run_folder.tables import CANDIDATE_FILES, CANDIDATES, read_table, rows_of, write_batches
 from mpo.runtime.pieces import do_share
 from mpo.runtime.processes import is_main
-
-FILES, DIGESTS = ("file", "latents"), ("sha256", "latents_sha256")  # columns of the table
 
 
 def generate(folder: str | Path) -> None:
@@ -89,9 +87,10 @@ def _refuse_changed(run: RunFolder, made: Iterator[dict[str, pa.Array]]) -> None
     recorded = rows_of(read_table(run.candidates_table, made_by="generate"))
     changed = []
     for columns in made:
-        for place, *digests in zip(*(columns[key].to_pylist() for key in ("candidate_id", *DIGESTS)), strict=True):
+        now = {digest: columns[digest].to_pylist() for _, digest in CANDIDATE_FILES}
+        for k, place in enumerate(columns["candidate_id"].to_pylist()):
             row = recorded[place]
-            changed += [row[of] for of, key, now in zip(FILES, DIGESTS, digests, strict=True) if row[key] != now]
+            changed += [row[name] for name, digest in CANDIDATE_FILES if row[digest] != now[digest][k]]
     if changed:
         raise MpoError(
             f"{len(changed)} candidates, such as {changed[0]!r}, differ from their record (another machine or version?); run `mpo generate {run.folder} --redo` to make all of them again"

@@ -13,7 +13,7 @@ from mpo.comparison.dominance import Pairs, find_pairs, find_strategy, num_worse
 from mpo.recipe import Recipe, Select, candidate_stage, read_recipe
 from mpo.run_folder.files import write_json
 from mpo.run_folder.paths import RunFolder
-from mpo.run_folder.tables import PAIRS, lists_of, read_table, write_batches
+from mpo.run_folder.tables import PAIRS, lists_of, numbers_of, read_table, write_batches
 from mpo.scoring import scored_checklist
 from reward import Checklist, Scores, score_answers
 
@@ -43,8 +43,7 @@ def read_blocks(run: RunFolder, checklist: Checklist, prompt_ids: np.ndarray) ->
     start, rest = 0, np.empty((0, len(checklist.questions)))
     with pq.ParquetFile(run.scores) as file:
         for batch in file.iter_batches(batch_size=BLOCK, columns=["p_yes"]):
-            p_yes = batch.column(0).flatten().to_numpy().reshape(batch.num_rows, -1)
-            rest = np.concatenate([rest, p_yes])
+            rest = np.concatenate([rest, numbers_of(pa.chunked_array([batch.column(0)]))])
             end = start + len(rest)
             if end < len(prompt_ids):  # the last prompt may continue in the next batch
                 end = int(np.searchsorted(prompt_ids[start:end], prompt_ids[end - 1])) + start

@@ -14,7 +14,8 @@ from mpo.clusters.worker import StageWorker, named
 from mpo.recipe import read_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.runtime.pieces import Advance, Piece, Work
-from tests.helpers.runs import files_of, log_of, lora_of
+from mpo.stages.train import train
+from tests.helpers.runs import files_of, log_of, lora_of, trainable
 
 OF_ENGINES = {".driver"}
 
@@ -84,6 +85,16 @@ def undone(finished: Path, folder: Path, stages: Sequence[str]) -> RunFolder:
     redo(run, read_recipe(run.recipe), stages[0])
     (run.redo).unlink()
     return run
+
+
+def runs_to_train(finished: Path, folder: Path, fields: dict) -> tuple[RunFolder, RunFolder, RunFolder]:
+    """Encoded runs: one whose batch two processes cannot share, one that this process has trained, and the same untrained."""
+    fields["train"] |= {"batch_size": 2, "num_steps": 2}
+    refused = trainable(finished, folder / "refused", fields)
+    fields["train"] |= {"batch_size": 4, "micro_batch_size": 1, "num_steps": 4}
+    alone, two = (trainable(finished, folder / name, fields) for name in ("alone", "two"))
+    train(alone.folder)
+    return refused, alone, two
 
 
 def files_without_training(run: Path) -> dict[str, bytes]:

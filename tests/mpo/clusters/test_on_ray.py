@@ -12,11 +12,9 @@ import pytest
 from mpo import MpoError
 from mpo.clusters.on_ray import Losses, RayEngine
 from mpo.runtime.pieces import Piece
-from mpo.stages.train import train
-from tests.helpers.clusters import WorkOf, files_without_training, is_as_trained_alone, undone
+from tests.helpers.clusters import WorkOf, files_without_training, is_as_trained_alone, runs_to_train, undone
 from tests.helpers.command import environment
 from tests.helpers.processes import mpo
-from tests.helpers.runs import trainable
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of what it imports
 
@@ -111,11 +109,7 @@ cluster.shutdown()
 @pytest.mark.slow  # two jobs of two processes that import everything
 def test_training_in_two_of_rays_workers_equals_training_in_one(finished, tmp_path, fields):
     """But for rounding. A batch that two cannot share is refused by both, in one line."""
-    fields["train"] |= {"batch_size": 2, "num_steps": 2}
-    refused = trainable(finished, tmp_path / "refused", fields)
-    fields["train"] |= {"batch_size": 4, "micro_batch_size": 1, "num_steps": 4}
-    alone, two = (trainable(finished, tmp_path / name, fields) for name in ("alone", "two"))
-    train(alone.folder)
+    refused, alone, two = runs_to_train(finished, tmp_path, fields)
     command = [sys.executable, "-c", TOGETHER, str(refused.folder), str(two.folder)]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -10,9 +10,7 @@ from mpo import MpoError
 from mpo.clusters.on_slurm import SlurmEngine
 from mpo.recipe import read_recipe
 from mpo.run import run_recipe, run_stage
-from mpo.stages.train import train
-from tests.helpers.clusters import files_without_training, is_as_trained_alone, undone
-from tests.helpers.runs import trainable
+from tests.helpers.clusters import files_without_training, is_as_trained_alone, runs_to_train, undone
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # submitit's own
 
@@ -78,11 +76,7 @@ def test_jobs_make_the_files_of_one_process_and_those_of_a_lost_one_are_made_aga
 @pytest.mark.slow  # two jobs of two processes that import everything
 def test_training_in_a_job_of_two_processes_equals_training_in_one(finished, tmp_path, fields):
     """But for rounding. A batch that two cannot share is refused by both, in one line."""
-    fields["train"] |= {"batch_size": 2, "num_steps": 2}
-    refused = trainable(finished, tmp_path / "refused", fields)
-    fields["train"] |= {"batch_size": 4, "micro_batch_size": 1, "num_steps": 4}
-    alone, two = (trainable(finished, tmp_path / name, fields) for name in ("alone", "two"))
-    train(alone.folder)
+    refused, alone, two = runs_to_train(finished, tmp_path, fields)
     engine = SlurmEngine(2, options={"cluster": "local"})
     with pytest.raises(MpoError, match=r"train.batch_size=2"):
         engine.run_stage(refused.folder, "train")
