@@ -1,7 +1,7 @@
 """The quickstart's choices, each over repetitions in which everything random is fresh: candidates, prompts, training, evaluation.
 
     python -m benchmarks.study --output STUDY --plan                  # what would run
-    python -m benchmarks.study --output STUDY                         # 24 arms, 5 repetitions: half a day on two idle cores
+    python -m benchmarks.study --output STUDY                         # 25 arms, 5 repetitions: half a day on two idle cores
     python -m benchmarks.study --output STUDY --arms total people-learnt --repetitions 10 --seconds 20000
 
 Run it again to go on: what is finished is not run again, and a killed run continues. The tables at the end are those of `mpo compare`,

@@ -65,6 +65,8 @@ ARMS: dict[str, Arm] = {
     "candidates-12-widest": Arm(
         ("generate.num_candidates=12", "select.num_pairs=null", "select.pairs_per_prompt=5"), source="candidates-12"
     ),
+    # Half of the steps for the candidates; training and evaluation as before.
+    "unipc-10": Arm(("generate.scheduler=UniPCMultistepScheduler", "generate.num_inference_steps=10")),
 }
 
 # Each group's first arm is what its others are compared with. The order is that of the work.
@@ -77,6 +79,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "granularity": ("dominance-500", "subdimension", "question"),
     "margins": ("dominance-500", "margin-0.0", "margin-0.3", "margin-1.2"),
     "candidates": ("dominance", "candidates-4", "candidates-12", "candidates-12-widest"),
+    "sampling": ("dominance", "unipc-10"),
 }
 
 

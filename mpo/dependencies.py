@@ -13,7 +13,7 @@ from typing import Any, Literal
 from mpo import MpoError
 from mpo.models.identity import model_identity
 from mpo.recipe import Recipe, flat_fields, one_or_all
-from mpo.run_folder.candidates import compare_candidates
+from mpo.run_folder.candidates import compare_candidates, remember_candidates
 from mpo.run_folder.files import delete, read_json, sha256, write_json
 from mpo.run_folder.manifest import (
     Manifest,
@@ -186,7 +186,7 @@ class Verdict:
 
 
 def examine(run: RunFolder, recipe: Recipe, stage: str) -> Verdict:
-    """Whether a stage is done, and if not, why. Reads the files that it names, each once per process."""
+    """Whether a stage is done, and if not, why. Reads the files that it names, each once per process; candidates as `compare_candidates` says."""
     half_done = "half done"
     redone = pending_redo(run)
     if redone and stage in stages_from(recipe, redone.stage):
@@ -288,6 +288,7 @@ def remedy(run: RunFolder, stage: str, verdict: Verdict) -> str:
 
 def begin(run: RunFolder, recipe: Recipe, stage: str) -> Manifest:
     """Record what goes into a stage, before it writes anything."""
+    remember_candidates(run)
     inputs = digests(run, inputs_of(run, recipe, stage))
     manifest = Manifest(stage, fields_of(recipe, stage), inputs, None, library_versions())
     if read_manifest(run, stage) != manifest:

@@ -57,6 +57,7 @@ class RunFolder:
         self.votes = self.folder / "votes"  # what people voted, a line each: QUESTION/RATER.jsonl; belongs to no stage
         self.log = self.folder / "log.jsonl"
         self.manifests = self.folder / "manifests"  # JSON, one a stage: what it was made from, and what it made
+        self.seen_candidates = self.manifests / "candidates.parquet"  # size and time of those that were found right
         self.redo = self.manifests / "redo.json"  # which stage --redo has undone, until that is done again
 
     def require(self) -> None:
