@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -66,6 +66,35 @@ class Sample:
     latents: Path | None = None  # where its latents go; None = they are not kept
 
 
+class Samples(Lazily[Sample]):
+    """Samples that are made when they are asked for, and what can be said of each without that: to make ten million takes minutes.
+
+    size: a place -> the size of its sample. words: a place -> what its sample is made from; all, with `common`, as text.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        sample: Callable[[int], Sample],
+        *,
+        size: Callable[[int], Size | None],
+        words: Callable[[int], str],
+        common: str = "",
+    ):
+        super().__init__(count, sample)
+        self.size, self.words, self.common = size, words, common
+
+
+def listed(samples: Sequence[Sample]) -> Samples:
+    """Samples that are there already."""
+
+    def words(place: int) -> str:
+        sample = samples[place]
+        return f"{sample.file.name} {sample.fps} {sample.latents is not None} {words_of(sample.origin)}"
+
+    return Samples(len(samples), samples.__getitem__, size=lambda place: samples[place].size, words=words)
+
+
 def samples_for(
     prompts: Sequence[Mapping[str, Any]],
     recipe: Recipe,
@@ -78,7 +107,7 @@ def samples_for(
     lora: Path | None = None,
     keep_latents: bool = False,
     in_folders: bool = False,
-) -> Sequence[Sample]:
+) -> Samples:
     """`num_seeds` pictures or clips for each row of a table of prompts, one after the other; each is made when it is asked for.
 
     lora: a file; None = the untuned model. in_folders: file systems and people are slow in folders of millions, so that
@@ -98,10 +127,16 @@ def samples_for(
     }
     per_folder = prompts_a_folder(recipe) if in_folders else None
 
+    def size_at(place: int) -> Size | None:
+        return size_of(recipe, prompts[place // num_seeds]["prompt_id"])
+
+    def words_at(place: int) -> str:
+        row = prompts[place // num_seeds]
+        return f"{row['prompt_id']} {place % num_seeds} {row['prompt']}"
+
     def sample(place: int) -> Sample:
         row, k = prompts[place // num_seeds], place % num_seeds
-        prompt_id = row["prompt_id"]
-        size = size_of(recipe, prompt_id)
+        prompt_id, size = row["prompt_id"], size_at(place)
         own = derive_seed(purpose, seed, prompt_id, k)
         origin = {"prompt": row["prompt"], "seed": own, "size": size and size_fields(size), **made_with}
         within = folder / f"{prompt_id // per_folder:04d}" if per_folder else folder
@@ -109,7 +144,10 @@ def samples_for(
         latents = file.with_suffix(".safetensors") if keep_latents else None
         return Sample(row["prompt"], own, file, size, size.fps if size else rule.fps, origin, latents)
 
-    return Lazily(len(prompts) * num_seeds, sample)
+    sizes = [size_fields(size) for size in recipe.model.sizes or ()]
+    files = {"kind": rule.kind, "fps": rule.fps, "sizes": sizes, "keep_latents": keep_latents, "in_folders": in_folders}
+    common = words_of({"purpose": purpose, "seed": seed, **made_with, **files})
+    return Samples(len(prompts) * num_seeds, sample, size=size_at, words=words_at, common=common)
 
 
 def prompts_a_folder(recipe: Recipe) -> int:
@@ -152,7 +190,6 @@ class Batches:
     """A piece of sampling: batches, each of samples of one size."""
 
     places: Sequence[Sequence[int]]  # of the samples, among all
-    samples: Sequence[Sequence[Sample]]
     record: Path | None  # the table that says that they are made; None = their own files do
 
 
@@ -176,7 +213,7 @@ class Sampling(Work[Batches]):
         self.description = description
         self.settings = settings
         self._load = load
-        self._samples = samples
+        self._samples = samples if isinstance(samples, Samples) else listed(samples)
         self._records = records
         self._block = block or max(len(samples), 1)
         self._last: tuple[int, list[Piece[Batches]]] | None = None
@@ -201,32 +238,33 @@ class Sampling(Work[Batches]):
 
     def _cut(self, block: int) -> Iterator[Piece[Batches]]:
         places = range(block * self._block, min((block + 1) * self._block, len(self._samples)))
-        samples = {place: self._samples[place] for place in places}
         batch_size = self.settings.batch_size
         items = (
             min(PIECE, len(self._samples) // PIECE) if self._records else 1
         )  # of few samples, fewer: so that many workers share them
         num_batches = max(1, items // batch_size)
         of_one_size: dict[Size, list[int]] = {}
-        for place, sample in samples.items():
-            of_one_size.setdefault(sample.size or Size(0, 0), []).append(place)
+        for place in places:
+            of_one_size.setdefault(self._samples.size(place) or Size(0, 0), []).append(place)
         count = 0
         for _, alike in sorted(of_one_size.items()):
             batches = [alike[i : i + batch_size] for i in range(0, len(alike), batch_size)]
             for i in range(0, len(batches), num_batches):
                 held = batches[i : i + num_batches]
                 record = self._records / f"{block:04d}" / f"{count:04d}.parquet" if self._records else None
-                made = Batches(held, [[samples[place] for place in batch] for batch in held], record)
-                files = (record,) if record else tuple(_files(_flat(made.samples)))
-                yield Piece(made, sum(map(len, held)), files)
+                files = (record,) if record else tuple(_files(self._samples[place] for place in _flat(held)))
+                yield Piece(Batches(held, record), sum(map(len, held)), files)
                 count += 1
 
     def is_done(self, piece: Piece[Batches]) -> bool:
-        recorded = piece.content.record is not None and self._recorded(piece) is not None
-        return recorded or all(map(is_made, _flat(piece.content.samples)))
+        return self._is_recorded(piece) or all(map(is_made, self.samples_of(piece)))
+
+    def samples_of(self, piece: Piece[Batches]) -> list[Sample]:
+        return [self._samples[place] for place in _flat(piece.content.places)]
 
     def do(self, held: Any, piece: Piece[Batches], advance: Advance) -> None:
-        for batch in piece.content.samples:
+        for places in piece.content.places:
+            batch = [self._samples[place] for place in places]
             # A batch that is a piece is sampled even if it is there: processes in lockstep count on it.
             if piece.content.record is None or not all(map(is_made, batch)):
                 self._make(held, batch)
@@ -247,26 +285,29 @@ class Sampling(Work[Batches]):
             write_media(sample.file, pixels, fps=sample.fps, origin=sample.origin)
 
     def words(self, piece: Piece[Batches]) -> Iterator[str]:
-        for sample in _flat(piece.content.samples):
-            yield f"{sample.file.name} {sample.fps} {sample.latents is not None} {words_of(sample.origin)}"
+        yield self._samples.common
+        for place in _flat(piece.content.places):
+            yield self._samples.words(place)
 
     def made_of(self, piece: Piece[Batches]) -> dict[str, list[Any]]:
         """Columns of RECORDS of a finished piece: what its record says, or what its files are."""
-        return self._recorded(piece) or self._look(piece)
+        if piece.content.record is not None and self._is_recorded(piece):
+            with suppress(OSError, pa.ArrowInvalid):
+                return pq.read_table(piece.content.record).to_pydict()
+        return self._look(piece)
 
-    def _recorded(self, piece: Piece[Batches]) -> dict[str, list[Any]] | None:
-        """None = the piece has no record, or it is one of other work, or damaged."""
-        record = piece.content.record
+    def _is_recorded(self, piece: Piece[Batches]) -> bool:
+        """Whether the piece has a record, which is not one of other work."""
+        if piece.content.record is None:
+            return False
         try:
-            table = pq.read_table(record) if record else None
+            metadata = pq.read_schema(piece.content.record).metadata
         except (OSError, pa.ArrowInvalid):
-            return None
-        if table is None or (table.schema.metadata or {}).get(b"piece") != self.name(piece).encode():
-            return None
-        return table.to_pydict()
+            return False
+        return (metadata or {}).get(b"piece") == self.name(piece).encode()
 
     def _look(self, piece: Piece[Batches]) -> dict[str, list[Any]]:
-        samples = _flat(piece.content.samples)
+        samples = self.samples_of(piece)
         return {
             "place": _flat(piece.content.places),
             "sha256": [sha256(sample.file) for sample in samples],

@@ -63,12 +63,13 @@ def _columns(run: RunFolder, sampling: Sampling, block: int, num_candidates: int
     rows = []
     for piece in sampling.of_block(block):
         made = sampling.made_of(piece)
-        samples = [sample for batch in piece.content.samples for sample in batch]
-        rows += zip(made["place"], samples, made["sha256"], made["latents_sha256"], strict=True)
+        rows += zip(made["place"], sampling.samples_of(piece), made["sha256"], made["latents_sha256"], strict=True)
     rows.sort(key=lambda row: row[0])
 
+    above = len(run.candidates.parts)
+
     def name(file: Path | None) -> str | None:
-        return file and file.relative_to(run.candidates).as_posix()
+        return file and "/".join(file.parts[above:])  # a tenth of relative_to's time
 
     columns = {
         "candidate_id": [place for place, *_ in rows],

@@ -1,8 +1,10 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +91,7 @@ def test_every_sample_is_in_one_batch_of_its_size_and_block(count, num_sizes, ba
         work = Sampling(build_pipeline, samples, settings, description="", records=records, block=block)
         pieces = list(work.pieces)
         assert pieces == [piece for k in range(work.num_blocks) for piece in work.of_block(k)]
-        batches = [batch for piece in pieces for batch in piece.content.samples]
+        batches = [[samples[place] for place in batch] for piece in pieces for batch in piece.content.places]
         assert sorted(sample.seed for batch in batches for sample in batch) == list(range(count))
         assert all(len({(s.size, s.seed // block) for s in batch}) == 1 for batch in batches)
         full = sum(len(batch) == batch_size for batch in batches)
@@ -115,6 +117,39 @@ def test_what_a_record_names_is_done_whatever_its_files_are(tmp_path):
     assert [again.made_of(piece) for piece in again.pieces] == made
     do_share(sampling([replace(sample, origin={"seed": -1}) for sample in samples]))
     assert len(list((tmp_path / "samples").iterdir())) == 5
+
+
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # of the recipe, and of what samples are asked for
+    "steps": ({"generate.num_inference_steps": 3}, {}),
+    "scheduler": ({"generate.scheduler": "UniPCMultistepScheduler"}, {}),
+    "sizes": ({"model.sizes": [[32, 32], [48, 32]]}, {}),
+    "dtype": ({"model.dtype": "bfloat16"}, {}),
+    "seed": ({}, {"seed": 1}),
+    "purpose": ({}, {"purpose": "evaluation"}),
+    "latents": ({}, {"keep_latents": True}),
+    "prompt": ({}, {"prompts": [{"prompt_id": 0, "prompt": "another"}]}),
+    "place of the prompt": ({}, {"prompts": [{"prompt_id": 1, "prompt": "one"}]}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_pieces_name_changes_with_what_its_samples_are(change, fields, tmp_path):
+    """Though no sample is made for it."""
+
+    def name(of_recipe: Mapping[str, Any] = {}, asked: Mapping[str, Any] = {}) -> str:
+        for key, value in of_recipe.items():
+            section, field = key.split(".")
+            fields[section][field] = value
+        recipe = parse_recipe(fields, source="small")
+        assert recipe.generate is not None
+        given = {"prompts": [{"prompt_id": 0, "prompt": "one"}], "purpose": "candidates", "seed": 0} | asked
+        samples = samples_for(
+            given.pop("prompts"), recipe, recipe.generate, folder=tmp_path, num_seeds=2, in_folders=True, **given
+        )
+        work = Sampling(build_pipeline, samples, recipe.generate, description="", records=tmp_path, block=2)
+        return work.name(work.pieces[0])
+
+    assert name() == name() != name(*CHANGES[change])
 
 
 def test_sizes_are_taken_in_turn(fields):
@@ -252,6 +287,7 @@ from mpo.models.lora import load_with_lora
 from mpo.models.sampling import draw_samples, samples_for
 from mpo.recipe import read_recipe
 from pathlib import Path
+from typing import Any
 recipe = read_recipe(Path({str(tmp_path / "recipe.yaml")!r}))
 rows = [{{"prompt_id": 0, "prompt": "a red circle on a white background"}}]
 for settings in (recipe.generate, recipe.evaluate):
