@@ -29,6 +29,7 @@ class RunFolder:
         self.candidate_records = (
             self.folder / "generated"
         )  # while they are being made: what each piece of the work has made
+        self.seen_candidates = self.folder / ".seen.parquet"  # size and time of the candidates that were found right
         self.preferences = self.folder / "preferences.parquet"  # chosen_id, rejected_id, if the recipe brings pairs
         self.imported = self.folder / "imported.jsonl"  # what stage import-pairs has read of them
         self.scores = self.folder / "scores.parquet"  # candidate_id, p_yes, answers, dimensions, total
@@ -57,7 +58,6 @@ class RunFolder:
         self.votes = self.folder / "votes"  # what people voted, a line each: QUESTION/RATER.jsonl; belongs to no stage
         self.log = self.folder / "log.jsonl"
         self.manifests = self.folder / "manifests"  # JSON, one a stage: what it was made from, and what it made
-        self.seen_candidates = self.manifests / "candidates.parquet"  # size and time of those that were found right
         self.redo = self.manifests / "redo.json"  # which stage --redo has undone, until that is done again
 
     def require(self) -> None:

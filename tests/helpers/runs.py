@@ -48,7 +48,7 @@ def resumes_exactly(whole: RunFolder, tmp_path: Path, fields: dict) -> None:
 
 def files_of(run: Path) -> dict[str, bytes]:
     """All that a run leaves behind, but what holds times, processes, and the trackers' files. The page says what took how long."""
-    varying = {"log.jsonl", "timing.jsonl", ".lock", ".owner.json", "report.html", "report.json"}
+    varying = {"log.jsonl", "timing.jsonl", ".lock", ".owner.json", ".seen.parquet", "report.html", "report.json"}
     kept = (p for p in sorted(run.rglob("*")) if p.is_file() and p.name not in varying and "trackers" not in p.parts)
     return {str(p.relative_to(run)): p.read_bytes() for p in kept}
 
