@@ -124,6 +124,7 @@ def run(
         raise MpoError(f"--until={until!r} is not a stage of this recipe; stages: {', '.join(stages)}")
     folder = output or Path("runs") / loaded.name
     stages = stages[: stages.index(until) + 1]
+    num_trainers = trainers or workers or (processes if processes > 1 else None)
     start_engine = _cluster(on, workers, trainers, address, cluster or [], processes)
     if processes > 1 and not dry_run:
         from mpo.runtime.launch import is_launched, launch
@@ -141,13 +142,12 @@ def run(
         from reward.judges.loading import count_parameters
 
         done = preview(loaded, folder, repair=repair)
-        typer.echo(describe(loaded, folder, count_judge=count_parameters))
+        typer.echo(describe(loaded, folder, count_judge=count_parameters, num_trainers=num_trainers))
         typer.echo(f"done      {', '.join(done) or 'nothing yet'} in {folder}")
         return
     if loaded.rounds > 1 and until != "report":
         raise MpoError("--until is for one round; leave it out, or set rounds=1")
     if start_engine and loaded.rounds == 1:  # first, so that a mistake is told before the cluster is asked
-        num_trainers = trainers or workers
         prepare(loaded, folder, source=source, stages=stages, repair=repair, num_trainers=num_trainers)
         source = None  # taken over
     again = "run the same command again to continue from here"

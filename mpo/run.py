@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
 
 from mpo import MpoError
 from mpo.clusters.engine import Engine
@@ -86,9 +85,11 @@ def prepare(
             _repair_prompts(run, recipe)
         prompts = _check(recipe, run, stages, num_trainers)
         taken_from = _find_source(source)
-        if run.recipe.exists() and (moved := _moved(read_recipe(run.recipe), recipe)) != read_recipe(run.recipe):
+        if run.recipe.exists() and (continued := _continued(read_recipe(run.recipe), recipe)) != read_recipe(
+            run.recipe
+        ):
             with locked(run.folder):
-                write_text(run.recipe, dump_recipe(moved))
+                write_text(run.recipe, dump_recipe(continued))
         # Nothing is written to a run that needs nothing: it may be another account's.
         if taken_from is not None or not run.recipe.exists() or examine(run, recipe, PREPARE).state != "done":
             with locked(run.folder):
@@ -107,9 +108,10 @@ def prepare(
     return run
 
 
-def _moved(held: Recipe, recipe: Recipe) -> Recipe:
-    """A run's recipe with its weights waiting where another recipe says: results do not depend on it, but the GPU at hand does."""
-    return held.model_copy(update={"model": held.model.model_copy(update={"offload": recipe.model.offload})})
+def _continued(held: Recipe, recipe: Recipe) -> Recipe:
+    """A run's recipe with what results do not depend on as another says: where weights wait, and where curves are shown."""
+    model = held.model.model_copy(update={"offload": recipe.model.offload})
+    return held.model_copy(update={"model": model, "tracking": recipe.tracking})
 
 
 def preview(recipe: Recipe, output: str | Path, *, repair: bool = False) -> list[str]:
@@ -146,10 +148,9 @@ def check_folder(recipe: Recipe, run: RunFolder) -> None:
     if not run.folder.is_dir() and (run.folder.exists() or run.folder.is_symlink()):
         raise MpoError(f"--output {str(run.folder)!r} is a file; name a folder")
     if run.recipe.exists():
-        free: dict[str, Any] = {"tracking": recipe.tracking}  # results do not depend on it
+        held = _continued(read_recipe(run.recipe), recipe)
         if recipe.rounds > 1 and not run.manifests.exists():
-            free["rounds"] = recipe.rounds
-        held = _moved(read_recipe(run.recipe), recipe).model_copy(update=free)
+            held = held.model_copy(update={"rounds": recipe.rounds})
         if held != recipe:
             takeover = "" if recipe.rounds > 1 else f", with --from {run.folder} to take over what they share"
             raise MpoError(

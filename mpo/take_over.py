@@ -5,6 +5,7 @@ encodings for another beta, the untuned model's pictures for evaluation.
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from mpo import MpoError
 from mpo.data.prompts import PromptSets
@@ -49,7 +50,7 @@ def take_over(theirs: Recipe, ours: Recipe, source: RunFolder, run: RunFolder, p
         taken.append(stage)
     base = source.samples / "base"
     same = read_prompts_table(source.heldout_prompts) == prompts[1]
-    if same and (theirs.model, theirs.evaluate) == (ours.model, ours.evaluate) and base.exists():
+    if same and _base_sampling(theirs) == _base_sampling(ours) and base.exists():
         damaged = _damaged_pictures(source, base)
         for file in _files_of(base):
             if file not in damaged:
@@ -60,6 +61,12 @@ def take_over(theirs: Recipe, ours: Recipe, source: RunFolder, run: RunFolder, p
                 f"not taken over: {len(damaged)} of the untuned model's pictures, such as {damaged[0]}, which are not what stage evaluate wrote; stage evaluate makes them anew"
             )
     return taken
+
+
+def _base_sampling(recipe: Recipe) -> tuple[Any, Any]:
+    """What the untuned model's pictures depend on."""
+    evaluate = recipe.evaluate.model_dump(exclude={"judges", "num_bootstrap"})
+    return recipe.model.model_dump(exclude={"offload"}), evaluate
 
 
 def _damaged_pictures(source: RunFolder, folder: Path) -> list[Path]:

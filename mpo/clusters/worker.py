@@ -66,7 +66,7 @@ class StageWorker:
 
     def _do(self, stage: str, nth: int, portion: Sequence[Named]) -> None:
         if self._open != (stage, nth):
-            self._worker = None  # so that the memory is free before something else is loaded
+            self._close()
             works = self._works.setdefault(stage, [])
             if len(works) <= nth:
                 works[:] = works_of(stage, self._folder)
@@ -82,9 +82,15 @@ class StageWorker:
             if not work.is_done(piece):
                 self._worker.do(piece, _nothing)
 
+    def _close(self) -> None:
+        """So that the memory is free before something else is loaded."""
+        if self._worker is not None:
+            self._worker.close()
+        self._open = self._worker = None
+
     def run(self, stage: str) -> str:
         """A whole stage."""
-        self._open = self._worker = None
+        self._close()
         return in_words(lambda: whole_stage(stage)(self._folder))
 
 

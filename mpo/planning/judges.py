@@ -35,9 +35,12 @@ def judge_gb(judge: Judging, count_judge: CountJudge | None, notes: list[str]) -
     notes.append(unchecked if millions else f"{unchecked} or memory ({reason})")
     if millions is None:
         return None
+    return millions * _bytes_a_weight(judge) / 1e3
+
+
+def _bytes_a_weight(judge: Judging) -> float:
     dtype = str(judge.options.get("dtype")).removeprefix("torch.")
-    width = QUANTIZED_BYTES.get(str(judge.options.get("quantization")), BYTES.get(dtype, 2))  # "auto": mostly bfloat16
-    return millions * width / 1e3
+    return QUANTIZED_BYTES.get(str(judge.options.get("quantization")), BYTES.get(dtype, 2))  # "auto": mostly bfloat16
 
 
 def quantized_gb(changed: Recipe, recipe: Recipe, sizes_gb: Sequence[float | None]) -> float | None:
@@ -45,8 +48,7 @@ def quantized_gb(changed: Recipe, recipe: Recipe, sizes_gb: Sequence[float | Non
     found = []
     for new, old, size_gb in zip(changed.judge, recipe.judge, sizes_gb, strict=True):
         if size_gb is not None and new.options.get("quantization") != old.options.get("quantization"):
-            dtype = str(old.options.get("dtype")).removeprefix("torch.")
-            size_gb *= QUANTIZED_BYTES[new.options["quantization"]] / BYTES.get(dtype, 2)
+            size_gb *= _bytes_a_weight(new) / _bytes_a_weight(old)
         found.append(size_gb)
     known = [size_gb for size_gb in found if size_gb is not None]
     return sum(known) if known else None

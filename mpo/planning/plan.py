@@ -6,7 +6,7 @@ what allocators and kernels add is not in them.
 """
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -52,30 +52,24 @@ def plan(
     count_judge: CountJudge | None = None,
     sizes_gb: Sequence[float] = GPUS_GB,
     without: Collection[str] = (),
+    num_trainers: int | None = None,
 ) -> Plan:
     """The stages with their needs. Raises ValueError if the recipe cannot run.
 
     count_judge: None = only judges of the table are estimated. sizes_gb: memories to fit into. without: fields of
-    LESS_MEMORY that are not to be changed for that.
+    LESS_MEMORY that are not to be changed for that. num_trainers: processes that will train; None = as many as there are.
     """
     notes: list[str] = []
     with suppress(OfflineError):  # of which check_model makes a note
         check_medium(recipe)
     num_prompts, prompts = _prompts(recipe.prompts, notes)
-    check_settings(recipe, prompts)
+    check_settings(recipe, prompts, num_trainers=num_trainers)
     try:
         check_model(recipe)
     except OfflineError as error:
         notes.append(f"not checked: the model. {error}")
-    judges_gb = [judge_gb(judging, count_judge, notes) for judging in recipe.judge]
-    others_gb = [judge_gb(judging, count_judge, notes) or 0.0 for judging in recipe.evaluate.judges]
     known = _costs(recipe, notes)
-
-    def steps_of(changed: Recipe) -> list[Step]:
-        return steps_of_recipe(
-            changed, num_prompts, known, quantized_gb(changed, recipe, judges_gb), max([0.0, *others_gb])
-        )
-
+    steps_of = _steps_of(recipe, num_prompts, known, count_judge, notes)
     return Plan(steps_of(recipe), notes, fit(recipe, steps_of, sizes_gb, without) if known else [])
 
 
@@ -88,12 +82,25 @@ def plan_from_table(recipe: Recipe, sizes_gb: Sequence[float]) -> Plan:
     known = {**(entry := model_costs()["models"][recipe.model.path]), "trained_millions": lora_millions(entry, recipe)}
     sources = (recipe.prompts.train, recipe.prompts.heldout, recipe.prompts.validation)
     num_prompts = {str(k): (source.limit or 0) if source else 0 for k, source in enumerate(sources)}
-    judges_gb = [judge_gb(judging, None, notes) for judging in recipe.judge]
+    steps_of = _steps_of(recipe, num_prompts, known, None, notes)
+    return Plan(steps_of(recipe), notes, fit(recipe, steps_of, sizes_gb))
+
+
+def _steps_of(
+    recipe: Recipe,
+    num_prompts: Mapping[str, int],
+    known: Mapping[str, Any] | None,
+    count_judge: CountJudge | None,
+    notes: list[str],
+) -> Callable[[Recipe], list[Step]]:
+    """What makes the steps of the recipe, or of the same with changes to fit."""
+    judges_gb = [judge_gb(judging, count_judge, notes) for judging in recipe.judge]
+    others_gb = max([0.0, *(judge_gb(judging, count_judge, notes) or 0.0 for judging in recipe.evaluate.judges)])
 
     def steps_of(changed: Recipe) -> list[Step]:
-        return steps_of_recipe(changed, num_prompts, known, quantized_gb(changed, recipe, judges_gb), 0.0)
+        return steps_of_recipe(changed, num_prompts, known, quantized_gb(changed, recipe, judges_gb), others_gb)
 
-    return Plan(steps_of(recipe), notes, fit(recipe, steps_of, sizes_gb))
+    return steps_of
 
 
 def lora_millions(entry: Mapping[str, Any], recipe: Recipe) -> float:

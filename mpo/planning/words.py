@@ -23,9 +23,11 @@ def required_disk(steps: list[Step], folder: Path) -> tuple[float, float]:
     return sum(step.disk_gb or 0 for step in steps), shutil.disk_usage(existing).free / 1e9
 
 
-def describe(recipe: Recipe, folder: Path, *, count_judge: CountJudge | None = None) -> str:
-    """The plan as text, with sums. Raises MpoError if the disk is too small, with the plan before the message."""
-    found = plan(recipe, count_judge=count_judge)
+def describe(
+    recipe: Recipe, folder: Path, *, count_judge: CountJudge | None = None, num_trainers: int | None = None
+) -> str:
+    """The plan as text, with sums. Raises as `plan` does, and MpoError if the disk is too small, with the plan before the message."""
+    found = plan(recipe, count_judge=count_judge, num_trainers=num_trainers)
     text, too_little = in_words(found, recipe, folder), lack_of_disk(found, recipe, folder)
     if too_little:
         raise MpoError(f"{text}\n{too_little}")

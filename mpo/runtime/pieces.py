@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from mpo import MpoError
+from mpo.runtime.freeing import before_loading, free_dropped
 from mpo.runtime.lazily import Lazily
 from mpo.runtime.processes import all_reduce_max, barrier, is_main, num_processes, shard_of_rank
 from mpo.runtime.progress import track
@@ -75,8 +76,15 @@ class Worker:
     def do(self, piece: Piece, advance: Advance) -> None:
         """Do one piece, missing or not. Loads what it needs at the first."""
         if self._held is None:
+            before_loading()
             self._held = self.work.load()
         self.work.do(self._held, piece, advance)
+
+    def close(self) -> None:
+        """Free what it holds, before something else is loaded."""
+        if self._held is not None:
+            self._held = None
+            free_dropped()
 
 
 def missing_pieces(work: Work, pieces: Sequence[Piece] | None = None) -> Sequence[Piece]:
@@ -105,6 +113,7 @@ def do_share(work: Work, *, lockstep: bool = False) -> None:
             worker.do(piece, advance)
         for _ in range(again):
             worker.do(work.pieces[0], lambda count: None)
+    worker.close()
     barrier()
     if num_processes() > 1 and is_main():
         wait_until_seen(work)

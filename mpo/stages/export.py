@@ -17,10 +17,12 @@ from mpo.recipe import read_recipe
 from mpo.run_folder.files import replacing
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tensors import write_tensors
+from mpo.runtime.freeing import freed_afterwards
 from mpo.runtime.progress import say
 from mpo.training.checkpoint_files import result_file
 
 
+@freed_afterwards()
 def export(folder: str | Path) -> None:
     """checkpoints/ -> lora/pytorch_lora_weights.safetensors, lora/NAME-comfyui.safetensors, lora/README.md, lora/samples/.
 

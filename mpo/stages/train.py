@@ -13,6 +13,7 @@ import torch
 from mpo.recipe import read_recipe
 from mpo.run_folder.files import append_line, write_json
 from mpo.run_folder.paths import RunFolder
+from mpo.runtime.freeing import freed_afterwards
 from mpo.runtime.processes import barrier
 from mpo.runtime.progress import say, track
 from mpo.training.adaptive_beta import beta_of_step
@@ -24,6 +25,7 @@ from mpo.training.timing import measure_step
 from mpo.training.validation import best_of, has_stalled, is_due, validate
 
 
+@freed_afterwards()
 def train(folder: str | Path) -> None:
     """pairs.parquet, encoded/ -> checkpoints/step-NNNNNN/, training.jsonl, validation.jsonl, trained.json."""
     run = RunFolder(folder)

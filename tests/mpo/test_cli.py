@@ -48,6 +48,14 @@ def test_recipes_and_show(mpo):
     assert yaml.safe_load(out)["train"]["beta"] == 123
 
 
+@pytest.mark.parametrize("how", [["--processes", 5], ["--on", "slurm", "--workers", 5]], ids=["here", "slurm"])
+def test_a_dry_run_checks_how_steps_are_dealt_out(how, mpo, recipe_file, tmp_path):
+    code, _, err = mpo("run", recipe_file, "--output", tmp_path / "run", *how, "--dry-run")
+    assert code == 2
+    assert "train.batch_size=" in err
+    assert "5 processes" in err
+
+
 def test_dry_run_prints_the_plan_and_writes_nothing(mpo, recipe_file, tmp_path):
     code, out, _ = mpo("run", recipe_file, "--output", tmp_path / "run", "--dry-run")
     assert code == 0

@@ -7,7 +7,7 @@ import yaml
 
 from mpo import MpoError
 from mpo.dependencies import STAGES
-from mpo.recipe import load_recipe, parse_recipe
+from mpo.recipe import load_recipe, parse_recipe, read_recipe
 from mpo.run import prepare, run_recipe
 from mpo.run_folder.media import SUFFIX
 from reward.checklist import Kind
@@ -102,6 +102,13 @@ def test_steps_that_cannot_be_dealt_out_are_named_before_anything_is_written(fie
     with pytest.raises(MpoError, match=r"batch_size=4 is not a multiple of 2 pairs x 3 processes"):
         run_recipe(parse_recipe(fields, source="small"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_with_the_trackers_that_are_asked_for(fields, tmp_path):
+    for tracking in ({}, {"trackers": ["tensorboard"], "project": "later"}):
+        recipe = parse_recipe(fields | {"tracking": tracking}, source="small")
+        run_recipe(recipe, tmp_path / "run", stages=())
+        assert read_recipe(tmp_path / "run" / "recipe.yaml").tracking == recipe.tracking
 
 
 def test_a_second_run_changes_nothing(finished):

@@ -64,6 +64,23 @@ def test_prompts_that_have_changed_are_not_taken_over(finished, fields, tmp_path
     assert read_table(changed.prompts, made_by="run")["prompt"].to_pylist() == ["a blue ring on a green background"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "taken"),
+    [
+        (["model.offload=networks"], True),
+        (["evaluate.num_bootstrap=10"], True),
+        (["evaluate.judges=[{name: 'mpo.embedded.oracle:Oracle'}]"], True),
+        (["evaluate.num_inference_steps=3"], False),
+        (["model.vae_tiling=true"], False),
+    ],
+    ids=lambda value: str(value),
+)
+def test_the_untuned_models_pictures_are_taken_where_they_would_be_the_same(settings, taken, finished, tmp_path):
+    recipe = load_recipe(str(finished / "recipe.yaml"), settings)
+    run_recipe(recipe, tmp_path / "run", source=finished, stages=())
+    assert (RunFolder(tmp_path / "run").samples / "base").exists() is taken
+
+
 @pytest.mark.parametrize("finished_evaluation", [True, False])
 def test_damaged_pictures_of_the_untuned_model_are_named_and_stay_behind(
     finished_evaluation, finished, tmp_path, capsys

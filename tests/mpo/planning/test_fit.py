@@ -9,6 +9,7 @@ from mpo import MpoError
 from mpo.cli import app
 from mpo.first_steps.pricing import fitted_here
 from mpo.planning.fit import LESS_MEMORY, with_changes
+from mpo.planning.judges import judge_gb, quantized_gb
 from mpo.planning.plan import plan
 from mpo.planning.words import fitted
 from mpo.recipe import Recipe, load_recipe, parse_recipe, read_recipe, recipes_folder
@@ -48,6 +49,15 @@ def test_each_change_says_what_it_saves_and_what_it_costs():
     brought = 12_000 / batch.batch_size * 28 * 11_837 * 2e-3 / 25 / 3600
     assert hours[1] - hours[0] == pytest.approx(brought, rel=1e-3)
     assert f"generate {hours[1] / hours[0]:.2g} times as long" in line
+
+
+@pytest.mark.parametrize("before", [None, "8bit"])
+def test_a_judge_in_four_bits_takes_the_same_whatever_it_took_before(before):
+    settings = [f"judge.options.quantization={before}"] if before else []
+    recipe = load_recipe("sdxl", settings)
+    in_four = with_changes(recipe, [("judge", "options.quantization", "4bit")])
+    before_gb, after_gb = ([judge_gb(judging, None, []) for judging in each.judge] for each in (recipe, in_four))
+    assert [quantized_gb(in_four, recipe, before_gb)] == pytest.approx(after_gb)
 
 
 def test_what_cannot_fit_is_refused_in_one_line():
