@@ -91,17 +91,20 @@ test-comfyui: .venv-comfyui/.installed
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
+# --no-compile: Python compiles what is imported when it is; compiling all that is installed takes a minute and a half.
+INSTALL := $(VENV)/bin/python -m pip install --no-compile --editable
+
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
-	$(VENV)/bin/python -m pip install --editable .
+	$(INSTALL) .
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed
-	$(VENV)/bin/python -m pip install --editable '.[test]'
-	touch $@
+$(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml
+	$(INSTALL) '.[test]'
+	touch $(VENV)/.installed $@
 
-$(VENV)/.installed-docs: $(VENV)/.installed
-	$(VENV)/bin/python -m pip install --editable '.[docs]'
-	touch $@
+$(VENV)/.installed-docs: $(VENV)/bin/python pyproject.toml
+	$(INSTALL) '.[docs]'
+	touch $(VENV)/.installed $@
 
 clean:
 	rm -rf $(VENV) runs dist site
