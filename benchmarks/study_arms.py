@@ -21,16 +21,12 @@ class Arm:
     source: str | None = "dominance"  # None = it makes all itself
 
 
-# The model's own, as the quickstart had it when the study began. Since then it has that of the arm `unipc-10`.
-OWN_SAMPLER = ("generate.scheduler=null", "generate.num_inference_steps=20")
-
 # All arms. Quickstart's 1,300 pairs are about all that dominate there: with other prompts there may be fewer. A checkpoint less
 # often takes less disk; the last step always has one.
 COMMON = (
     "prompts.train=train.txt",
     "prompts.heldout=heldout.txt",
     "select.num_pairs=1000",
-    *OWN_SAMPLER,
     "train.checkpoint_interval_steps=1000",
     "evaluate.judges=[{name: 'mpo.embedded.oracle:Oracle'}, {name: 'benchmarks.people:People', checklist: taste.yaml, questions: answerable}]",
 )
