@@ -17,7 +17,7 @@ from typing import Any
 
 from mpo import MpoError
 from mpo.clusters.engine import MAX_LOSSES, POLL_S, Engine, num_items, portions_of, typed
-from mpo.clusters.worker import StageWorker, named
+from mpo.clusters.worker import SAID, StageWorker, named, run_in_group
 from mpo.run_folder.files import delete
 from mpo.run_folder.paths import RunFolder
 from mpo.runtime.pieces import Work
@@ -26,7 +26,6 @@ from mpo.runtime.progress import say, track
 
 CONNECT_S = 10.0
 NONE_UP_S = 60.0  # without a worker, before that is said
-SAID = ".said"  # in the run's folder: what a user can put right, by a process of Ray Train
 # What workers take over from the driver, beside what their machine has set.
 VARIABLES = ("OMP_NUM_THREADS", "HF_HUB_OFFLINE")
 OPTIONS: dict[str, Callable[[str], Any]] = {"gpus": float, "cpus": float, "memory_gb": float}  # of each worker
@@ -195,7 +194,7 @@ class RayEngine(Engine):
         trainer = TorchTrainer(
             _run_in_group,
             train_loop_config={
-                "folder": str(run.folder), "working": str(Path.cwd()), "mark": self.mark(run), "stage": stage
+                "folder": str(run.folder), "working_folder": str(Path.cwd()), "mark": self.mark(run), "stage": stage
             },
             scaling_config=ScalingConfig(
                 num_workers=num_processes, use_gpu=bool(resources["num_gpus"]), resources_per_worker=each
@@ -247,12 +246,7 @@ class Losses:
 
 
 def _run_in_group(config: dict[str, str]) -> None:
-    """In each process of a job: the stage, or a file with what a user can put right."""
-    worker = StageWorker(config["folder"], config["working"])
-    words = worker.look(config["mark"]) or worker.run(config["stage"])
-    if words:
-        Path(config["folder"], SAID).write_text(words, "utf-8")
-        raise RuntimeError(words)
+    run_in_group(**config)
 
 
 def _connect(address: str) -> Any:

@@ -5,6 +5,7 @@ queues again goes on from what it has written; the pieces of one that was lost g
 """
 
 import logging
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 from mpo import MpoError
 from mpo.clusters.engine import MAX_LOSSES, POLL_S, Engine, num_items, typed
-from mpo.clusters.worker import Named, StageWorker, named
+from mpo.clusters.worker import SAID, Named, StageWorker, named, run_in_group
 from mpo.run_folder.files import delete
 from mpo.run_folder.paths import RunFolder
 from mpo.runtime.pieces import Work
@@ -43,12 +44,15 @@ class Task:
     joined: bool = False  # whether the job's tasks form a group of torch's
 
     def __call__(self) -> str:
-        if self.joined:
-            from submitit.helpers import TorchDistributedEnvironment
-
-            TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-        worker = StageWorker(self.folder, self.working_folder)
+        """In one line, what a user can put right; "" = all went well. Tasks that are joined raise it."""
         try:
+            if self.joined:
+                from submitit.helpers import TorchDistributedEnvironment
+
+                TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+                run_in_group(self.folder, self.working_folder, self.mark, self.stage)
+                return ""
+            worker = StageWorker(self.folder, self.working_folder)
             return worker.look(self.mark) or (
                 worker.do(self.stage, self.nth, self.portion) if self.portion else worker.run(self.stage)
             )
@@ -94,9 +98,13 @@ class SlurmEngine(Engine):
 
     def close(self) -> None:
         super().close()
+        self._cancel()
+
+    def _cancel(self) -> None:
+        """End what has not ended."""
         for job in self._jobs:
             if not job.done():
-                job.cancel()
+                job.cancel(check=False)  # it may end meanwhile
 
     def do(self, run: RunFolder, stage: str, nth: int, work: Work, missing: Sequence[int]) -> None:
         waiting = list(missing)
@@ -119,11 +127,18 @@ class SlurmEngine(Engine):
     def run_whole(
         self, run: RunFolder, stage: str, num_processes: int, watch: Callable[[Callable[[], bool]], None]
     ) -> None:
+        joined = num_processes > 1
+        said = run.folder / SAID
         for attempt in range(MAX_LOSSES + 1):
-            task = self._task(run, stage, joined=num_processes > 1)
-            [job] = self._submit(run, stage, [task], num_processes)
-            watch(job.done)
-            if self._has_ended_well(job, joined=num_processes > 1):
+            said.unlink(missing_ok=True)
+            [job] = self._submit(run, stage, [self._task(run, stage, joined=joined)], num_processes)
+            watch(lambda: said.exists() or job.done())  # noqa: B023 - called within this turn
+            if said.exists():  # whatever has become of the others
+                self._cancel()
+                words = said.read_text("utf-8")
+                said.unlink()
+                raise MpoError(words)
+            if self._has_ended_well(job, joined=joined):
                 delete(run.folder / LOGS)
                 return
             if attempt < MAX_LOSSES:
@@ -197,12 +212,27 @@ class SlurmEngine(Engine):
         except errors.UncompletedJobError as error:
             if isinstance(error, errors.FailedJobError) and not joined:
                 raise  # with the job's own traceback: another would end the same way
+            words = next(filter(None, map(_raised, _tasks(job))), "")
+            if words:
+                raise MpoError(words) from error
             logging.getLogger(__name__).debug("a job was lost", exc_info=error)
             return False
         words = next((each for each in said if each), "")
         if words:
             raise MpoError(words)
         return True
+
+
+def _tasks(job: Any) -> list[Any]:
+    return [job.task(k) for k in range(job.num_tasks)]
+
+
+def _raised(task: Any) -> str:
+    """What a process that has ended has raised for a user to put right; "" = nothing."""
+    if not task.paths.result_pickle.exists():  # which would be waited for
+        return ""
+    found = re.search(rf"^{MpoError.__module__}\.{MpoError.__name__}: (.*)$", str(task.exception()), re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _submitit() -> Any:

@@ -5,16 +5,19 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mpo import MpoError
+from mpo.run_folder.files import write_text
 from mpo.runtime.pieces import Work, Worker
 from reward.errors import RewardError
 
 Named = tuple[int, str]  # a piece: its place among its work's, and its name
 MARK = ".driver"  # in the run's folder: which driver deals out its work
 SEEN_S = 10.0  # how long a worker looks for it
+SAID = ".said"  # in the run's folder: what a user can put right, by a process of a group
 
 
 def stage_module(stage: str) -> Any:
@@ -92,6 +95,20 @@ class StageWorker:
         """A whole stage."""
         self._close()
         return in_words(lambda: whole_stage(stage)(self._folder))
+
+
+def run_in_group(folder: str, working_folder: str, mark: str, stage: str) -> None:
+    """A whole stage, in one of several processes that wait for each other.
+
+    Raises MpoError for what a user can put right, which SAID then holds, too: only the end of this process tells the
+    others, and the driver may hear of their end first.
+    """
+    worker = StageWorker(folder, working_folder)
+    words = worker.look(mark) or worker.run(stage)
+    if words:
+        with suppress(OSError, MpoError):  # such as a full disk, which the words may be about
+            write_text(Path(folder, SAID), words)
+        raise MpoError(words)
 
 
 def in_words(act: Callable[[], None]) -> str:

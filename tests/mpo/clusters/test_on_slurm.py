@@ -3,14 +3,18 @@
 import os
 import shutil
 import signal
+import time
 
 import pytest
 
 from mpo import MpoError
+from mpo.clusters.engine import wait_for
 from mpo.clusters.on_slurm import SlurmEngine
 from mpo.recipe import read_recipe
 from mpo.run import run_recipe, run_stage
+from mpo.run_folder.paths import RunFolder
 from tests.helpers.clusters import files_without_training, is_as_trained_alone, runs_to_train, undone
+from tests.helpers.stages import stage_elsewhere
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # submitit's own
 
@@ -47,6 +51,42 @@ def test_jobs_score_as_this_process_does_and_say_what_is_wrong(finished, tmp_pat
             engine.run_stage(run.folder, "score")
     finally:
         engine.close()
+
+
+NOTE = 'with open(folder / "started.txt", "a") as file: file.write(f"{rank} ")\n'
+ONE_SAYS = """
+from mpo import MpoError
+if rank == 0:
+    while "1" not in (folder / "started.txt").read_text():
+        time.sleep(0.1)
+    raise MpoError("the disk is full")
+"""
+UNWRITTEN = 'from mpo.clusters import worker; worker.SAID = "started.txt/said"\n'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        ONE_SAYS + "time.sleep(1); raise RuntimeError('Connection closed by peer')",
+        ONE_SAYS + "time.sleep(600)",
+        UNWRITTEN + ONE_SAYS,
+    ],
+    ids=["they miss the first", "they wait for the first", "the first cannot write"],
+)
+def test_what_one_of_a_group_says_is_told_whatever_becomes_of_the_others(body, tmp_path, monkeypatch):
+    """Of two processes, which import no torch."""
+    stage_elsewhere("one_says", NOTE + body, tmp_path / "path", monkeypatch)
+    run = RunFolder(tmp_path / "run")
+    engine = SlurmEngine(2, options={"cluster": "local"})
+    began_s = time.monotonic()
+    try:
+        with pytest.raises(MpoError, match=r"^the disk is full$"):
+            engine.run_whole(run, "one_says", 2, wait_for)
+    finally:
+        engine.close()
+    assert sorted((run.folder / "started.txt").read_text("utf-8").split()) == ["0", "1"]  # and were not tried again
+    assert time.monotonic() - began_s < 300
+    assert not (run.folder / ".said").exists()
 
 
 @pytest.mark.slow  # a dozen processes that import everything
