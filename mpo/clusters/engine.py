@@ -17,7 +17,6 @@ from mpo.runtime.pieces import Work, missing_places, wait_until_seen
 from mpo.runtime.progress import track
 
 PORTION = 64  # items that a worker is given at once, at most but for a single larger piece
-MAX_LOSSES = 3  # workers that one portion may cost
 POLL_S = 1.0
 
 IN_PIECES = ("generate", "score", "encode", "evaluate")

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mpo import MpoError
-from mpo.clusters.engine import MAX_LOSSES, POLL_S, Engine, num_items, portions_of, typed
+from mpo.clusters.attempts import Losses, Setback, attempt_until_whole, one_line
+from mpo.clusters.engine import POLL_S, Engine, num_items, portions_of, typed
 from mpo.clusters.worker import SAID, StageWorker, named, run_in_group
 from mpo.run_folder.files import delete
 from mpo.run_folder.paths import RunFolder
@@ -84,7 +85,8 @@ class RayEngine(Engine):
                 ready, _ = self._ray.wait([*held, *self._starting], timeout=POLL_S)
                 for said in ready:
                     actor, portion = held.pop(said) if said in held else (self._starting.pop(said), [])
-                    if self._is_alive(said):
+                    lost = self._loss_of(said)
+                    if lost is None:
                         self._actors.add(actor)
                         losses.forget(portion)
                         advance(num_items(work, portion))
@@ -92,7 +94,7 @@ class RayEngine(Engine):
                     self._actors.discard(actor)
                     if portion:  # first in line for the next
                         waiting.appendleft(portion)
-                    losses.note(portion)
+                    losses.note(portion, one_line(lost))
 
     def _ask_for_actors(self, run: RunFolder, num_portions: int) -> None:
         """So many as there is work for. Those of another run's folder are ended."""
@@ -118,15 +120,15 @@ class RayEngine(Engine):
         memory = {} if memory_gb is None else {"memory": int(memory_gb * 1e9)}
         return {"num_gpus": gpus, "num_cpus": self._options.get("cpus", 1), **memory}
 
-    def _is_alive(self, said: Any) -> bool:
-        """Whether the actor that was asked has answered. Raises MpoError for what a user can put right."""
+    def _loss_of(self, said: Any) -> Exception | None:
+        """How the actor that was asked was lost; None = it has answered. Raises MpoError for what a user can put right."""
         try:
             words = self._ray.get(said)
-        except self._lost:
-            return False
+        except self._lost as error:
+            return error
         if words:
             raise MpoError(words)
-        return True
+        return None
 
     def _end_all(self) -> None:
         """So that their GPUs are free."""
@@ -138,27 +140,22 @@ class RayEngine(Engine):
     def run_whole(
         self, run: RunFolder, stage: str, num_processes: int, watch: Callable[[Callable[[], bool]], None]
     ) -> None:
-        for attempt in range(MAX_LOSSES + 1):
+        def attempt() -> Setback | None:
             over = threading.Event()
             watcher = threading.Thread(target=watch, args=(over.is_set,), daemon=True)
             watcher.start()
             try:
-                whole = (
-                    self._run_alone(run, stage) if num_processes == 1 else self._run_together(run, stage, num_processes)
-                )
+                if num_processes > 1:
+                    return self._run_together(run, stage, num_processes)
+                return self._run_alone(run, stage)
             finally:
                 over.set()
                 watcher.join()
-            if whole:
-                return
-            if attempt < MAX_LOSSES:
-                say(f"{stage}: a worker was lost; it continues from what is kept")
-        raise MpoError(
-            f"{stage}: workers were lost {MAX_LOSSES + 1} times; see Ray's logs for why, and run the same command again, which continues from here"
-        )
 
-    def _run_alone(self, run: RunFolder, stage: str) -> bool:
-        """Whether its actor lived to the end."""
+        attempt_until_whole(run, stage, attempt, logs="Ray's logs")
+
+    def _run_alone(self, run: RunFolder, stage: str) -> Setback | None:
+        """None = its actor lived to the end."""
         self._ask_for_actors(run, 1)
         began_s = time.monotonic()
         while not self._actors:
@@ -168,16 +165,18 @@ class RayEngine(Engine):
                 continue
             [said] = ready
             actor = self._starting.pop(said)
-            if not self._is_alive(said):
-                return False
+            lost = self._loss_of(said)
+            if lost is not None:
+                return Setback(lost, one_line(lost), is_loss=True)
             self._actors.add(actor)
         actor = next(iter(self._actors))
-        lived = self._is_alive(actor.run.remote(stage))
-        if not lived:
-            self._end_all()  # others may have gone with its machine
-        return lived
+        lost = self._loss_of(actor.run.remote(stage))
+        if lost is None:
+            return None
+        self._end_all()  # others may have gone with its machine
+        return Setback(lost, one_line(lost), is_loss=True)
 
-    def _run_together(self, run: RunFolder, stage: str, num_processes: int) -> bool:
+    def _run_together(self, run: RunFolder, stage: str, num_processes: int) -> Setback | None:
         """The same in processes that Ray Train joins to a group."""
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
@@ -204,45 +203,26 @@ class RayEngine(Engine):
         )  # fmt: skip
         try:
             trainer.fit()
-            return True
+            return None
         except Exception as error:  # its classes differ between versions; a worker's own words are kept apart
             if said.exists():
                 raise MpoError(said.read_text("utf-8")) from error
-            logging.getLogger(__name__).debug("a training job was lost", exc_info=error)
-            return False
+            cause = _cause(error)
+            if isinstance(cause, MpoError):  # of a machine that does not see the run's folder
+                raise cause from error
+            is_loss = isinstance(cause, self._lost) and "creation task" not in str(cause)  # which would fail again
+            return Setback(error, one_line(cause), is_loss)
         finally:
             said.unlink(missing_ok=True)
             delete(own)
 
 
-class Losses:
-    """How often workers were lost, over the same portion or one after the other, until it is too often."""
-
-    def __init__(self, work: Work, num_workers: int):
-        self._work = work
-        self._most_in_a_row = MAX_LOSSES * num_workers  # a machine may take many with it
-        self._in_a_row = 0
-        self._by_portion = Counter[int]()
-
-    def forget(self, portion: Sequence[int]) -> None:
-        """A worker has answered. An empty portion: it has only come up."""
-        self._in_a_row = 0 if portion else self._in_a_row
-
-    def note(self, portion: Sequence[int]) -> None:
-        """A worker was lost with this portion; empty = while it came up. Raises MpoError if that is once too often."""
-        self._in_a_row += 1
-        if portion:
-            say(f"{self._work.description}: a worker was lost; its work is given to another")
-            self._by_portion[portion[0]] += 1
-            if self._by_portion[portion[0]] >= MAX_LOSSES:
-                first = self._work.pieces[portion[0]].files[0].name
-                raise MpoError(
-                    f"{self._work.description}: {MAX_LOSSES} workers were lost over the same work, which begins with {first}; see Ray's logs, and give each more memory if that is why (--cluster memory_gb=…)"
-                )
-        if self._in_a_row > self._most_in_a_row:
-            raise MpoError(
-                f"{self._work.description}: {self._in_a_row} workers were lost in a row; see Ray's logs for why they cannot live there"
-            )
+def _cause(error: BaseException) -> BaseException:
+    """What Ray Train's error is about: a worker's own, if there is one, rather than the loss of another."""
+    inner = getattr(error, "controller_failure", None) or getattr(error, "health_check_failure", None)
+    workers = [_cause(each) for each in getattr(error, "worker_failures", {}).values()]
+    workers.sort(key=lambda each: type(each).__module__.startswith("ray."))
+    return _cause(inner) if inner else workers[0] if workers else error
 
 
 def _run_in_group(config: dict[str, str]) -> None:

@@ -4,7 +4,6 @@ The driver waits on the machine where it was started, such as a login node, and 
 queues again goes on from what it has written; the pieces of one that was lost go to the next array.
 """
 
-import logging
 import re
 import shutil
 import time
@@ -14,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from mpo import MpoError
-from mpo.clusters.engine import MAX_LOSSES, POLL_S, Engine, num_items, typed
-from mpo.clusters.worker import SAID, Named, StageWorker, named, run_in_group
+from mpo.clusters.attempts import MAX_LOSSES, Setback, attempt_until_whole, one_line
+from mpo.clusters.engine import POLL_S, Engine, num_items, typed
+from mpo.clusters.worker import FAILED, SAID, Named, StageWorker, named, run_in_group
 from mpo.run_folder.files import delete
 from mpo.run_folder.paths import RunFolder
 from mpo.runtime.pieces import Work
@@ -49,7 +49,10 @@ class Task:
             if self.joined:
                 from submitit.helpers import TorchDistributedEnvironment
 
-                TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+                if TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True).rank == 0:
+                    Path(self.folder, FAILED).unlink(
+                        missing_ok=True
+                    )  # by processes that Slurm has stopped and queued again
                 run_in_group(self.folder, self.working_folder, self.mark, self.stage)
                 return ""
             worker = StageWorker(self.folder, self.working_folder)
@@ -109,43 +112,43 @@ class SlurmEngine(Engine):
     def do(self, run: RunFolder, stage: str, nth: int, work: Work, missing: Sequence[int]) -> None:
         waiting = list(missing)
         with track(work.description, total=num_items(work, missing)) as advance:
-            for _ in range(MAX_LOSSES + 1):
+            for turn in range(MAX_LOSSES + 1):
                 shares = [waiting[k :: self.num_workers] for k in range(min(self.num_workers, len(waiting)))]
                 tasks = [self._task(run, stage, nth, named(work, share)) for share in shares]
                 jobs = self._submit(run, work.description, tasks)
                 self._wait(jobs, work, waiting, advance)
-                well = [self._has_ended_well(job, joined=False) for job in jobs]
-                waiting = [place for share, ended in zip(shares, well, strict=True) if not ended for place in share]
-                if not waiting:
+                setbacks = [self._setback(job, joined=False) for job in jobs]
+                lost = [(share, each) for share, each in zip(shares, setbacks, strict=True) if each]
+                if not lost:
                     delete(run.folder / LOGS)
                     return
-                say(f"{work.description}: jobs were lost; {len(waiting)} pieces are given to others")
-        raise MpoError(
-            f"{work.description}: jobs were lost {MAX_LOSSES + 1} times; see {run.folder / LOGS} for why, and run the same command again, which continues from here"
-        )
+                waiting = [place for share, _ in lost for place in share]
+                first = lost[0][1]
+                if turn == MAX_LOSSES:
+                    raise MpoError(
+                        f"{work.description}: jobs were lost {turn + 1} times, at last so: {first.reason}; see {run.folder / LOGS}, and run the same command again, which continues from here"
+                    ) from first.error
+                say(f"{work.description}: jobs were lost ({first.reason}); {len(waiting)} pieces are given to others")
 
     def run_whole(
         self, run: RunFolder, stage: str, num_processes: int, watch: Callable[[Callable[[], bool]], None]
     ) -> None:
         joined = num_processes > 1
         said = run.folder / SAID
-        for attempt in range(MAX_LOSSES + 1):
+
+        def attempt() -> Setback | None:
             said.unlink(missing_ok=True)
             [job] = self._submit(run, stage, [self._task(run, stage, joined=joined)], num_processes)
-            watch(lambda: said.exists() or job.done())  # noqa: B023 - called within this turn
+            watch(lambda: said.exists() or job.done())
             if said.exists():  # whatever has become of the others
                 self._cancel()
                 words = said.read_text("utf-8")
                 said.unlink()
                 raise MpoError(words)
-            if self._has_ended_well(job, joined=joined):
-                delete(run.folder / LOGS)
-                return
-            if attempt < MAX_LOSSES:
-                say(f"{stage}: the job was lost; the next continues from what is kept")
-        raise MpoError(
-            f"{stage}: jobs were lost {MAX_LOSSES + 1} times; see {run.folder / LOGS} for why, and run the same command again, which continues from here"
-        )
+            return self._setback(job, joined=joined)
+
+        attempt_until_whole(run, stage, attempt, logs=str(run.folder / LOGS))
+        delete(run.folder / LOGS)
 
     def _task(
         self, run: RunFolder, stage: str, nth: int = 0, portion: Sequence[Named] = (), *, joined: bool = False
@@ -201,8 +204,8 @@ class SlurmEngine(Engine):
                 return
             time.sleep(POLL_S)
 
-    def _has_ended_well(self, job: Any, *, joined: bool) -> bool:
-        """Whether a job has done all that it should; False = it was lost. Raises MpoError for what a user can put right.
+    def _setback(self, job: Any, *, joined: bool) -> Setback | None:
+        """Why a job has not done all that it should; None = it has. Raises MpoError for what a user can put right.
 
         joined: of several processes, where any error may come from the loss of another.
         """
@@ -210,17 +213,17 @@ class SlurmEngine(Engine):
         try:
             said = job.results()
         except errors.UncompletedJobError as error:
-            if isinstance(error, errors.FailedJobError) and not joined:
+            is_loss = not isinstance(error, errors.FailedJobError)
+            if not is_loss and not joined:
                 raise  # with the job's own traceback: another would end the same way
             words = next(filter(None, map(_raised, _tasks(job))), "")
             if words:
                 raise MpoError(words) from error
-            logging.getLogger(__name__).debug("a job was lost", exc_info=error)
-            return False
+            return Setback(error, f"job {job.job_id}: {job.state}" if is_loss else one_line(error), is_loss)
         words = next((each for each in said if each), "")
         if words:
             raise MpoError(words)
-        return True
+        return None
 
 
 def _tasks(job: Any) -> list[Any]:

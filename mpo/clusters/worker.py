@@ -4,6 +4,7 @@ import importlib
 import os
 import socket
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ Named = tuple[int, str]  # a piece: its place among its work's, and its name
 MARK = ".driver"  # in the run's folder: which driver deals out its work
 SEEN_S = 10.0  # how long a worker looks for it
 SAID = ".said"  # in the run's folder: what a user can put right, by a process of a group
+FAILED = ".failed"  # beside it, in one line: the first error of another kind
 
 
 def stage_module(stage: str) -> Any:
@@ -100,15 +102,24 @@ class StageWorker:
 def run_in_group(folder: str, working_folder: str, mark: str, stage: str) -> None:
     """A whole stage, in one of several processes that wait for each other.
 
-    Raises MpoError for what a user can put right, which SAID then holds, too: only the end of this process tells the
-    others, and the driver may hear of their end first.
+    Raises MpoError for what a user can put right, and whatever else the stage does. SAID or FAILED then holds it, too:
+    only the end of this process tells the others, and the driver may hear of theirs first.
     """
     worker = StageWorker(folder, working_folder)
-    words = worker.look(mark) or worker.run(stage)
+    try:
+        words = worker.look(mark) or worker.run(stage)
+    except Exception as error:
+        if not Path(folder, FAILED).exists():  # else this one may only have missed the first that failed
+            _leave(Path(folder, FAILED), traceback.format_exception_only(error)[0].splitlines()[0])
+        raise
     if words:
-        with suppress(OSError, MpoError):  # such as a full disk, which the words may be about
-            write_text(Path(folder, SAID), words)
+        _leave(Path(folder, SAID), words)
         raise MpoError(words)
+
+
+def _leave(file: Path, words: str) -> None:
+    with suppress(OSError, MpoError):  # such as a full disk, which the words may be about
+        write_text(file, words)
 
 
 def in_words(act: Callable[[], None]) -> str:

@@ -23,6 +23,10 @@ def {name}(folder):
     rank, folder = int(os.environ.get("RANK", "0")), Path(folder)
 {body}
 """
+NOTE = """
+with open(folder / "started.txt", "a") as file:
+    file.write(f"{rank} ")
+"""
 
 
 def stage_elsewhere(name: str, body: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

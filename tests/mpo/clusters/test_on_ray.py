@@ -1,20 +1,21 @@
 """On a real Ray cluster of this machine."""
 
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from mpo import MpoError
-from mpo.clusters.on_ray import Losses, RayEngine
-from mpo.runtime.pieces import Piece
-from tests.helpers.clusters import WorkOf, files_without_training, is_as_trained_alone, runs_to_train, undone
+from mpo.clusters.on_ray import RayEngine
+from mpo.run_folder.paths import RunFolder
+from tests.helpers.clusters import files_without_training, is_as_trained_alone, runs_to_train, undone
 from tests.helpers.command import environment
 from tests.helpers.processes import mpo
+from tests.helpers.stages import NOTE, stage_elsewhere
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of what it imports
 
@@ -28,25 +29,6 @@ def test_a_worker_on_ray_scores_as_this_process_does(finished, tmp_path):
     assert mpo(*arguments, *ray) == 0
     assert (run.manifests / "score.json").read_bytes() == (finished / "manifests" / "score.json").read_bytes()
     assert '"machine": "Ray, 1 machines with' in run.log.read_text("utf-8")
-
-
-def test_losses_are_borne_until_they_are_too_many():
-    work = WorkOf([Piece(0, 1, (Path("first.png"),)), Piece(1, 1, (Path("second.png"),))])
-    same = Losses(work, num_workers=9)
-    for portion in ([0], [1], [0]):
-        same.note(portion)
-    with pytest.raises(MpoError, match=r"work: 3 workers were lost over the same work, which begins with first.png"):
-        same.note([0])
-    starting = Losses(work, num_workers=1)
-    for _ in range(3):
-        starting.note([])
-    starting.forget([])  # one has come up, and done nothing yet
-    with pytest.raises(MpoError, match=r"work: 4 workers were lost in a row; see Ray's logs"):
-        starting.note([])
-    others = Losses(work, num_workers=1)
-    for _ in range(9):
-        others.note([])
-        others.forget([1])  # this one has done something
 
 
 def test_no_cluster_is_one_line():
@@ -89,11 +71,46 @@ def test_two_machines_make_the_files_of_one_and_survive_the_loss_of_one(finished
     assert [name for name in whole.keys() | dealt.keys() if whole.get(name) != dealt.get(name)] == []
 
 
+FAILING = """
+import sys
+from ray.cluster_utils import Cluster
+from mpo import MpoError
+from mpo.clusters.engine import wait_for
+from mpo.clusters.on_ray import RayEngine
+from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.paths import RunFolder
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+engine = RayEngine(2, address=cluster.address, options={"cpus": "1"})
+for stage in sys.argv[2:]:
+    try:
+        engine.run_whole(RunFolder(sys.argv[1]), stage, 2, wait_for)
+    except MpoError as error:
+        print(stage, "said", error, "since", type(error.__cause__).__name__)
+engine.close()
+cluster.shutdown()
+"""
+
+
+@pytest.mark.slow  # two jobs of two processes, in a Ray of their own
+def test_a_training_on_ray_that_fails_says_why_and_is_not_tried_for_ever(tmp_path, monkeypatch):
+    oom = 'raise RuntimeError(f"CUDA out of memory, {os.getpid()} bytes are free")'
+    stage_elsewhere("oom", NOTE + oom, tmp_path / "path", monkeypatch)
+    run = RunFolder(tmp_path / "run")
+    variables = environment() | {"PYTHONPATH": f"{tmp_path / 'path'}:{environment().get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-c", FAILING, str(run.folder), "oom"]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    [said] = [line for line in done.stdout.splitlines() if " said " in line]
+    assert re.match(r"oom said oom: failed twice at the same place \(RuntimeError: CUDA out of memory, \d+ bytes are free\); see Ray's logs.* since WorkerGroupError", said)  # fmt: skip
+    assert len((run.folder / "started.txt").read_text("utf-8").split()) == 2 * 2
+
+
 TOGETHER = """
 import sys
 from ray.cluster_utils import Cluster
 from mpo import MpoError
 from mpo.clusters.on_ray import RayEngine
+from mpo.run_folder.paths import RunFolder
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
 engine = RayEngine(2, address=cluster.address, options={"cpus": "1"})
 for folder in sys.argv[1:]:

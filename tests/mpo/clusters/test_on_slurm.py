@@ -14,7 +14,7 @@ from mpo.recipe import read_recipe
 from mpo.run import run_recipe, run_stage
 from mpo.run_folder.paths import RunFolder
 from tests.helpers.clusters import files_without_training, is_as_trained_alone, runs_to_train, undone
-from tests.helpers.stages import stage_elsewhere
+from tests.helpers.stages import NOTE, stage_elsewhere
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # submitit's own
 
@@ -53,7 +53,6 @@ def test_jobs_score_as_this_process_does_and_say_what_is_wrong(finished, tmp_pat
         engine.close()
 
 
-NOTE = 'with open(folder / "started.txt", "a") as file: file.write(f"{rank} ")\n'
 ONE_SAYS = """
 from mpo import MpoError
 if rank == 0:
@@ -87,6 +86,21 @@ def test_what_one_of_a_group_says_is_told_whatever_becomes_of_the_others(body, t
     assert sorted((run.folder / "started.txt").read_text("utf-8").split()) == ["0", "1"]  # and were not tried again
     assert time.monotonic() - began_s < 300
     assert not (run.folder / ".said").exists()
+
+
+def test_a_training_that_fails_says_why_and_is_not_tried_for_ever(tmp_path, monkeypatch):
+    """Two jobs of two processes, which import no torch. The second process fails since it misses the first."""
+    oom = 'if rank: time.sleep(1)\nraise RuntimeError("connection closed" if rank else f"CUDA out of memory, {os.getpid()} bytes are free")'
+    stage_elsewhere("oom", NOTE + oom, tmp_path / "path", monkeypatch)
+    run = RunFolder(tmp_path / "run")
+    engine = SlurmEngine(2, options={"cluster": "local"})
+    words = r"^oom: failed twice at the same place \(RuntimeError: CUDA out of memory, \d+ bytes are free\); see .*\.slurm; "
+    try:
+        with pytest.raises(MpoError, match=words):
+            engine.run_whole(run, "oom", 2, wait_for)
+    finally:
+        engine.close()
+    assert len((run.folder / "started.txt").read_text("utf-8").split()) == 2 * 2
 
 
 @pytest.mark.slow  # a dozen processes that import everything
