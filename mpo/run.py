@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mpo import MpoError
 from mpo.clusters.engine import Engine
+from mpo.clusters.jobs import end_left_jobs
 from mpo.clusters.worker import whole_stage
 from mpo.data.prompts import PromptSets, read_prompt_sets
 from mpo.dependencies import (
@@ -288,6 +289,8 @@ def run_stage(
         say(f"{stage}: done already")  # without the lock, which another account's run does not give
         return
     with locked(run.folder):
+        if is_main():
+            end_left_jobs(run.folder)  # which would write beside this work
         machine = engine.describe() if engine else None
         manifest = broadcast_from_main(_open_stage(run, recipe, stage, repair, redo, machine) if is_main() else None)
         if manifest is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mpo import MpoError
+from mpo.clusters.jobs import stopped_by_signals
 from mpo.clusters.worker import MARK, stage_module, whole_stage, works_of
 from mpo.recipe import read_recipe
 from mpo.run_folder.files import write_text
@@ -46,8 +47,12 @@ class Engine(ABC):
     ) -> None:
         """Run a stage in one process, or in several that form a group of torch's. watch(is_over) returns once it is over."""
 
+    def stop_work(self) -> None:  # noqa: B027 - of most clusters, it ends with the driver
+        """End what has been submitted and outlives the driver, without waiting for its end."""
+
     def close(self) -> None:
         """Give the cluster back."""
+        self.stop_work()
         for folder in self._marked:
             (folder / MARK).unlink(missing_ok=True)
 
@@ -59,7 +64,15 @@ class Engine(ABC):
         return self._mark
 
     def run_stage(self, folder: str | Path, stage: str) -> None:
-        """Raises MpoError as the stage does, and for what the cluster cannot do."""
+        """Raises MpoError as the stage does, and for what the cluster cannot do; KeyboardInterrupt also for SIGTERM and SIGHUP."""
+        with stopped_by_signals():
+            try:
+                self._run_stage(folder, stage)
+            except BaseException:
+                self.stop_work()
+                raise
+
+    def _run_stage(self, folder: str | Path, stage: str) -> None:
         run = RunFolder(Path(folder).absolute())
         if stage in IN_PIECES:
             for nth, work in enumerate(works_of(stage, run.folder)):

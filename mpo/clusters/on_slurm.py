@@ -15,6 +15,7 @@ from typing import Any
 from mpo import MpoError
 from mpo.clusters.attempts import MAX_LOSSES, Setback, attempt_until_whole, one_line
 from mpo.clusters.engine import POLL_S, Engine, num_items, typed
+from mpo.clusters.jobs import LOGS, cancel_jobs, end_left_jobs, forget_jobs, note_jobs, undisturbed
 from mpo.clusters.worker import FAILED, SAID, Named, StageWorker, named, run_in_group
 from mpo.run_folder.files import delete
 from mpo.run_folder.paths import RunFolder
@@ -22,7 +23,6 @@ from mpo.runtime.pieces import Work
 from mpo.runtime.processes import shut_down
 from mpo.runtime.progress import say, track
 
-LOGS = ".slurm"  # in the run's folder; deleted once a stage's jobs have all ended well
 TIME_MIN = 24 * 60
 OPTIONS: dict[str, Callable[[str], Any]] = {
     "partition": str, "account": str, "qos": str, "constraint": str, "time": int, "gpus": int, "cpus": int,
@@ -93,21 +93,16 @@ class SlurmEngine(Engine):
             raise MpoError(
                 f"--cluster gpus_per_machine={per_machine} does not divide the {self.num_trainers} processes that train; set --trainers to a multiple"
             )
-        self._jobs: list[Any] = []
+
+        self._submitted = set[Path]()  # runs that have had jobs
 
     def describe(self) -> str:
         where = self._options.get("partition") or ("this machine" if self._cluster == "local" else "default partition")
         return f"Slurm, {where}; {self.num_workers} workers"
 
-    def close(self) -> None:
-        super().close()
-        self._cancel()
-
-    def _cancel(self) -> None:
-        """End what has not ended."""
-        for job in self._jobs:
-            if not job.done():
-                job.cancel(check=False)  # it may end meanwhile
+    def stop_work(self) -> None:
+        while self._submitted:  # once: a second signal would disturb submitit, which is ending them
+            cancel_jobs(self._submitted.pop())
 
     def do(self, run: RunFolder, stage: str, nth: int, work: Work, missing: Sequence[int]) -> None:
         waiting = list(missing)
@@ -117,6 +112,7 @@ class SlurmEngine(Engine):
                 tasks = [self._task(run, stage, nth, named(work, share)) for share in shares]
                 jobs = self._submit(run, work.description, tasks)
                 self._wait(jobs, work, waiting, advance)
+                forget_jobs(run.folder)
                 setbacks = [self._setback(job, joined=False) for job in jobs]
                 lost = [(share, each) for share, each in zip(shares, setbacks, strict=True) if each]
                 if not lost:
@@ -140,11 +136,12 @@ class SlurmEngine(Engine):
             said.unlink(missing_ok=True)
             [job] = self._submit(run, stage, [self._task(run, stage, joined=joined)], num_processes)
             watch(lambda: said.exists() or job.done())
-            if said.exists():  # whatever has become of the others
-                self._cancel()
+            if said.exists():
                 words = said.read_text("utf-8")
                 said.unlink()
+                end_left_jobs(run.folder)  # whose processes wait for the one that has said this
                 raise MpoError(words)
+            forget_jobs(run.folder)
             return self._setback(job, joined=joined)
 
         attempt_until_whole(run, stage, attempt, logs=str(run.folder / LOGS))
@@ -157,19 +154,23 @@ class SlurmEngine(Engine):
 
     def _submit(self, run: RunFolder, name: str, tasks: Sequence[Task], num_processes: int = 1) -> list[Any]:
         """A job of so many processes for each task; several jobs are an array."""
+        end_left_jobs(run.folder)
         executor = self._executor(run, name, num_processes)
         try:
-            if len(tasks) == 1:
-                self._jobs = [executor.submit(tasks[0])]
-            else:
-                with executor.batch():
-                    jobs = [executor.submit(task) for task in tasks]
-                self._jobs = jobs
+            with undisturbed():
+                if len(tasks) == 1:
+                    jobs = [executor.submit(tasks[0])]
+                else:
+                    with executor.batch():
+                        jobs = [executor.submit(task) for task in tasks]
+                ids = {job.job_id.partition("_")[0] for job in jobs}  # one of a whole array
+                note_jobs(run.folder, self._cluster, sorted(ids))
+                self._submitted.add(run.folder)
+                return jobs
         except self._submitit.core.utils.FailedSubmissionError as error:
             raise MpoError(
                 f"--on slurm: the job was refused ({' '.join(str(error).split())}); see --cluster"
             ) from error
-        return self._jobs
 
     def _executor(self, run: RunFolder, name: str, num_processes: int = 1) -> Any:
         given, local = self._options, self._cluster == "local"

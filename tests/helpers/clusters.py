@@ -110,4 +110,6 @@ def is_as_trained_alone(run: RunFolder, alone: RunFolder) -> None:
     for ours, theirs in zip(log_of(alone), log_of(run), strict=True):
         assert theirs["loss"] == pytest.approx(ours["loss"], rel=5e-3, abs=2e-3)
     assert run.trained.read_bytes() == alone.trained.read_bytes()
-    assert not [path.name for path in run.folder.iterdir() if path.name in (".ray", ".said", ".failed", ".slurm")]
+    assert not [
+        path.name for path in run.folder.iterdir() if path.name in (".ray", ".said", ".failed", ".jobs", ".slurm")
+    ]

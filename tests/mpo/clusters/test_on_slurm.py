@@ -86,6 +86,7 @@ def test_what_one_of_a_group_says_is_told_whatever_becomes_of_the_others(body, t
     assert sorted((run.folder / "started.txt").read_text("utf-8").split()) == ["0", "1"]  # and were not tried again
     assert time.monotonic() - began_s < 300
     assert not (run.folder / ".said").exists()
+    assert not (run.folder / ".jobs").exists()  # none is left behind
 
 
 def test_a_training_that_fails_says_why_and_is_not_tried_for_ever(tmp_path, monkeypatch):
