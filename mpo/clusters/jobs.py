@@ -44,7 +44,7 @@ def cancel_jobs(folder: Path) -> None:
 
 
 def end_left_jobs(folder: Path) -> None:
-    """End the jobs that an earlier driver has left, and wait until they have ended.
+    """End the jobs that are noted, such as by an earlier driver, and wait until they have ended.
 
     Raises MpoError if they do not, or cannot be asked from here.
     """
@@ -58,7 +58,7 @@ def end_left_jobs(folder: Path) -> None:
     try:
         alive = _alive(folder, cluster, ids)
         if alive:
-            say(f"jobs of an earlier driver are at work ({' '.join(alive)}); ends them first")
+            say(f"jobs are still at work ({' '.join(alive)}); waits until they have ended")
             _cancel(folder, cluster, alive)
         began_s = time.monotonic()
         while alive and time.monotonic() < began_s + END_S:

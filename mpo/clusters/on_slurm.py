@@ -24,6 +24,7 @@ from mpo.runtime.processes import shut_down
 from mpo.runtime.progress import say, track
 
 TIME_MIN = 24 * 60
+MAX_TIME_LIMITS = 10_000  # that a job may reach, as it goes on with what it has written; by itself, submitit allows 3
 OPTIONS: dict[str, Callable[[str], Any]] = {
     "partition": str, "account": str, "qos": str, "constraint": str, "time": int, "gpus": int, "cpus": int,
     "memory_gb": int, "gpus_per_machine": int, "setup": str, "cluster": str,
@@ -174,7 +175,9 @@ class SlurmEngine(Engine):
 
     def _executor(self, run: RunFolder, name: str, num_processes: int = 1) -> Any:
         given, local = self._options, self._cluster == "local"
-        executor = self._submitit.AutoExecutor(folder=run.folder / LOGS, cluster=self._cluster)
+        executor = self._submitit.AutoExecutor(
+            folder=run.folder / LOGS, cluster=self._cluster, slurm_max_num_timeout=MAX_TIME_LIMITS
+        )
         per_machine = num_processes if local else min(num_processes, given.get("gpus_per_machine", 1))
         gpus = given.get("gpus", 0 if local else 1) * per_machine
         settings = {
@@ -214,13 +217,16 @@ class SlurmEngine(Engine):
         try:
             said = job.results()
         except errors.UncompletedJobError as error:
-            is_loss = not isinstance(error, errors.FailedJobError)
+            by_itself = isinstance(error, errors.FailedJobError)
+            is_loss = not by_itself or "checkpoint_and_try_requeue" in str(
+                error
+            )  # Slurm stopped it, and did not queue it again
             if not is_loss and not joined:
                 raise  # with the job's own traceback: another would end the same way
             words = next(filter(None, map(_raised, _tasks(job))), "")
             if words:
                 raise MpoError(words) from error
-            return Setback(error, f"job {job.job_id}: {job.state}" if is_loss else one_line(error), is_loss)
+            return Setback(error, one_line(error) if by_itself else f"job {job.job_id}: {job.state}", is_loss)
         words = next((each for each in said if each), "")
         if words:
             raise MpoError(words)

@@ -3,6 +3,8 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -14,6 +16,7 @@ from mpo.recipe import read_recipe
 from mpo.run import run_recipe, run_stage
 from mpo.run_folder.paths import RunFolder
 from tests.helpers.clusters import files_without_training, is_as_trained_alone, runs_to_train, undone
+from tests.helpers.command import environment
 from tests.helpers.stages import NOTE, stage_elsewhere
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # submitit's own
@@ -102,6 +105,61 @@ def test_a_training_that_fails_says_why_and_is_not_tried_for_ever(tmp_path, monk
     finally:
         engine.close()
     assert len((run.folder / "started.txt").read_text("utf-8").split()) == 2 * 2
+
+
+COMMANDS = {
+    "srun": "",
+    "sbatch": 'echo x >> "$HERE/submitted"; echo "Submitted batch job $(wc -l < "$HERE/submitted")"',
+    "scontrol": '[ ! -e "$HERE/refuses" ] && echo "$*" >> "$HERE/queued"',
+}
+UNTIL_STOPPED = """
+if not (folder / "well.txt").exists():
+    (folder / "started.txt").write_text("")
+    time.sleep(600)
+"""
+
+
+def test_a_job_may_reach_its_time_limit_often_and_one_that_is_not_queued_again_is_lost(tmp_path, monkeypatch):
+    """Six processes, which import no torch, as Slurm starts and stops them; its commands are scripts."""
+    stage_elsewhere("export", UNTIL_STOPPED, tmp_path / "path", monkeypatch)
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    for name, text in COMMANDS.items():
+        (commands / name).write_text(f'#!/bin/sh\nHERE="$(dirname "$0")"\n{text}\n', "utf-8")
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(commands), prepend=":")
+    run = RunFolder(tmp_path / "run")
+    started = run.folder / "started.txt"
+
+    def start(job_id: str, *, stop: bool) -> None:
+        variables = environment() | {"PYTHONPATH": f"{tmp_path / 'path'}:{environment().get('PYTHONPATH', '')}"}
+        variables |= {"SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": job_id, "SLURM_NTASKS": "1"}
+        command = [sys.executable, "-m", "submitit.core._submit", str(run.folder / ".slurm")]
+        with subprocess.Popen(command, env=variables, stderr=subprocess.DEVNULL) as process:
+            while stop and not started.exists() and process.poll() is None:
+                time.sleep(0.05)
+            if stop:
+                process.send_signal(signal.SIGUSR2)  # as Slurm does before the end of the time
+        started.unlink(missing_ok=True)
+
+    def play(is_over) -> None:
+        if (commands / "refuses").exists():
+            (run.folder / "well.txt").touch()
+            start("2", stop=False)
+        else:
+            for _ in range(4):  # one more than submitit allows by itself
+                start("1", stop=True)
+            (commands / "refuses").touch()
+            start("1", stop=True)
+        assert is_over()
+
+    engine = SlurmEngine(1, options={"time": "1"})
+    try:
+        engine.run_whole(run, "export", 1, play)
+    finally:
+        engine.close()
+    assert (commands / "queued").read_text("utf-8") == "requeue 1\n" * 4
+    assert (commands / "submitted").read_text("utf-8") == "x\n" * 2
 
 
 @pytest.mark.slow  # a dozen processes that import everything
