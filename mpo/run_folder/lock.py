@@ -3,18 +3,21 @@
 Two locks, since one is not enough. The system's own (flock) is gone with its process, however that ends; over a network it
 holds between machines only if the file system says so: NFS does unless mounted with local_lock or nolock, Lustre needs the
 option flock. So a lease lies beside it, a file that its holder refreshes: another machine that finds one watches it for
-LEASE_S, and takes it over if nobody has refreshed it.
+LEASE_S, and takes it over if nobody has refreshed it. A holder whose lease another has taken stops at once; one that only
+missed it, or whose disk did not answer, before its next stage.
 """
 
 import json
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, SoftFileLease, Timeout
+from filelock import FileLock, LeaseCompromise, SoftFileLease, Timeout
 
 from mpo import MpoError
 from mpo.run_folder.files import named_if_full
@@ -30,7 +33,7 @@ _locks: dict[Path, tuple[FileLock, SoftFileLease]] = {}  # for each folder, so t
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder. The system releases it when the process ends, however it ends.
 
-    Raises MpoError with the owner's process id and host if another process holds it.
+    Raises MpoError with the owner's process id and host if another process holds it, or has taken it meanwhile.
     """
     if not is_main():
         yield
@@ -48,9 +51,15 @@ def locked(folder: Path) -> Iterator[None]:
         with named_if_unwritable(folder):
             (folder / OWN[1]).write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n", "utf-8")
         yield
+    except KeyboardInterrupt:
+        if lease.compromise is not None:  # which has caused it
+            raise _lost(folder, lease.compromise) from None
+        raise
     finally:
-        lease.release()
-        lock.release()
+        try:
+            lease.release()
+        finally:
+            lock.release()
 
 
 @contextmanager
@@ -74,7 +83,7 @@ def refuse_if_in_use(folder: Path) -> None:
 
 def _locks_of(folder: Path) -> tuple[FileLock, SoftFileLease]:
     if folder.resolve() not in _locks:
-        lease = SoftFileLease(folder / OWN[2], lease_duration=LEASE_S)
+        lease = SoftFileLease(folder / OWN[2], lease_duration=LEASE_S, on_compromise=_stop_if_taken)
         _locks[folder.resolve()] = (FileLock(folder / OWN[0]), lease)
     return _locks[folder.resolve()]
 
@@ -91,6 +100,8 @@ def _acquire(folder: Path) -> FileLock:
 def _acquire_lease(folder: Path) -> SoftFileLease:
     """Another machine's, once it has not been refreshed for long enough; a dead process's of this machine at once."""
     _, lease = _locks_of(folder)
+    if lease.is_locked and lease.compromise is not None:  # held already, and lost
+        raise _lost(folder, lease.compromise)
     try:
         lease.acquire(timeout=0)
     except Timeout:
@@ -103,6 +114,28 @@ def _acquire_lease(folder: Path) -> SoftFileLease:
         except Timeout:
             raise _in_use(folder) from None
     return lease
+
+
+def _stop_if_taken(lost: LeaseCompromise) -> None:
+    """Called by the lease's own thread. The main thread, which works on the folder, is interrupted as by Ctrl-C."""
+    if lost.reason != "owner-changed":
+        return
+    if callable(signal.getsignal(signal.SIGINT)):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:  # a shell has started this in its background, where Ctrl-C is ignored
+        print(_lost(Path(lost.lock_file).parent, lost), file=sys.stderr, flush=True)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+
+def _lost(folder: Path, lost: LeaseCompromise) -> MpoError:
+    if lost.reason == "owner-changed":
+        return MpoError(
+            f"{folder} was taken over by {_describe(folder / OWN[1])}, since this process gave no sign of life for {LEASE_S:.0f} s; wait for it, or stop it, and run the same command again, which continues from here"
+        )
+    why = "its .lease was deleted" if lost.reason == "marker-missing" else f"the disk did not answer ({lost.error})"
+    return MpoError(
+        f"{folder} is no longer held by this process: {why}; run the same command again, which continues from here"
+    )
 
 
 def _in_use(folder: Path) -> MpoError:
