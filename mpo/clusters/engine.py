@@ -130,7 +130,7 @@ def _watch_training(run: RunFolder, is_over: Callable[[], bool]) -> None:
 
 
 def typed(options: Mapping[str, str], known: Mapping[str, Callable[[str], Any]], *, on: str) -> dict[str, Any]:
-    """A cluster's options with their types. Raises MpoError for one that is not known, or of another type."""
+    """A cluster's options with their types. Raises MpoError for one that is not known, of another type, or no count."""
     found = {}
     for name, text in options.items():
         if name not in known:
@@ -139,4 +139,9 @@ def typed(options: Mapping[str, str], known: Mapping[str, Callable[[str], Any]],
             found[name] = known[name](text)
         except ValueError:
             raise MpoError(f"--cluster {name}={text}: {text!r} is no number; give one, such as 4") from None
+        if isinstance(found[name], int | float):
+            is_enough = found[name] >= 0 if name == "gpus" else found[name] > 0  # a whole run can do without GPUs
+            if not is_enough or found[name] == float("inf"):
+                least = 0 if name == "gpus" else 1
+                raise MpoError(f"--cluster {name}={text}: give a count from {least} on, or leave it out")
     return found

@@ -183,8 +183,9 @@ class RayEngine(Engine):
 
         self._end_all()
         resources = self._resources()
-        each = {"CPU": resources["num_cpus"], **({"GPU": resources["num_gpus"]} if resources["num_gpus"] else {})}
-        room = min(int(self._ray.cluster_resources().get(name, 0) // count) for name, count in each.items() if count)
+        names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}  # as Ray Train calls them
+        each = {names[name]: count for name, count in resources.items() if count}
+        room = min(int(self._ray.cluster_resources().get(name, 0) // count) for name, count in each.items())
         if room < num_processes:
             say(f"{stage}: waits for {num_processes} workers; the cluster has room for {room} now")
         own = run.folder / ".ray"  # what Ray Train keeps of a job, on the disk that all share

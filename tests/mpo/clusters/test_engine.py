@@ -5,6 +5,8 @@ import pytest
 from mpo import MpoError
 from mpo.cli import main
 from mpo.clusters.engine import PORTION, portions_of, typed
+from mpo.clusters.on_ray import RayEngine
+from mpo.clusters.on_slurm import SlurmEngine
 from mpo.recipe import read_recipe
 from mpo.run import run_recipe
 from mpo.runtime.pieces import Piece
@@ -48,6 +50,31 @@ def test_an_option_that_a_cluster_does_not_take_is_named():
         typed({"cpu": "4"}, {"cpus": int}, on="ray")
     with pytest.raises(MpoError, match=r"--cluster cpus=four: 'four' is no number"):
         typed({"cpus": "four"}, {"cpus": int}, on="ray")
+
+
+@pytest.mark.parametrize(
+    ("engine", "options"),
+    [
+        (SlurmEngine, {"gpus_per_machine": "0"}),
+        (SlurmEngine, {"time": "-5"}),
+        (SlurmEngine, {"memory_gb": "0"}),
+        (SlurmEngine, {"gpus": "-1"}),
+        (RayEngine, {"cpus": "0"}),
+        (RayEngine, {"memory_gb": "nan"}),
+        (RayEngine, {"memory_gb": "inf"}),
+    ],
+)
+def test_a_count_that_leaves_a_worker_nothing_is_one_line(engine, options):
+    """Before any cluster is asked."""
+    [(name, text)] = options.items()
+    with pytest.raises(MpoError, match=rf"^--cluster {name}={text}: give a count from {int(name != 'gpus')} on, or leave it out$"):  # fmt: skip
+        engine(2, options=options)
+
+
+def test_workers_may_do_without_gpus_and_share_them():
+    known = {"gpus": float, "cpus": float}
+    assert typed({"gpus": "0", "cpus": "0.5"}, known, on="ray") == {"gpus": 0, "cpus": 0.5}
+    assert typed({"gpus": "0.5"}, known, on="ray") == {"gpus": 0.5}
 
 
 @pytest.mark.parametrize(

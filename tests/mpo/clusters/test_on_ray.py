@@ -78,9 +78,8 @@ from mpo import MpoError
 from mpo.clusters.engine import wait_for
 from mpo.clusters.on_ray import RayEngine
 from mpo.run_folder.paths import RunFolder
-from mpo.run_folder.paths import RunFolder
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-engine = RayEngine(2, address=cluster.address, options={"cpus": "1"})
+engine = RayEngine(2, address=cluster.address, options={"cpus": "1", "memory_gb": "0.1"})
 for stage in sys.argv[2:]:
     try:
         engine.run_whole(RunFolder(sys.argv[1]), stage, 2, wait_for)
@@ -93,7 +92,8 @@ cluster.shutdown()
 
 @pytest.mark.slow  # two jobs of two processes, in a Ray of their own
 def test_a_training_on_ray_that_fails_says_why_and_is_not_tried_for_ever(tmp_path, monkeypatch):
-    oom = 'raise RuntimeError(f"CUDA out of memory, {os.getpid()} bytes are free")'
+    asked = 'import ray\n(folder / "asked.txt").write_text(str(ray.get_runtime_context().get_assigned_resources()["memory"]))\n'
+    oom = asked + 'raise RuntimeError(f"CUDA out of memory, {os.getpid()} bytes are free")'
     stage_elsewhere("oom", NOTE + oom, tmp_path / "path", monkeypatch)
     run = RunFolder(tmp_path / "run")
     variables = environment() | {"PYTHONPATH": f"{tmp_path / 'path'}:{environment().get('PYTHONPATH', '')}"}
@@ -103,6 +103,7 @@ def test_a_training_on_ray_that_fails_says_why_and_is_not_tried_for_ever(tmp_pat
     [said] = [line for line in done.stdout.splitlines() if " said " in line]
     assert re.match(r"oom said oom: failed twice at the same place \(RuntimeError: CUDA out of memory, \d+ bytes are free\); see Ray's logs.* since WorkerGroupError", said)  # fmt: skip
     assert len((run.folder / "started.txt").read_text("utf-8").split()) == 2 * 2
+    assert float((run.folder / "asked.txt").read_text("utf-8")) == 1e8  # bytes
 
 
 TOGETHER = """
