@@ -45,6 +45,7 @@ def is_alive(pid: str) -> bool:
     return asked.stdout.strip() not in ("", "Z", "Zs", "Z+")
 
 
+@pytest.mark.slow
 def test_a_driver_that_is_told_to_end_ends_its_jobs_and_one_that_is_killed_leaves_them_to_the_next(
     tmp_path, monkeypatch
 ):

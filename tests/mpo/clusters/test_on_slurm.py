@@ -119,6 +119,7 @@ if not (folder / "well.txt").exists():
 """
 
 
+@pytest.mark.slow
 def test_a_job_may_reach_its_time_limit_often_and_one_that_is_not_queued_again_is_lost(tmp_path, monkeypatch):
     """Six processes, which import no torch, as Slurm starts and stops them; its commands are scripts."""
     stage_elsewhere("export", UNTIL_STOPPED, tmp_path / "path", monkeypatch)
