@@ -88,8 +88,8 @@ def plan_from_table(recipe: Recipe, sizes_gb: Sequence[float]) -> Plan:
 
 def _steps_of(
     recipe: Recipe,
-    num_prompts: Mapping[str, int],
-    known: Mapping[str, Any] | None,
+    num_prompts: dict[str, int],
+    known: dict[str, Any] | None,
     count_judge: CountJudge | None,
     notes: list[str],
 ) -> Callable[[Recipe], list[Step]]:

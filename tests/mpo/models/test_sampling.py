@@ -142,9 +142,9 @@ def test_a_pieces_name_changes_with_what_its_samples_are(change, fields, tmp_pat
             fields[section][field] = value
         recipe = parse_recipe(fields, source="small")
         assert recipe.generate is not None
-        given = {"prompts": [{"prompt_id": 0, "prompt": "one"}], "purpose": "candidates", "seed": 0} | asked
+        given: dict[str, Any] = {"prompts": [{"prompt_id": 0, "prompt": "one"}], "purpose": "candidates", "seed": 0}
         samples = samples_for(
-            given.pop("prompts"), recipe, recipe.generate, folder=tmp_path, num_seeds=2, in_folders=True, **given
+            recipe=recipe, settings=recipe.generate, folder=tmp_path, num_seeds=2, in_folders=True, **{**given, **asked}
         )
         work = Sampling(build_pipeline, samples, recipe.generate, description="", records=tmp_path, block=2)
         return work.name(work.pieces[0])
