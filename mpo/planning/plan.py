@@ -68,8 +68,9 @@ def plan(
         check_model(recipe)
     except OfflineError as error:
         notes.append(f"not checked: the model. {error}")
+    judges = _judges_gb(recipe, count_judge, notes)
     known = _costs(recipe, notes)
-    steps_of = _steps_of(recipe, num_prompts, known, count_judge, notes)
+    steps_of = _steps_of(recipe, num_prompts, known, *judges)
     return Plan(steps_of(recipe), notes, fit(recipe, steps_of, sizes_gb, without) if known else [])
 
 
@@ -82,20 +83,27 @@ def plan_from_table(recipe: Recipe, sizes_gb: Sequence[float]) -> Plan:
     known = {**(entry := model_costs()["models"][recipe.model.path]), "trained_millions": lora_millions(entry, recipe)}
     sources = (recipe.prompts.train, recipe.prompts.heldout, recipe.prompts.validation)
     num_prompts = {str(k): (source.limit or 0) if source else 0 for k, source in enumerate(sources)}
-    steps_of = _steps_of(recipe, num_prompts, known, None, notes)
+    steps_of = _steps_of(recipe, num_prompts, known, *_judges_gb(recipe, None, notes))
     return Plan(steps_of(recipe), notes, fit(recipe, steps_of, sizes_gb))
+
+
+def _judges_gb(
+    recipe: Recipe, count_judge: CountJudge | None, notes: list[str]
+) -> tuple[list[float | None], float]:
+    """Memory of each judge that chooses, and of the largest of the others."""
+    chosen = [judge_gb(judging, count_judge, notes) for judging in recipe.judge]
+    others = [judge_gb(judging, count_judge, notes) or 0.0 for judging in recipe.evaluate.judges]
+    return chosen, max([0.0, *others])
 
 
 def _steps_of(
     recipe: Recipe,
     num_prompts: dict[str, int],
     known: dict[str, Any] | None,
-    count_judge: CountJudge | None,
-    notes: list[str],
+    judges_gb: Sequence[float | None],
+    others_gb: float,
 ) -> Callable[[Recipe], list[Step]]:
     """What makes the steps of the recipe, or of the same with changes to fit."""
-    judges_gb = [judge_gb(judging, count_judge, notes) for judging in recipe.judge]
-    others_gb = max([0.0, *(judge_gb(judging, count_judge, notes) or 0.0 for judging in recipe.evaluate.judges)])
 
     def steps_of(changed: Recipe) -> list[Step]:
         return steps_of_recipe(changed, num_prompts, known, quantized_gb(changed, recipe, judges_gb), others_gb)

@@ -226,7 +226,7 @@ def sampled(stage: Callable[[RunFolder, Recipe], Any]) -> Callable[[Recipe], Any
                 sampling = stage(run, recipe)
             except Asked as asked:
                 return asked.args
-            samples = [sample for piece in sampling.pieces for batch in piece.content.samples for sample in batch]
+            samples = [sample for piece in sampling.pieces for sample in sampling.samples_of(piece)]
             return what_is_asked_for(samples, sampling.settings)
 
     return show

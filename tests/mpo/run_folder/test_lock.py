@@ -52,7 +52,15 @@ def lose(lease, *, to_another: bool) -> None:
         lease.write_text("another's", "utf-8")
 
 
-def test_a_holder_whose_folder_is_taken_over_stops_at_once(tmp_path, monkeypatch):
+@pytest.fixture
+def interruptible():
+    """By Ctrl-C, which a shell has its background ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_holder_whose_folder_is_taken_over_stops_at_once(tmp_path, monkeypatch, interruptible):
     monkeypatch.setattr(lock, "LEASE_S", 0.6)
     until_s = time.monotonic() + 30
     with pytest.raises(MpoError, match=r"was taken over by process 7 on elsewhere, since this process gave no sign of life .*; wait for it, or stop it, and run the same command again"):  # fmt: skip
