@@ -87,9 +87,7 @@ def plan_from_table(recipe: Recipe, sizes_gb: Sequence[float]) -> Plan:
     return Plan(steps_of(recipe), notes, fit(recipe, steps_of, sizes_gb))
 
 
-def _judges_gb(
-    recipe: Recipe, count_judge: CountJudge | None, notes: list[str]
-) -> tuple[list[float | None], float]:
+def _judges_gb(recipe: Recipe, count_judge: CountJudge | None, notes: list[str]) -> tuple[list[float | None], float]:
     """Memory of each judge that chooses, and of the largest of the others."""
     chosen = [judge_gb(judging, count_judge, notes) for judging in recipe.judge]
     others = [judge_gb(judging, count_judge, notes) or 0.0 for judging in recipe.evaluate.judges]

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import time
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ class ServerJudge(AnswersAnything):
             )
             for url in urls
         ]
+        weakref.finalize(self, _close, clients)  # of a judge that nobody closes
         self.endpoints: list[Endpoint] = []
         self._rests_until_s: dict[str, float] = {}  # endpoints that did not answer, and when to try them again
         failure: JudgeUnavailableError | None = None
@@ -325,3 +327,8 @@ def describe(judge: ServerJudge) -> list[tuple[str, str, str]]:
     """(url, model, how it is asked) of each endpoint, for `reward serve-check`."""
     how = {True: "logprobs of the yes and no tokens by id", False: f"its {TOP_LOGPROBS} likeliest tokens"}
     return [(endpoint.url, judge.model, how[bool(endpoint.yes_ids)]) for endpoint in judge.endpoints]
+
+
+def _close(clients: Sequence[openai.OpenAI]) -> None:
+    for client in clients:
+        client.close()

@@ -43,6 +43,17 @@ def test_answers_are_the_first_token_s(pictures, by_id, connect):
         assert all(("logprob_token_ids" in body) == by_id for body in server.requests)
 
 
+def test_connections_end_with_the_judge_that_nobody_closed(pictures):
+    """A collection of garbage would find open sockets."""
+    with StandInServer() as server:
+        judge = ServerJudge(base_urls=server.url)
+        judge.answer(pictures[:1], PROMPTS[:1], QUESTIONS[:1])
+        client = judge.endpoints[0].client
+        assert not client.is_closed()
+        del judge
+        assert client.is_closed()
+
+
 def test_requests_under_way_are_bounded_and_prefixes_come_first(pictures, connect):
     with StandInServer(by_id=False) as server:
         judge = connect(server.url, "tiny", concurrency=3)
