@@ -84,7 +84,7 @@ class ServerJudge(AnswersAnything):
             )
             for url in urls
         ]
-        weakref.finalize(self, _close, clients)  # of a judge that nobody closes
+        self._close = weakref.finalize(self, _close, clients)  # also of a judge that nobody closes
         self.endpoints: list[Endpoint] = []
         self._rests_until_s: dict[str, float] = {}  # endpoints that did not answer, and when to try them again
         failure: JudgeUnavailableError | None = None
@@ -106,8 +106,7 @@ class ServerJudge(AnswersAnything):
 
     def close(self) -> None:
         """Closes the connections. `with ServerJudge(…) as judge` does so at its end."""
-        for endpoint in self.endpoints:
-            endpoint.client.close()
+        self._close()
 
     def __enter__(self) -> "ServerJudge":
         return self
