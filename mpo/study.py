@@ -62,7 +62,7 @@ def compare(folders: Sequence[Path]) -> Study:
     """
     if not folders:
         raise MpoError("no run is given; name run directories")
-    runs = [_read(RunFolder(folder)) for folder in folders]
+    runs = [read_run(RunFolder(folder)) for folder in folders]
     arms: dict[str, list[Run]] = {}
     for run in runs:
         arms.setdefault(repr(sorted(run.settings.items())), []).append(run)
@@ -93,8 +93,8 @@ def compare(folders: Sequence[Path]) -> Study:
     return Study(tuple(_words(arm) for arm in found), tuple(rows))
 
 
-def _read(run: RunFolder) -> Run:
-    """Of a run in rounds: its recipe, and what its last round's evaluation measured."""
+def read_run(run: RunFolder) -> Run:
+    """A finished run; of one in rounds its recipe, and what its last round's evaluation measured. Raises MpoError without an evaluation."""
     recipe = read_recipe(run.recipe) if run.recipe.is_file() else None
     last = RunFolder(round_folder(run.folder, recipe.rounds)) if recipe and recipe.rounds > 1 else run
     if recipe is None or not last.summary.is_file():

@@ -2,7 +2,7 @@
 
 The contract: a piece is named by what it is made from, needs no other piece of its work, and its files are written whole or
 not at all, with bytes that depend on nothing but that content. So a stage is a list of pieces, those of them done that
-are missing, and what is gathered from all. One process, the processes of a launch (`do_share`) and a cluster's workers
+are missing, and what is gathered from all. One process, the processes of a launch (`do_stage`) and a cluster's workers
 (`mpo.clusters`) differ only in who does which.
 """
 
@@ -117,6 +117,14 @@ def do_share(work: Work, *, lockstep: bool = False) -> None:
     barrier()
     if num_processes() > 1 and is_main():
         wait_until_seen(work)
+
+
+def do_stage(works: Iterable[Work], gather: Callable[[], object]) -> None:
+    """A stage in these processes: each does its share of every work, then one of them gathers."""
+    for work in works:
+        do_share(work)
+    if is_main():
+        gather()
 
 
 def wait_until_seen(work: Work, patience_s: float = SEEN_LATE_S) -> None:

@@ -26,7 +26,7 @@ from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table, rows_of
 from mpo.run_folder.tensors import write_tensors
 from mpo.runtime.lazily import Lazily
-from mpo.runtime.pieces import Advance, Piece, Work, do_share
+from mpo.runtime.pieces import Advance, Piece, Work, do_stage
 from mpo.runtime.processes import this_device
 from reward.media import probe_clip
 
@@ -38,8 +38,7 @@ BATCH_PIXELS = 2**22  # over frames; pictures of 1024x1024: four at a time
 
 def encode(folder: str | Path) -> None:
     """pairs.parquet, candidates/ -> encoded/{latents,prompts}-NNNNN.safetensors."""
-    for each in work(folder):
-        do_share(each)
+    do_stage(work(folder), lambda: gather(folder))
 
 
 def work(folder: str | Path) -> Iterator[Work]:

@@ -13,8 +13,7 @@ from mpo.recipe import Recipe, read_recipe
 from mpo.run_folder.files import delete, write_json
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import EVALUATION, read_table, write_table
-from mpo.runtime.pieces import Work, do_share
-from mpo.runtime.processes import is_main
+from mpo.runtime.pieces import Work, do_stage
 from mpo.scoring import Scoring
 from mpo.training.checkpoint_files import result_file
 from reward import Scores
@@ -23,10 +22,7 @@ from reward.judging import Judging, load_reward
 
 def evaluate(folder: str | Path) -> None:
     """The trained LoRA -> evaluation/samples/, evaluation.parquet, summary.json."""
-    for each in work(folder):
-        do_share(each)
-    if is_main():
-        gather(folder)
+    do_stage(work(folder), lambda: gather(folder))
 
 
 def work(folder: str | Path) -> Iterator[Work]:

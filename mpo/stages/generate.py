@@ -12,16 +12,12 @@ from mpo.recipe import Generate, Recipe, read_recipe
 from mpo.run_folder.files import delete
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import CANDIDATE_FILES, CANDIDATES, read_table, rows_of, write_batches
-from mpo.runtime.pieces import do_share
-from mpo.runtime.processes import is_main
+from mpo.runtime.pieces import do_stage
 
 
 def generate(folder: str | Path) -> None:
     """prompts.parquet -> candidates/, candidates.parquet. Raises MpoError as `gather` does."""
-    for each in work(folder):
-        do_share(each)
-    if is_main():
-        gather(folder)
+    do_stage(work(folder), lambda: gather(folder))
 
 
 def work(folder: str | Path) -> Iterator[Sampling]:

@@ -12,8 +12,7 @@ from mpo.run_folder.files import delete
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import SCORES, lists_of, read_table, rows_of, write_batches
 from mpo.runtime.lazily import Lazily
-from mpo.runtime.pieces import do_share
-from mpo.runtime.processes import is_main
+from mpo.runtime.pieces import do_stage
 from mpo.scoring import Scoring
 from reward import Scores
 from reward.judging import load_reward
@@ -21,10 +20,7 @@ from reward.judging import load_reward
 
 def score(folder: str | Path) -> None:
     """candidates/ -> scores.parquet. Raises MpoError naming a candidate that cannot be read."""
-    for each in work(folder):
-        do_share(each)
-    if is_main():
-        gather(folder)
+    do_stage(work(folder), lambda: gather(folder))
 
 
 def work(folder: str | Path) -> Iterator[Scoring]:

@@ -1,0 +1,125 @@
+"""What the study has measured: a line a finished run in docs/study.jsonl, and the tables of docs/study.md that are made of it.
+
+    python -m benchmarks.study_record --add STUDY    # the finished runs of a study folder that are not there yet; then the tables
+    python -m benchmarks.study_record                # the tables
+
+A run's folder is large and is thrown away; its line stays, so that a study may go on elsewhere and what the page says can be
+checked. A repetition that has a line is not measured again: the first result is the one that counts.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from benchmarks.study import Job
+from benchmarks.study_arms import ARMS, GROUPS
+from mpo.comparison.repetitions import mean_of, paired_difference
+from mpo.run_folder.files import write_text
+from mpo.run_folder.paths import RunFolder
+from mpo.study import interval, read_run
+
+RECORD = Path(__file__).parents[1] / "docs" / "study.jsonl"
+
+# The judges' and guards' measures, as the page calls them.
+NAMES = (
+    ("mpo.embedded.oracle:Oracle: ", "oracle: "),
+    ("benchmarks.people:People: ", "people's taste: "),
+    ("diversity, tuned / base", "diversity, tuned / base"),
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One finished run of the study."""
+
+    arm: str
+    repetition: int
+    settings: tuple[str, ...]  # of the arm
+    measures: dict[str, float]  # win rates over base in [0, 1] and the guards' ratios, by name
+
+
+def read_record(path: Path = RECORD) -> list[Line]:
+    """All lines; none if there is no such file."""
+    if not path.exists():
+        return []
+    rows = [json.loads(text) for text in path.read_text("utf-8").splitlines()]
+    return [Line(**{**row, "settings": tuple(row["settings"])}) for row in rows]
+
+
+def write_record(lines: Sequence[Line], path: Path = RECORD) -> None:
+    """In the order of the arms and of the repetitions."""
+    order = list(ARMS)
+    ordered = sorted(lines, key=lambda line: (order.index(line.arm), line.repetition))
+    write_text(path, "".join(json.dumps(asdict(line)) + "\n" for line in ordered))
+
+
+def finished_runs(study: Path) -> Iterator[Line]:
+    """Those in a study's folder."""
+    for folder in sorted(study.glob("repetition-*")):
+        for arm, what in ARMS.items():
+            job = Job(study, arm, int(folder.name.removeprefix("repetition-")), ())
+            if job.is_finished:
+                measures = {name: round(value, 6) for name, value in read_run(RunFolder(job.run)).measures.items()}
+                yield Line(arm, job.repetition, what.settings, measures)
+
+
+def values_of(lines: Sequence[Line], arms: Sequence[str]) -> dict[str, Float[np.ndarray, "R arms"]]:
+    """Measure -> its values in the R repetitions that all these arms have; {} if there is none."""
+    of = {(line.arm, line.repetition): line.measures for line in lines}
+    common = [r for r in sorted({line.repetition for line in lines}) if all((arm, r) in of for arm in arms)]
+    names = of[arms[0], common[0]] if common else ()
+    return {_words(name): np.array([[of[arm, r][name] for arm in arms] for r in common]) for name in names}
+
+
+def _words(measure: str) -> str:
+    for name, words in NAMES:
+        measure = measure.replace(name, words)
+    return measure.replace("_", " ")
+
+
+def table(lines: Sequence[Line], group: str) -> str:
+    """A group's first arm, and each other less the first: Markdown. Bold where the 95 % interval leaves out zero.
+
+    Arms are compared over the repetitions that both have; without any, an arm has no column. Without a column there is no table.
+    """
+    first, *others = GROUPS[group]
+    both = {arm: values for arm in others if (values := values_of(lines, (first, arm)))}
+    if not both:
+        return ""
+    alone = values_of(lines, (first,))
+    count = len(next(iter(alone.values())))
+    heads = [f"{arm} ({len(next(iter(values.values())))})" for arm, values in both.items()]
+    rows = [f"| less {first} | {first} ({count}) | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
+    for measure, values in alone.items():
+        cells = [interval(mean_of(values[:, 0]))]
+        for pairs in both.values():
+            gap = paired_difference(*pairs[measure].T)
+            known = f" ({gap.low:+.3f} to {gap.high:+.3f})" if np.isfinite(gap.low) else ""
+            mark = "" if gap.verdict == "not settled" else "**"
+            cells.append(f"{mark}{gap.mean:+.3f}{known}{mark}")
+        rows.append(f"| {measure} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--add", type=Path, metavar="STUDY")
+    parser.add_argument("--record", type=Path, default=RECORD)
+    given = parser.parse_args(arguments)
+    lines = read_record(given.record)
+    if given.add:
+        known = {(line.arm, line.repetition) for line in lines}
+        lines += [line for line in finished_runs(given.add) if (line.arm, line.repetition) not in known]
+        write_record(lines, given.record)
+    for group in GROUPS:
+        if text := table(lines, group):
+            print(f"## {group}\n\n{text}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The study's record: what is kept of a run, what the tables say of it, and that the page says the same."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.study import Job
+from benchmarks.study_arms import ARMS, GROUPS
+from benchmarks.study_record import Line, finished_runs, main, read_record, table, values_of, write_record
+from mpo.recipe import dump_recipe, load_recipe
+from mpo.rounds import round_folder
+from mpo.run_folder.files import write_json, write_text
+from mpo.run_folder.paths import RunFolder
+
+PAGE = Path(__file__).parents[2] / "docs" / "study.md"
+
+
+def finish(job: Job, rate: float) -> None:
+    """A run that ended so; one in rounds in its last round."""
+    run = RunFolder(job.run)
+    recipe = load_recipe("quickstart", job.settings)
+    last = RunFolder(round_folder(run.folder, recipe.rounds)) if recipe.rounds > 1 else run
+    last.evaluation.mkdir(parents=True)
+    write_text(run.recipe, dump_recipe(recipe))
+    write_json(last.summary, {"total": {"win_rate": rate}, "dimensions": {}, "judges": [], "guards": {}})
+    last.report.touch()
+
+
+def line(arm: str, repetition: int, **measures: float) -> Line:
+    return Line(arm, repetition, ARMS[arm].settings, measures)
+
+
+def test_finished_runs_are_added_once_and_the_first_result_stays(tmp_path, capsys):
+    record, study = tmp_path / "record.jsonl", tmp_path / "study"
+    (study / "repetition-0" / "runs" / "ipo").mkdir(parents=True)  # a run that has only begun
+    finish(Job(study, "rounds-2", 0, ()), 0.75)
+    finish(Job(study, "dominance", 1, ()), 0.7)
+    finish(Job(study, "dominance", 0, ()), 0.8)
+    main(["--add", str(study), "--record", str(record)])
+    assert [(x.arm, x.repetition, x.measures["total"]) for x in read_record(record)] == [
+        ("dominance", 0, 0.8), ("dominance", 1, 0.7), ("rounds-2", 0, 0.75),
+    ]  # fmt: skip
+    assert "| total | 0.750 (0.115 to 1.385) | -0.050 |" in capsys.readouterr().out
+    before = record.read_text()
+    again = tmp_path / "again"
+    finish(Job(again, "dominance", 0, ()), 0.1)
+    main(["--add", str(again), "--record", str(record)])
+    assert record.read_text() == before
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    lines = [line("total", 3, total=0.5), line("rounds-2", 0, total=1.0)]
+    write_record(list(reversed(lines)), tmp_path / "record.jsonl")
+    assert read_record(tmp_path / "record.jsonl") == lines
+    assert read_record(tmp_path / "none.jsonl") == []
+    assert list(finished_runs(tmp_path)) == []
+
+
+def test_arms_are_compared_over_the_repetitions_that_both_have():
+    """By hand: differences of -0.1, -0.2 and -0.3 have the mean -0.2 and, by Student's t, 4.303 * 0.1 / sqrt(3) = 0.248."""
+    rates = [(0, 0.7, 0.6), (1, 0.8, 0.6), (2, 0.9, 0.6)]
+    lines = [line("dominance", r, total=first) for r, first, _ in rates] + [line("dominance", 3, total=0.8)]
+    lines += [line("ipo", r, total=second) for r, _, second in rates] + [line("mapo", 1, total=0.9)]
+    np.testing.assert_array_equal(values_of(lines, ("dominance", "ipo"))["total"], [[0.7, 0.6], [0.8, 0.6], [0.9, 0.6]])
+    assert values_of(lines, ("ipo", "mapo"))["total"].shape == (1, 2)
+    assert values_of(lines, ("ipo", "hinge")) == {}
+    head, _, row = table(lines, "objectives").splitlines()
+    assert head == "| less dominance | dominance (4) | ipo (3) | mapo (1) |"
+    assert row == "| total | 0.800 (0.670 to 0.930) | -0.200 (-0.448 to +0.048) | +0.100 |"
+    assert table(lines, "rounds") == ""
+
+
+def test_a_settled_difference_is_bold():
+    lines = [line("dominance", r, total=0.7 + r / 100) for r in range(3)]
+    lines += [line("ipo", r, total=0.6 + r / 100 + (r == 1) / 1000) for r in range(3)]
+    assert table(lines, "objectives").splitlines()[-1].endswith("| **-0.100 (-0.101 to -0.098)** |")
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_page_has_the_table_of_the_record(group):
+    assert table(read_record(), group) in PAGE.read_text("utf-8")
+
+
+def test_recorded_arms_are_what_they_were():
+    """An arm whose settings change needs another name, or its lines are no longer true."""
+    lines = read_record()
+    assert lines
+    assert len({(x.arm, x.repetition) for x in lines}) == len(lines)
+    for x in lines:
+        assert x.settings == ARMS[x.arm].settings
+        assert x.measures.keys() == lines[0].measures.keys()
