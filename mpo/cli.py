@@ -1,5 +1,6 @@
 """The command `mpo`: thin; each command calls a function that a user can import."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -480,6 +481,7 @@ def _options(
 
 def main() -> None:
     """Entry point: a user's error is one line on standard error and exit code 2."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # of a kernel that it would be faster with
     try:
         app()
     except ValueError as error:

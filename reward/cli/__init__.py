@@ -3,6 +3,7 @@
 Exit codes: 0 = done; 1 = some items could not be scored, the others were; 2 = a user's mistake, explained in one line.
 """
 
+import logging
 import sys
 from typing import Annotated
 
@@ -53,6 +54,7 @@ app.command("serve-check")(serving.serve_check)
 
 def main() -> None:
     """Entry point: a user's error is one line on standard error and exit code 2."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # of a kernel that it would be faster with
     try:
         app()
     except RewardError as error:

@@ -220,7 +220,7 @@ def test_ltx_is_told_each_clips_own_rate():
 
 
 def clip_fields(model: Path, folder: Path, size: Size, judge: str = "http://127.0.0.1:1/v1") -> dict:
-    """The small recipe for clips: two clips for each of two prompts, two questions."""
+    """The small recipe for clips: two clips for each of two prompts; eight questions, so that no two clips are answered alike."""
     fields = small_fields(model, folder)
     (folder / "train.txt").write_text("\n".join(TRAIN_PROMPTS[:2]), "utf-8")
     (folder / "heldout.txt").write_text("a white ring in the night sky", "utf-8")
@@ -228,7 +228,7 @@ def clip_fields(model: Path, folder: Path, size: Size, judge: str = "http://127.
     fields["generate"] |= {"num_candidates": 2, "batch_size": 2}
     fields["evaluate"] |= {"num_seeds": 1, "batch_size": 2}
     fields["judge"] = {
-        "name": "server", "checklist": "video", "questions": ["alignment_1", "lighting_accurate_1"],
+        "name": "server", "checklist": "video", "questions": [f"{name}_{k}" for name in ("alignment", "clear") for k in (1, 2, 3, 4)],
         "options": {"base_urls": judge, "model": "tiny"},
     }  # fmt: skip
     fields["train"] |= {
