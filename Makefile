@@ -26,8 +26,8 @@ WORKERS := --numprocesses=logical --maxprocesses=4 --dist=worksteal
 unit: $(VENV)/.installed-test
 	$(VENV)/bin/pytest $(WORKERS)
 
-# Proofs that take minutes: weights that two processes share by FSDP2 or ZeRO-3, checkpoints of shared weights, and a run of
-# clips killed in every stage.
+# Proofs that take minutes: weights that two processes share by FSDP2 or ZeRO-3, checkpoints of shared weights, two processes that
+# are killed, and a run of clips killed in every stage.
 test-slow: export HF_HUB_OFFLINE = 1
 test-slow: $(VENV)/.installed-test
 	$(VENV)/bin/pytest -m slow

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mpo import MpoError
 from mpo.data.readers import read_rows
@@ -104,7 +103,7 @@ def drop_similar(
     all given) or a text encoder's folder or hub id, whose last hidden states are averaged.
     """
     texts = [*apart_from, *prompts]
-    vectors: Any = TfidfVectorizer(ngram_range=(1, 2)).fit_transform(texts) if by == "tfidf" else embed(texts, by)
+    vectors: Any = _words(texts) if by == "tfidf" else embed(texts, by)
     kept = list(range(len(apart_from)))
     for start in range(len(apart_from), len(texts), BLOCK):
         block = vectors[start : start + BLOCK]
@@ -116,6 +115,13 @@ def drop_similar(
                 chosen.append(row)
         kept += [start + row for row in chosen]
     return [texts[i] for i in kept if i >= len(apart_from)]
+
+
+def _words(texts: Sequence[str]) -> Any:
+    """Sparse (N, D) unit vectors: words and pairs of words."""
+    from sklearn.feature_extraction.text import TfidfVectorizer  # late: it takes as long to import as torch
+
+    return TfidfVectorizer(ngram_range=(1, 2)).fit_transform(texts)
 
 
 def _dense(matrix: Any) -> np.ndarray:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -27,18 +29,19 @@ def test_processes_know_of_each_other(tmp_path):
     ], done.stderr
 
 
-def test_two_processes_make_the_same_as_one_and_survive_a_kill(model_folder, tmp_path):
-    """Pairs equal, LoRA equal but for rounding; killed after a checkpoint and run again as on two machines, the same bytes.
-
-    With accumulation, a running mean, and reference errors kept.
-    """
-    fields = with_validation(small_fields(model_folder, tmp_path), tmp_path)
+def arguments_of(model_folder: Path, folder: Path) -> list[str]:
+    """`mpo run` of a small recipe with accumulation, a running mean, and reference errors kept; its folder is to be added."""
+    fields = with_validation(small_fields(model_folder, folder), folder)
     fields["train"] |= {"num_steps": 4, "checkpoint_interval_steps": 2, "batch_size": 4, "micro_batch_size": 1}
     fields["train"] |= {"ema_decay": 0.9, "reference_cache": "errors", "num_draws": 1}
-    recipe = tmp_path / "small.yaml"
+    recipe = folder / "small.yaml"
     recipe.write_text(yaml.safe_dump(fields), "utf-8")
-    alone, two, killed = (tmp_path / name for name in ("alone", "two", "killed"))
-    arguments = ["run", str(recipe), "--quiet", "--output"]
+    return ["run", str(recipe), "--quiet", "--output"]
+
+
+def test_two_processes_make_the_same_as_one(model_folder, tmp_path):
+    """Pairs equal, LoRA equal but for rounding."""
+    arguments, (alone, two) = arguments_of(model_folder, tmp_path), (tmp_path / name for name in ("alone", "two"))
     assert mpo(*arguments, alone) == 0  # with as many threads as each of the two: rounding depends on them
     done = launch("-m", "mpo.cli", *arguments, str(two), processes=2)
     assert done.returncode == 0, done.stderr
@@ -54,6 +57,13 @@ def test_two_processes_make_the_same_as_one_and_survive_a_kill(model_folder, tmp
         assert theirs == pytest.approx(ours, rel=5e-3, abs=2e-3)
     assert [v.step for v in read_validations(RunFolder(two))] == [0, 2, 4]
 
+
+@pytest.mark.slow
+def test_two_processes_that_are_killed_go_on_as_two_machines_with_the_same_bytes(model_folder, tmp_path):
+    """Killed after a checkpoint."""
+    arguments, (two, killed) = arguments_of(model_folder, tmp_path), (tmp_path / name for name in ("two", "killed"))
+    done = launch("-m", "mpo.cli", *arguments, str(two), processes=2)
+    assert done.returncode == 0, done.stderr
     fourth_step = Moment("open", "errors/errors.jsonl", 7)  # of two a step
     died = launch(KILL, str(killed), *fourth_step.arguments, *arguments, str(killed), processes=2)
     assert died.returncode != 0
