@@ -1,7 +1,7 @@
 """What the study has measured: a line a finished run in docs/study.jsonl, and the tables of docs/study.md that are made of it.
 
-    python -m benchmarks.study_record --add STUDY    # the finished runs of a study folder that are not there yet; then the tables
-    python -m benchmarks.study_record                # the tables
+    python -m benchmarks.study_record --add STUDY    # the finished runs of a study folder that are not there yet
+    python -m benchmarks.study_record                # the tables alone
 
 A run's folder is large and is thrown away; its line stays, so that a study may go on elsewhere and what the page says can be
 checked. A repetition that has a line is not measured again: the first result is the one that counts.
@@ -9,6 +9,7 @@ checked. A repetition that has a line is not measured again: the first result is
 
 import argparse
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,12 +25,13 @@ from mpo.run_folder.paths import RunFolder
 from mpo.study import interval, read_run
 
 RECORD = Path(__file__).parents[1] / "docs" / "study.jsonl"
+PAGE = RECORD.with_suffix(".md")
 
-# The judges' and guards' measures, as the page calls them.
+# What the page calls the judges.
 NAMES = (
     ("mpo.embedded.oracle:Oracle: ", "oracle: "),
+    ("oracle: oracle_", "oracle: "),
     ("benchmarks.people:People: ", "people's taste: "),
-    ("diversity, tuned / base", "diversity, tuned / base"),
 )
 
 
@@ -86,6 +88,7 @@ def table(lines: Sequence[Line], group: str) -> str:
     """A group's first arm, and each other less the first: Markdown. Bold where the 95 % interval leaves out zero.
 
     Arms are compared over the repetitions that both have; without any, an arm has no column. Without a column there is no table.
+    A measure that is the same in all runs has no row.
     """
     first, *others = GROUPS[group]
     both = {arm: values for arm in others if (values := values_of(lines, (first, arm)))}
@@ -96,6 +99,8 @@ def table(lines: Sequence[Line], group: str) -> str:
     heads = [f"{arm} ({len(next(iter(values.values())))})" for arm, values in both.items()]
     rows = [f"| less {first} | {first} ({count}) | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
     for measure, values in alone.items():
+        if not any(np.ptp(pairs[measure]) for pairs in both.values()):
+            continue
         cells = [interval(mean_of(values[:, 0]))]
         for pairs in both.values():
             gap = paired_difference(*pairs[measure].T)
@@ -106,19 +111,26 @@ def table(lines: Sequence[Line], group: str) -> str:
     return "\n".join(rows)
 
 
+def with_tables(page: str, lines: Sequence[Line]) -> str:
+    """The page with each group's table below its mark, `<!-- objectives -->`, in place of the one that is there."""
+    for group in GROUPS:
+        new = f"<!-- {group} -->\n{table(lines, group)}\n"
+        page = re.sub(rf"<!-- {group} -->\n(\|.*\n)*\n?", lambda _, new=new: new + "\n", page)
+    return page
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--add", type=Path, metavar="STUDY")
     parser.add_argument("--record", type=Path, default=RECORD)
+    parser.add_argument("--page", type=Path, default=PAGE)
     given = parser.parse_args(arguments)
     lines = read_record(given.record)
     if given.add:
         known = {(line.arm, line.repetition) for line in lines}
         lines += [line for line in finished_runs(given.add) if (line.arm, line.repetition) not in known]
         write_record(lines, given.record)
-    for group in GROUPS:
-        if text := table(lines, group):
-            print(f"## {group}\n\n{text}\n")
+    write_text(given.page, with_tables(given.page.read_text("utf-8"), lines))
 
 
 if __name__ == "__main__":

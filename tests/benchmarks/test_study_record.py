@@ -1,19 +1,24 @@
 """The study's record: what is kept of a run, what the tables say of it, and that the page says the same."""
 
-from pathlib import Path
-
 import numpy as np
-import pytest
 
 from benchmarks.study import Job
 from benchmarks.study_arms import ARMS, GROUPS
-from benchmarks.study_record import Line, finished_runs, main, read_record, table, values_of, write_record
+from benchmarks.study_record import (
+    PAGE,
+    Line,
+    finished_runs,
+    main,
+    read_record,
+    table,
+    values_of,
+    with_tables,
+    write_record,
+)
 from mpo.recipe import dump_recipe, load_recipe
 from mpo.rounds import round_folder
 from mpo.run_folder.files import write_json, write_text
 from mpo.run_folder.paths import RunFolder
-
-PAGE = Path(__file__).parents[2] / "docs" / "study.md"
 
 
 def finish(job: Job, rate: float) -> None:
@@ -31,21 +36,25 @@ def line(arm: str, repetition: int, **measures: float) -> Line:
     return Line(arm, repetition, ARMS[arm].settings, measures)
 
 
-def test_finished_runs_are_added_once_and_the_first_result_stays(tmp_path, capsys):
-    record, study = tmp_path / "record.jsonl", tmp_path / "study"
+def test_finished_runs_are_added_once_and_the_first_result_stays(tmp_path):
+    record, study, page = tmp_path / "record.jsonl", tmp_path / "study", tmp_path / "page.md"
+    page.write_text("Before.\n\n<!-- rounds -->\n| an | old | table |\n\nAfter.\n")
     (study / "repetition-0" / "runs" / "ipo").mkdir(parents=True)  # a run that has only begun
     finish(Job(study, "rounds-2", 0, ()), 0.75)
     finish(Job(study, "dominance", 1, ()), 0.7)
     finish(Job(study, "dominance", 0, ()), 0.8)
-    main(["--add", str(study), "--record", str(record)])
+    main(["--add", str(study), "--record", str(record), "--page", str(page)])
     assert [(x.arm, x.repetition, x.measures["total"]) for x in read_record(record)] == [
         ("dominance", 0, 0.8), ("dominance", 1, 0.7), ("rounds-2", 0, 0.75),
     ]  # fmt: skip
-    assert "| total | 0.750 (0.115 to 1.385) | -0.050 |" in capsys.readouterr().out
-    before = record.read_text()
+    before, (head, _, row) = record.read_text(), page.read_text().split("\n\n")[1].splitlines()[1:]
+    assert head == "| less dominance | dominance (2) | rounds-2 (1) |"
+    assert row == "| total | 0.750 (0.115 to 1.385) | -0.050 |"
+    assert page.read_text().startswith("Before.\n\n<!-- rounds -->\n| less")
+    assert page.read_text().endswith(" |\n\nAfter.\n")
     again = tmp_path / "again"
     finish(Job(again, "dominance", 0, ()), 0.1)
-    main(["--add", str(again), "--record", str(record)])
+    main(["--add", str(again), "--record", str(record), "--page", str(page)])
     assert record.read_text() == before
 
 
@@ -60,8 +69,9 @@ def test_what_is_written_is_read_again(tmp_path):
 def test_arms_are_compared_over_the_repetitions_that_both_have():
     """By hand: differences of -0.1, -0.2 and -0.3 have the mean -0.2 and, by Student's t, 4.303 * 0.1 / sqrt(3) = 0.248."""
     rates = [(0, 0.7, 0.6), (1, 0.8, 0.6), (2, 0.9, 0.6)]
-    lines = [line("dominance", r, total=first) for r, first, _ in rates] + [line("dominance", 3, total=0.8)]
-    lines += [line("ipo", r, total=second) for r, _, second in rates] + [line("mapo", 1, total=0.9)]
+    lines = [line("dominance", r, total=first, same=0.5) for r, first, _ in rates]
+    lines += [line("ipo", r, total=second, same=0.5) for r, _, second in rates]
+    lines += [line("dominance", 3, total=0.8, same=0.5), line("mapo", 1, total=0.9, same=0.5)]
     np.testing.assert_array_equal(values_of(lines, ("dominance", "ipo"))["total"], [[0.7, 0.6], [0.8, 0.6], [0.9, 0.6]])
     assert values_of(lines, ("ipo", "mapo"))["total"].shape == (1, 2)
     assert values_of(lines, ("ipo", "hinge")) == {}
@@ -77,9 +87,11 @@ def test_a_settled_difference_is_bold():
     assert table(lines, "objectives").splitlines()[-1].endswith("| **-0.100 (-0.101 to -0.098)** |")
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_the_page_has_the_table_of_the_record(group):
-    assert table(read_record(), group) in PAGE.read_text("utf-8")
+def test_the_page_has_the_tables_of_the_record():
+    page, lines = PAGE.read_text("utf-8"), read_record()
+    assert with_tables(page, lines) == page
+    for group in GROUPS:
+        assert page.count(f"<!-- {group} -->\n|") == bool(table(lines, group)), group
 
 
 def test_recorded_arms_are_what_they_were():
