@@ -14,7 +14,7 @@ from mpo.models.families import Family
 from mpo.models.lora import lora_off
 from mpo.models.noise import error_weights
 from mpo.training.batches import Batch, Draw
-from mpo.training.objectives import PreferenceLoss, denoising_error, safe_scale, with_gradient_scaled, with_sft
+from mpo.training.objectives import PreferenceLoss, denoising_error, safe_scale, with_safeguard, with_sft
 from mpo.training.setup import Training
 
 METRICS = ("loss", "accuracy", "margin", "chosen_error", "rejected_error", "reference_error")
@@ -36,9 +36,15 @@ def forward(
     weights = halves([error_weights(t.pipeline.scheduler, batch.timesteps, t.recipe.train) for batch in inputs])
     with t.accelerator.autocast():
         reference = reference_errors(t, global_draws, local_draws, inputs)
-        policy = weights * denoising_errors(t.pipeline, t.family, inputs, safeguard=t.recipe.train.safeguard)
+        predictions = predict(t.pipeline, t.family, inputs)
+        policy = weights * errors_of(predictions, inputs)
     weighted = () if reference is None else tuple(weights * reference)
-    outcome = t.objective.loss(*policy, *weighted, beta=beta)
+    mu = t.recipe.train.safeguard
+    if mu is None:
+        outcome = t.objective.loss(*policy, *weighted, beta=beta)
+    else:
+        scale = torch.cat([safe_scale(p, b.target, mu=mu) for p, b in zip(predictions, inputs, strict=True)])
+        outcome = with_safeguard(t.objective.loss, policy, *weighted, scale=scale, beta=beta)
     if t.recipe.train.sft_weight:
         outcome = with_sft(outcome, policy[0], t.recipe.train.sft_weight)
     values = (outcome.loss, outcome.accuracy, outcome.margin, *policy, weighted[0] if weighted else policy[0])
@@ -65,16 +71,19 @@ def reference_errors(
     return t.cache.get(local_draws, t.accelerator.device)  # new ones too, as a resumed run will read them
 
 
-def denoising_errors(
-    pipeline: Any, family: Family, inputs: Sequence[Batch], *, safeguard: float | None = None
-) -> Float[Tensor, "2 B"]:
-    """Errors of the chosen and of the rejected, over batches of B draws in all; safeguard: see `safe_scale`."""
-    predictions = [family.predict(pipeline, b.noisy, b.timesteps, b.conditioning) for b in inputs]
-    errors = halves([denoising_error(p, b.target) for p, b in zip(predictions, inputs, strict=True)])
-    if safeguard is None:
-        return errors
-    scales = [safe_scale(p, b.target, mu=safeguard) for p, b in zip(predictions, inputs, strict=True)]
-    return torch.stack([errors[0], with_gradient_scaled(errors[1], torch.cat(scales))])
+def denoising_errors(pipeline: Any, family: Family, inputs: Sequence[Batch]) -> Float[Tensor, "2 B"]:
+    """Errors of the chosen and of the rejected, over batches of B draws in all."""
+    return errors_of(predict(pipeline, family, inputs), inputs)
+
+
+def predict(pipeline: Any, family: Family, inputs: Sequence[Batch]) -> list[Tensor]:
+    """What the network makes of each batch."""
+    return [family.predict(pipeline, b.noisy, b.timesteps, b.conditioning) for b in inputs]
+
+
+def errors_of(predictions: Sequence[Tensor], inputs: Sequence[Batch]) -> Float[Tensor, "2 B"]:
+    """Errors of the chosen and of the rejected, over batches of B draws in all."""
+    return halves([denoising_error(p, b.target) for p, b in zip(predictions, inputs, strict=True)])
 
 
 def halves(values: Sequence[Float[Tensor, " _"]]) -> Float[Tensor, "2 B"]:

@@ -57,6 +57,25 @@ def with_gradient_scaled(values: Float[Tensor, " B"], scale: Float[Tensor, " B"]
     return values.detach() + scale * (values - values.detach())
 
 
+def with_safeguard(
+    loss: Callable[..., PreferenceLoss],
+    policy: Float[Tensor, "2 B"],
+    *reference: Float[Tensor, " B"],
+    scale: Float[Tensor, " B"],
+    beta: float,
+) -> PreferenceLoss:
+    """An objective's loss, where the rejected's gradient is scaled in those pairs whose loss raises the rejected's error.
+
+    IPO and label smoothing turn round where a margin is wider than they want it: they lower the rejected's error and raise the
+    chosen's, which scaling the one alone would leave to rise further.
+    """
+    rejected = policy[1].detach().requires_grad_()
+    free = loss(policy[0].detach(), rejected, *reference, beta=beta).loss.sum()
+    (slope,) = torch.autograd.grad(free, rejected)
+    scaled = with_gradient_scaled(policy[1], torch.where(slope < 0, scale, 1.0))
+    return loss(policy[0], scaled, *reference, beta=beta)
+
+
 @dataclass(frozen=True)
 class Objective:
     """A loss of this module with its settings fixed."""

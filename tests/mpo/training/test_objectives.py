@@ -1,6 +1,7 @@
 """Objectives where errors are very large or very small."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from mpo.training.objectives import (
     find_objective,
     mapo,
     safe_scale,
-    with_gradient_scaled,
+    with_safeguard,
     with_sft,
 )
 
@@ -216,7 +217,7 @@ def test_a_safe_step_does_not_raise_the_chosens_error(seed, mu):
     prediction = torch.stack([parameter, parameter])
     errors = denoising_error(prediction, target)
     scale = safe_scale(prediction, target, mu=mu)
-    outcome = diffusion_dpo(errors[:1], with_gradient_scaled(errors[1:], scale), one(1.0), one(1.0), beta=2.0)
+    outcome = with_safeguard(diffusion_dpo, errors[:, None], one(1.0), one(1.0), scale=scale, beta=2.0)
     (direction,) = torch.autograd.grad(outcome.loss.sum(), parameter)
     alone = torch.autograd.grad(denoising_error(parameter[None], target[:1]).sum(), parameter)[0]
     push = torch.sigmoid(-outcome.margin).item()
@@ -224,3 +225,26 @@ def test_a_safe_step_does_not_raise_the_chosens_error(seed, mu):
     assert slope <= -push * mu * (alone @ alone).item() + 1e-9
     free = diffusion_dpo(errors[:1].detach(), errors[1:].detach(), one(1.0), one(1.0), beta=2.0)
     assert outcome.loss.item() == pytest.approx(free.loss.item())  # the loss itself is as it was
+
+
+@pytest.mark.parametrize(
+    ("objective", "margin"),
+    [
+        (partial(diffusion_dpo, label_smoothing=0.1), 3.0),  # it turns round at log 9 = 2.2
+        (diffusion_ipo, 1.0),  # at 1/2
+    ],
+)
+def test_a_loss_that_has_turned_round_is_not_scaled(objective, margin):
+    """Where it lowers the rejected's error and raises the chosen's, to scale the one would let the other rise further."""
+    scale, reference = torch.tensor([0.25]), (one(1.0), one(1.0))
+    for lead in (margin, 0.1):
+        errors = torch.tensor(
+            [[1 - lead], [1 + lead]], dtype=torch.float64, requires_grad=True
+        )  # beta 1: the margin is the lead
+        outcome = with_safeguard(objective, errors, *reference, scale=scale, beta=1.0)
+        free = objective(*errors, *reference, beta=1.0)
+        ours, plain = (torch.autograd.grad(each.loss.sum(), errors)[0].flatten() for each in (outcome, free))
+        assert outcome.loss.item() == free.loss.item()
+        assert ours[0] == plain[0]
+        assert ours[1] == plain[1] * (0.25 if lead == 0.1 else 1.0)
+        assert (plain[1] > 0) == (lead == margin)
