@@ -32,6 +32,7 @@ from mpo.study import compare, describe, interval
 from reward.checklist import save_checklist
 
 ROOT = Path(__file__).parents[1]
+NUM_TRAIN, NUM_HELDOUT = 256, 128  # prompts of a repetition
 POLL_S = 0.2
 MPO, REWARD = (sys.executable, "-m", "mpo.cli"), (sys.executable, "-m", "reward.cli")
 PEOPLE = (sys.executable, "-m", "benchmarks.people")
@@ -247,8 +248,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, each on one thread")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no run after so many")
     parser.add_argument("--plan", action="store_true", help="say what is done and what is not, and stop")
-    parser.add_argument("--num-train", type=int, default=256, help="training prompts of a repetition")
-    parser.add_argument("--num-heldout", type=int, default=128, help="held-out prompts of a repetition")
+    parser.add_argument("--num-train", type=int, default=NUM_TRAIN, help="training prompts of a repetition")
+    parser.add_argument("--num-heldout", type=int, default=NUM_HELDOUT, help="held-out prompts of a repetition")
     parser.add_argument("--set", dest="extra", action="append", default=[], help="of all recipes", metavar="KEY=VALUE")
     given = parser.parse_args(arguments)
     study, begun = given.output.absolute(), time.monotonic()

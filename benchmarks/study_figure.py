@@ -59,6 +59,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     given = parser.parse_args()
     values = values_of(read_record(given.record), given.arms)
+    if not values:
+        parser.error(f"{given.record} has no repetition of both {' and '.join(given.arms)}")
     given.output.parent.mkdir(parents=True, exist_ok=True)
     draw(values, given.arms).savefig(given.output, dpi=144, bbox_inches="tight", metadata={"Software": None})
 

@@ -17,9 +17,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from benchmarks.study import Job
+from benchmarks.study import NUM_HELDOUT, NUM_TRAIN, Job
 from benchmarks.study_arms import ARMS, GROUPS
+from mpo import MpoError
 from mpo.comparison.repetitions import mean_of, paired_difference
+from mpo.recipe import load_recipe, read_recipe
 from mpo.run_folder.files import write_text
 from mpo.run_folder.paths import RunFolder
 from mpo.study import interval, read_run
@@ -61,11 +63,20 @@ def write_record(lines: Sequence[Line], path: Path = RECORD) -> None:
 
 
 def finished_runs(study: Path) -> Iterator[Line]:
-    """Those in a study's folder."""
+    """Those in a study's folder. Raises MpoError for a study with settings or numbers of prompts of its own, such as one on trial."""
     for folder in sorted(study.glob("repetition-*")):
+        counts = [len((folder / f"{name}.txt").read_text("utf-8").splitlines()) for name in ("train", "heldout")]
+        if counts != [NUM_TRAIN, NUM_HELDOUT]:
+            raise MpoError(
+                f"{folder} has {counts[0]} and {counts[1]} prompts; only a study of {NUM_TRAIN} and {NUM_HELDOUT} is kept"
+            )
         for arm, what in ARMS.items():
             job = Job(study, arm, int(folder.name.removeprefix("repetition-")), ())
             if job.is_finished:
+                if read_recipe(RunFolder(job.run).recipe) != load_recipe("quickstart", job.settings):
+                    raise MpoError(
+                        f"{job.run} has other settings than the arm {arm!r}; only a study without --set is kept"
+                    )
                 measures = {name: round(value, 6) for name, value in read_run(RunFolder(job.run)).measures.items()}
                 yield Line(arm, job.repetition, what.settings, measures)
 
@@ -114,8 +125,9 @@ def table(lines: Sequence[Line], group: str) -> str:
 def with_tables(page: str, lines: Sequence[Line]) -> str:
     """The page with each group's table below its mark, `<!-- objectives -->`, in place of the one that is there."""
     for group in GROUPS:
-        new = f"<!-- {group} -->\n{table(lines, group)}\n"
-        page = re.sub(rf"<!-- {group} -->\n(\|.*\n)*\n?", lambda _, new=new: new + "\n", page)
+        found = table(lines, group)
+        new = f"<!-- {group} -->\n{found}\n\n" if found else f"<!-- {group} -->\n\n"
+        page = re.sub(rf"<!-- {group} -->\n(\|.*\n)*\n*", lambda _, new=new: new, page)
     return page
 
 

@@ -62,6 +62,11 @@ def refuse_unused(settings: Sequence[tuple[Any, str, str]]) -> None:
 
 # Tables that are read from a file's path: they have no splits and no revisions.
 TABLE_FILES = (".jsonl", ".csv", ".parquet")
+# Options of judges that do not make another judge of one.
+HOW_IT_COMPUTES = (
+    "attn_implementation", "batch_size", "concurrency", "device_map", "dtype", "max_packed_tokens", "max_retries", "mode",
+    "quantization", "timeout_s", "trust_remote_code",
+)  # fmt: skip
 
 
 def _refuse_in_files(source: Any, *, is_shipped: bool = False) -> None:
@@ -301,10 +306,10 @@ class Train(Section):
     objective: Literal["dpo", "ipo", "hinge", "mapo"] = "dpo"  # mpo/training/objectives.py says what each is
     beta: Positive  # on errors averaged over all but the batch axis (arXiv 2311.12908, eq. 14); mapo: about 0.1
     gradient_factor: Annotated[float, Field(gt=0, lt=0.5)] | None = (
-        None  # dpo only: beta falls so that the mean factor of the gradient, sigmoid(-margin), stays at it; None = beta stays
+        None  # dpo only: beta falls so that the factor of the gradient at the running mean margin, sigmoid(-margin), is it; None = beta stays
     )
     safeguard: Annotated[float, Field(ge=0, lt=1)] | None = (
-        None  # the rejected's gradient is scaled so that the chosen's error cannot rise (mu in arXiv 2511.03317); None = not
+        None  # the rejected's gradient is scaled so that it does not raise its chosen's error (mu in arXiv 2511.03317); None = not
     )
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = (
         0.0  # dpo only: the chance that a pair is the wrong way round
@@ -501,13 +506,18 @@ class Recipe(Section):
             )
         if self.preferences is not None and self.rounds > 1:
             raise ValueError("rounds sample anew, so they go with a section 'generate'; set rounds to 1")
+        kept = self.train.reference_cache
+        if self.rounds > 1 and kept is not None and (Path(kept).is_absolute() or ".." in Path(kept).parts):
+            raise ValueError(
+                f"train.reference_cache={kept!r} would be shared by the rounds, whose pairs differ; name a folder within the run, such as 'errors'"
+            )
         if self.select.strategy == "given" and self.preferences is None:
             raise ValueError("select.strategy='given' needs a section 'preferences'; use 'dominance'")
-        chose = [] if self.select.strategy == "given" else [(each.name, each.options) for each in self.judge]
+        own = [_who(each) for each in self.judge]
         for judging in self.evaluate.judges:
-            if (judging.name, judging.options) in chose:
+            if _who(judging) in own:
                 raise ValueError(
-                    f"evaluate.judges names {judging.name!r}, which chooses the pairs; name judges that have no part in it"
+                    f"evaluate.judges names {judging.name!r}, the recipe's own judge, whose rates come first anyway; name judges that have no part in choosing"
                 )
         if self.model.offload == "blocks" and not self.train.gradient_checkpointing:
             raise ValueError(
@@ -521,6 +531,11 @@ class Recipe(Section):
         if (self.validation is None) != (self.prompts.validation is None):
             raise ValueError("prompts.validation and a section 'validation' go together; give both or neither")
         return self
+
+
+def _who(judging: Judging) -> tuple[str, dict[str, Any]]:
+    """What makes a judge another one: its name and options, but for those that only say how it computes."""
+    return judging.name, {name: value for name, value in judging.options.items() if name not in HOW_IT_COMPUTES}
 
 
 def candidate_stage(recipe: Recipe) -> str:

@@ -39,7 +39,10 @@ def run_rounds(
         own = round_folder(folder, number)
         begun = RunFolder(own).recipe.exists()  # a round that is finished is left alone: it may be another account's
         taken_from = source if number == 1 else None if begun else round_folder(folder, number - 1)
-        run_recipe(recipe_of_round(recipe, folder, number), own, repair=repair, source=taken_from, engine=engine)
+        wanted = recipe_of_round(recipe, folder, number)
+        if number > 1 and begun and RunFolder(own).start.exists():  # the folder may have had another path then
+            wanted = wanted.model_copy(update={"start": read_recipe(RunFolder(own).recipe).start})
+        run_recipe(wanted, own, repair=repair, source=taken_from, engine=engine)
     return RunFolder(round_folder(folder, recipe.rounds))
 
 

@@ -95,7 +95,7 @@ def unpaired_difference(first: Float[np.ndarray, " R"], second: Float[np.ndarray
         return _tested(second.mean() - first.mean(), 0.0, 0, math.nan, None, False, count)
     freedom = sum(shares) ** 2 / sum(s**2 / (len(arm) - 1) for s, arm in zip(shares, (first, second), strict=True))
     effect = float(second.mean() - first.mean()) / math.sqrt((first.var(ddof=1) + second.var(ddof=1)) / 2)
-    each = needed(effect / math.sqrt(2))  # the difference of two means has twice the variance
+    each = needed(effect, arms=2)
     return _tested(second.mean() - first.mean(), error, freedom, effect, each, False, count)
 
 
@@ -110,22 +110,22 @@ def _tested(
     return Difference(float(mean), float(mean) - half, float(mean) + half, p, effect, each, paired, count)
 
 
-def needed(effect: float) -> int | None:
-    """Repetitions for a paired test to find an effect (d_z) with probability POWER at 5 %; None if more than MOST."""
-    if not math.isfinite(effect) or effect == 0:
+def needed(effect: float, *, arms: int = 1) -> int | None:
+    """Repetitions for a t test at 5 % to find an effect with probability POWER; None if more than MOST.
+
+    effect: d_z of a paired test (arms=1), or d of one of two independent arms (arms=2), which each need as many.
+    """
+    if not math.isfinite(effect) or effect == 0 or _power(effect, MOST, arms) < POWER:
         return None
-    low, high = 2, 2
-    while _power(effect, high) < POWER:
-        low, high = high, 2 * high
-        if high > MOST:
-            return None
+    low, high = 2, MOST
     while low < high:  # the least that suffices
         middle = (low + high) // 2
-        low, high = (low, middle) if _power(effect, middle) >= POWER else (middle + 1, high)
+        low, high = (low, middle) if _power(effect, middle, arms) >= POWER else (middle + 1, high)
     return high
 
 
-def _power(effect: float, count: int) -> float:
-    """That a two-sided paired t test at 5 % over `count` repetitions finds the effect: by the noncentral t distribution."""
-    critical = stats.t.ppf((1 + LEVEL) / 2, count - 1)
-    return float(stats.nct.sf(critical, count - 1, abs(effect) * math.sqrt(count)))
+def _power(effect: float, count: int, arms: int) -> float:
+    """That a two-sided t test at 5 % over `count` repetitions an arm finds the effect: by the noncentral t distribution."""
+    freedom = arms * (count - 1)
+    critical = stats.t.ppf((1 + LEVEL) / 2, freedom)
+    return float(stats.nct.sf(critical, freedom, abs(effect) * math.sqrt(count / arms)))

@@ -49,8 +49,8 @@ A LoRA of rank {recipe.train.rank} for `{base}`, trained with {METHODS[recipe.tr
 {result_of(run)} steps of {recipe.train.batch_size} pairs, beta {recipe.train.beta:g} on mean squared errors, learning rate {recipe.train.learning_rate:g}.
 
 ## Evaluation
-Tuned against base on {summary["total"]["num_prompts"]} held-out prompts at {recipe.evaluate.num_seeds} paired seeds each, by the judge that also
-selected the training pairs. Scores that differ by no more than {summary["tie_threshold"]:.2g} are a tie, which counts half a win; intervals are 95 %, by bootstrap over prompts.
+Tuned against base on {summary["total"]["num_prompts"]} held-out prompts at {recipe.evaluate.num_seeds} paired seeds each, by {_the_judge(recipe)}.
+Scores that differ by no more than {summary["tie_threshold"]:.2g} are a tie, which counts half a win; intervals are 95 %, by bootstrap over prompts.
 
 | dimension | win rate | 95 % interval | tie rate | base mean | tuned mean |
 |---|---|---|---|---|---|
@@ -160,6 +160,12 @@ def _how_to_load(recipe: Recipe, *, peft: bool) -> str:
         imports.append("from peft import PeftModel")
         add = 'pipeline.transformer = PeftModel.from_pretrained(pipeline.transformer, "lora")  # this folder'
     return "\n".join([*imports, "", f"pipeline = {load}", add])
+
+
+def _the_judge(recipe: Recipe) -> str:
+    if recipe.select.strategy == "given":
+        return f"the {judges_in_words(recipe.judge)}, which was not asked about the training pairs"
+    return "the judge that also selected the training pairs"
 
 
 def _selection_words(recipe: Recipe, checklist: str) -> str:

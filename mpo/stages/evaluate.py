@@ -59,11 +59,18 @@ def gather(folder: str | Path) -> None:
         seed=recipe.evaluate.seed,
     )
     by_others = [
-        {"name": judging.name, "checklist": by_other.checklist.fingerprint, **summary_of(by_other, recipe)}
-        for judging, by_other in zip(recipe.evaluate.judges, others, strict=True)
+        {"name": name, "checklist": by_other.checklist.fingerprint, **summary_of(by_other, recipe)}
+        for name, by_other in zip(_names(recipe.evaluate.judges), others, strict=True)
     ]
     write_json(run.summary, {**summary_of(scores, recipe), "judges": by_others, "guards": guarded})
     delete(run.evaluation_score_parts)
+
+
+def _names(judges: Sequence[Judging]) -> list[str]:
+    """Each another: judges that differ in their options alone are numbered, as in "vlm (2)"."""
+    names = [judging.name for judging in judges]
+    earlier = [names[:place].count(name) for place, name in enumerate(names)]
+    return [f"{name} ({count + 1})" if count else name for name, count in zip(names, earlier, strict=True)]
 
 
 def _sampling(run: RunFolder, recipe: Recipe, model: str) -> Sampling:

@@ -1,8 +1,9 @@
 """The study's record: what is kept of a run, what the tables say of it, and that the page says the same."""
 
 import numpy as np
+import pytest
 
-from benchmarks.study import Job
+from benchmarks.study import NUM_HELDOUT, NUM_TRAIN, Job, prepare
 from benchmarks.study_arms import ARMS, GROUPS
 from benchmarks.study_record import (
     PAGE,
@@ -15,6 +16,7 @@ from benchmarks.study_record import (
     with_tables,
     write_record,
 )
+from mpo import MpoError
 from mpo.recipe import dump_recipe, load_recipe
 from mpo.rounds import round_folder
 from mpo.run_folder.files import write_json, write_text
@@ -24,6 +26,7 @@ from mpo.run_folder.paths import RunFolder
 def finish(job: Job, rate: float) -> None:
     """A run that ended so; one in rounds in its last round."""
     run = RunFolder(job.run)
+    prepare(job.study, job.repetition + 1, NUM_TRAIN, NUM_HELDOUT)
     recipe = load_recipe("quickstart", job.settings)
     last = RunFolder(round_folder(run.folder, recipe.rounds)) if recipe.rounds > 1 else run
     last.evaluation.mkdir(parents=True)
@@ -52,10 +55,25 @@ def test_finished_runs_are_added_once_and_the_first_result_stays(tmp_path):
     assert row == "| total | 0.750 (0.115 to 1.385) | -0.050 |"
     assert page.read_text().startswith("Before.\n\n<!-- rounds -->\n| less")
     assert page.read_text().endswith(" |\n\nAfter.\n")
+    empty = "<!-- margins -->\n\nNothing yet.\n"
+    assert with_tables(empty, read_record(record)) == empty
     again = tmp_path / "again"
     finish(Job(again, "dominance", 0, ()), 0.1)
     main(["--add", str(again), "--record", str(record), "--page", str(page)])
     assert record.read_text() == before
+
+
+def test_a_study_on_trial_is_not_kept(tmp_path):
+    finish(Job(tmp_path / "set", "dominance", 0, ("train.num_steps=20",)), 0.8)
+    with pytest.raises(MpoError, match="only a study without --set is kept"):
+        main(["--add", str(tmp_path / "set"), "--record", str(tmp_path / "record.jsonl")])
+    few = tmp_path / "few" / "repetition-0"
+    few.mkdir(parents=True)
+    for name in ("train", "heldout"):
+        (few / f"{name}.txt").write_text("a red circle\n")
+    with pytest.raises(MpoError, match="has 1 and 1 prompts; only a study of 256 and 128 is kept"):
+        main(["--add", str(tmp_path / "few"), "--record", str(tmp_path / "record.jsonl")])
+    assert not (tmp_path / "record.jsonl").exists()
 
 
 def test_what_is_written_is_read_again(tmp_path):

@@ -1,6 +1,7 @@
 """Rounds of sampling from the tuned model: what each starts from, and that a stopped one goes on."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -81,6 +82,14 @@ def test_rounds_that_were_stopped_go_on_to_the_same_bytes(rounds, tmp_path, monk
         assert not [name for name in whole if whole[name] != resumed[name] and name not in varying]
 
 
+def test_finished_rounds_go_on_wherever_their_folder_is(rounds, tmp_path):
+    folder, recipe = rounds
+    shutil.copytree(folder, tmp_path / "moved")
+    before = files_of(tmp_path / "moved")
+    run_rounds(recipe, tmp_path / "moved")
+    assert files_of(tmp_path / "moved") == before
+
+
 def test_the_command_line_shows_each_round(rounds):
     folder, _ = rounds
     done = CliRunner().invoke(app, ["status", str(folder)])
@@ -125,3 +134,10 @@ def test_what_rounds_cannot_do_is_said(rounds, model_folder, tmp_path):
     del given["generate"], given["prompts"]["train"]
     with pytest.raises(RecipeError, match="rounds sample anew"):
         parse_recipe(given, source="small")
+    shared = small_fields(model_folder, tmp_path) | {"rounds": 2}
+    for cache in ("../errors", "/errors"):
+        shared["train"] |= {"reference_cache": cache, "num_draws": 1}
+        with pytest.raises(RecipeError, match="would be shared by the rounds"):
+            parse_recipe(shared, source="small")
+    shared["train"]["reference_cache"] = "errors"
+    parse_recipe(shared, source="small")

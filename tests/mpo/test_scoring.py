@@ -14,6 +14,7 @@ from mpo.run import run_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
 from mpo.scoring import score_files, scored_checklist
+from mpo.study import read_run
 from reward import ChecklistError, JudgeError, load_checklist
 from reward.judging import Judging, load_reward
 from reward.settings import write_yaml
@@ -93,6 +94,7 @@ def test_a_recipe_with_two_judges_runs_whole(model_folder, tmp_path):
     fields["generate"]["num_candidates"] = 12
     asked = {"checklist": "image", "questions": ["clarity_1", "alignment"]}
     fields["evaluate"]["judges"] = [{"name": OTHER, **asked, "options": {"batch_size": 1}, "weight": 3.0}]
+    fields["evaluate"]["judges"].append({"name": OTHER, "checklist": "image", "questions": ["clarity_1"]})
     recipe = parse_recipe(fields, source="small")
     run = RunFolder(tmp_path / "run")
     run_recipe(recipe, run.folder)
@@ -119,7 +121,9 @@ def test_a_recipe_with_two_judges_runs_whole(model_folder, tmp_path):
     summary = json.loads(run.summary.read_text("utf-8"))
     assert set(summary["dimensions"]) == set(checklist.dimensions)
     # A judge that had no part in choosing has a table of its own, and its say on the page and the card.
-    (told,) = summary["judges"]
+    told, namesake = summary["judges"]
+    assert (told["name"], namesake["name"]) == (OTHER, f"{OTHER} (2)")
+    assert {f"{OTHER}: total", f"{OTHER} (2): total"} <= set(read_run(run).measures)
     table = read_table(run.judge_tables / "1.parquet", made_by="evaluate")
     base, tuned = np.split(np.array(table.column("total")), 2)
     weights = load_checklist("image").only(asked["questions"]).weights
@@ -167,6 +171,19 @@ def test_judges_are_planned_and_set_one_by_one(model_folder, tmp_path):
             load_recipe(str(tmp_path / "recipe.yaml"), [setting])
 
 
+def test_the_recipes_own_judge_is_no_independent_one_however_it_computes(model_folder, tmp_path):
+    fields = small_fields(model_folder, tmp_path)
+    fields["judge"] = {"name": "vlm", "options": {"model": "a"}}
+
+    def recipe_with(**options):
+        fields["evaluate"]["judges"] = [{"name": "vlm", "options": options}]
+        return parse_recipe(fields, source="small")
+
+    with pytest.raises(RecipeError, match=r"evaluate\.judges names 'vlm', the recipe's own judge"):
+        recipe_with(model="a", batch_size=4, dtype="bfloat16")
+    assert recipe_with(model="b").evaluate.judges
+
+
 def test_judges_that_look_at_other_media_are_refused(model_folder, tmp_path):
     fields = small_fields(model_folder, tmp_path)
     fields["judge"] = [fields["judge"], {"name": "videoreward"}]
@@ -176,7 +193,7 @@ def test_judges_that_look_at_other_media_are_refused(model_folder, tmp_path):
     with pytest.raises(MpoError, match=r"evaluate\.judges\.name='videoreward' is about videos"):
         plan(parse_recipe(clips, source="small"))
     clips["evaluate"]["judges"] = [{**fields["judge"][0], "checklist": "official:image"}]
-    with pytest.raises(RecipeError, match=r"evaluate\.judges names 'measured', which chooses the pairs"):
+    with pytest.raises(RecipeError, match=r"evaluate\.judges names 'measured', the recipe's own judge"):
         parse_recipe(clips, source="small")
     for judges in ([], [{**fields["judge"][0], "weight": -1.0}], [{"nam": "measured"}]):
         with pytest.raises(RecipeError, match="judge"):

@@ -9,7 +9,7 @@ const thing = () => page.kind === "image" ? "picture" : "clip";
 function resultTab(panel) {
   const {rates, others, guards, changes, heldout, tie, num_samples: count} = page.result;
   const total = rates[0], about = page.about, trained = about.result_step;
-  const judges = [...new Set(others.map(row => row.judge))];
+  const judges = [...new Set(others.map(row => row.judge))], given = page.selection.strategy === "given";
   const pictures = h("h2", {tabindex: -1}, "Base beside tuned, same seeds");
   panel.append(
     h("div", {class: "headline"},
@@ -18,10 +18,11 @@ function resultTab(panel) {
       guards.map(guard => h("div", {}, h("b", {}, `\u00d7 ${fixed(guard.ratio, 2)}`), h("span", {}, `${guard.name}, tuned over base, ${fixed(guard.ci95[0], 2)} to ${fixed(guard.ci95[1], 2)}`)))),
     h("p", {}, h("button", {onclick: () => { pictures.scrollIntoView(); pictures.focus({preventScroll: true}); }}, `see the ${thing()}s \u2193`)),
     h("p", {}, `A LoRA of rank ${about.rank} on ${about.model}, trained for ${plural(trained, "step")} of ${plural(about.batch_size, "pair")} (${about.method}, beta ${about.beta}, learning rate ${about.learning_rate}). `
-      + `The pairs are chosen by ${page.selection.strategy}, by the judge ${about.judges.join(" and ")}, which gives the first figures below too.`),
+      + (given ? `The pairs are as their source has them; the judge ${about.judges.join(" and ")} gives the first figures below.`
+        : `The pairs are chosen by ${page.selection.strategy}, by the judge ${about.judges.join(" and ")}, which gives the first figures below too.`)),
     h("h2", {}, `Win rates on ${plural(total.num_prompts, "held-out prompt")}`),
     h("div", {class: "charts"},
-      h("figure", {}, h("h3", {}, `by the judge that chose: ${about.judges.join(", ")}`), forest(`Win rate of tuned over base: total ${fixed(total.win_rate, 2)}`, rates.map(rateRow))),
+      h("figure", {}, h("h3", {}, `by the judge${given ? "" : " that chose"}: ${about.judges.join(", ")}`), forest(`Win rate of tuned over base: total ${fixed(total.win_rate, 2)}`, rates.map(rateRow))),
       judges.map(judge => {
         const rows = others.filter(row => row.judge === judge);
         return h("figure", {}, h("h3", {}, `by ${judgeName(judge)}, which did not choose`), forest(`Win rate by ${judge}: ${rows[0].name} ${fixed(rows[0].win_rate, 2)}`, rows.map(rateRow)));

@@ -46,9 +46,16 @@ def test_how_many_repetitions_settle_an_effect(effect, count):
     assert needed(effect) == needed(-effect) == count
 
 
+@pytest.mark.parametrize(("effect", "count"), [(0.2, 394), (0.5, 64), (0.8, 26), (1.0, 17)])
+def test_how_many_of_each_of_two_independent_arms_settle_an_effect(effect, count):
+    """As tables of the power of the t test for two samples have it (Cohen 1988)."""
+    assert needed(effect, arms=2) == needed(-effect, arms=2) == count
+
+
 def test_an_effect_of_nothing_is_never_settled():
     assert needed(0.0) is None
     assert needed(1e-4) is None
+    assert needed(0.0094) == 88_831  # below the limit of 100,000
     assert needed(math.nan) is None
 
 

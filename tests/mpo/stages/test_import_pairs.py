@@ -141,7 +141,10 @@ def test_given_pairs_are_trained_as_they_are(fields, tmp_path):
             kept = np.asarray(Image.open(run.candidates / candidates[pair[f"{side}_id"]]["file"]))
             np.testing.assert_array_equal(kept, np.asarray(Image.open(io.BytesIO(jpeg(value)))))
     assert not run.scores.exists()
-    assert "as people compared them" in (run.lora / "README.md").read_text("utf-8")
+    card = (run.lora / "README.md").read_text("utf-8")
+    assert "as people compared them" in card
+    assert "which was not asked about the training pairs" in card
+    assert "also selected" not in card
     assert run.report.exists()
 
 
