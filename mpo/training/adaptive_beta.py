@@ -1,4 +1,4 @@
-"""A beta that follows the margins, so that pairs keep teaching: the mean gradient factor is held at a target.
+"""A beta that follows the margins, so that pairs keep teaching: the gradient factor at the mean margin is led to a target.
 
 The gradient of Diffusion-DPO's loss carries the factor sigmoid(-margin): one half before the first step, near 0 once margins
 are wide, and then nothing is learnt any more. SimpleTuner's Flow-DPO adapts beta in this way (`auto_beta`).
@@ -7,7 +7,7 @@ are wide, and then nothing is learnt any more. SimpleTuner's Flow-DPO adapts bet
 import math
 from collections.abc import Mapping, Sequence
 
-DECAY = 0.99  # of the running mean of margins, by step
+DECAY = 0.99  # of the running mean of margins, by step: it lags behind margins that grow by about 100 steps
 MEMORY = 700  # steps: what is older weighs less than a thousandth
 
 
