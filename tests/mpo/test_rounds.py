@@ -134,10 +134,10 @@ def test_what_rounds_cannot_do_is_said(rounds, model_folder, tmp_path):
     del given["generate"], given["prompts"]["train"]
     with pytest.raises(RecipeError, match="rounds sample anew"):
         parse_recipe(given, source="small")
-    shared = small_fields(model_folder, tmp_path) | {"rounds": 2}
+    shared = small_fields(model_folder, tmp_path)
     for cache in ("../errors", "/errors"):
         shared["train"] |= {"reference_cache": cache, "num_draws": 1}
         with pytest.raises(RecipeError, match="would be shared by the rounds"):
-            parse_recipe(shared, source="small")
+            parse_recipe({**shared, "rounds": 2}, source="small")
     shared["train"]["reference_cache"] = "errors"
-    parse_recipe(shared, source="small")
+    parse_recipe({**shared, "rounds": 2}, source="small")
