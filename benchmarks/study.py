@@ -27,6 +27,7 @@ from benchmarks.people import majority_win_rate, taste
 from benchmarks.study_arms import ARMS, GROUPS, draw_prompts, settings_of, with_sources, write_prompts
 from mpo.comparison.repetitions import mean_of
 from mpo.recipe import load_recipe
+from mpo.rounds import last_round
 from mpo.run_folder.paths import RunFolder
 from mpo.study import compare, describe, interval
 from reward.checklist import save_checklist
@@ -63,8 +64,7 @@ class Job:
     @property
     def is_finished(self) -> bool:
         """A report is the last thing that a run makes; in rounds, the last round's."""
-        rounds = _rounds(tuple(self.settings))
-        return RunFolder(self.run / f"round-{rounds}" if rounds > 1 else self.run).report.is_file()
+        return RunFolder(last_round(self.run, _rounds(tuple(self.settings)))).report.is_file()
 
     def commands(self) -> Iterator[Sequence[str]]:
         """Those that are still to be run, in order."""

@@ -72,13 +72,13 @@ def finished_runs(study: Path) -> Iterator[Line]:
             )
         for arm, what in ARMS.items():
             job = Job(study, arm, int(folder.name.removeprefix("repetition-")), ())
-            if job.is_finished:
-                if read_recipe(RunFolder(job.run).recipe) != load_recipe("quickstart", job.settings):
-                    raise MpoError(
-                        f"{job.run} has other settings than the arm {arm!r}; only a study without --set is kept"
-                    )
-                measures = {name: round(value, 6) for name, value in read_run(RunFolder(job.run)).measures.items()}
-                yield Line(arm, job.repetition, what.settings, measures)
+            if not job.is_finished:
+                continue
+            run = RunFolder(job.run)
+            if read_recipe(run.recipe) != load_recipe("quickstart", job.settings):
+                raise MpoError(f"{job.run} has other settings than the arm {arm!r}; only a study without --set is kept")
+            measures = {name: round(value, 6) for name, value in read_run(run).measures.items()}
+            yield Line(arm, job.repetition, what.settings, measures)
 
 
 def values_of(lines: Sequence[Line], arms: Sequence[str]) -> dict[str, Float[np.ndarray, "R arms"]]:

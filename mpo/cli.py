@@ -481,9 +481,8 @@ def _options(
 
 def main() -> None:
     """Entry point: a user's error is one line on standard error and exit code 2."""
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(
-        logging.ERROR
-    )  # of a kernel that it would be faster with
+    # It warns of a kernel that it would be faster with.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     try:
         app()
     except ValueError as error:

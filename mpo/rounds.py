@@ -50,6 +50,11 @@ def round_folder(folder: Path, number: int) -> Path:
     return folder / f"round-{number}"
 
 
+def last_round(folder: Path, rounds: int) -> Path:
+    """The run that holds the result of this many rounds; of one, the folder itself."""
+    return round_folder(folder, rounds) if rounds > 1 else folder
+
+
 def recipe_of_round(recipe: Recipe, folder: Path, number: int) -> Recipe:
     """The recipe of one round, counted from 1: it starts from the round before, at seeds of its own."""
     start = recipe.start if number == 1 else str(round_folder(folder, number - 1))

@@ -24,7 +24,7 @@ from mpo.comparison.repetitions import (
 )
 from mpo.comparison.win_rates import opinions, read_summary
 from mpo.recipe import Recipe, flat_fields, read_recipe
-from mpo.rounds import round_folder
+from mpo.rounds import last_round
 from mpo.run_folder.paths import RunFolder
 
 # What repetitions of an arm may differ in, by its place in a recipe; `*` is any prompt set.
@@ -96,7 +96,7 @@ def compare(folders: Sequence[Path]) -> Study:
 def read_run(run: RunFolder) -> Run:
     """A finished run; of one in rounds its recipe, and what its last round's evaluation measured. Raises MpoError without an evaluation."""
     recipe = read_recipe(run.recipe) if run.recipe.is_file() else None
-    last = RunFolder(round_folder(run.folder, recipe.rounds)) if recipe and recipe.rounds > 1 else run
+    last = RunFolder(last_round(run.folder, recipe.rounds)) if recipe else run
     if recipe is None or not last.summary.is_file():
         raise MpoError(f"{run.folder} has no evaluation; finish it with `mpo run`, or leave it out")
     summary = read_summary(last)

@@ -54,9 +54,8 @@ app.command("serve-check")(serving.serve_check)
 
 def main() -> None:
     """Entry point: a user's error is one line on standard error and exit code 2."""
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(
-        logging.ERROR
-    )  # of a kernel that it would be faster with
+    # It warns of a kernel that it would be faster with.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     try:
         app()
     except RewardError as error:

@@ -14,11 +14,8 @@ import pytest
 
 from benchmarks import study
 from benchmarks.study import Job, jobs_of, tables, work
-from mpo.recipe import dump_recipe, load_recipe
-from mpo.run_folder.files import write_json, write_text
 from mpo.run_folder.paths import RunFolder
-
-RATES = {"ci95": [0.4, 0.9], "tie_rate": 0.0, "loss_rate": 0.0, "num_prompts": 2, "base_mean": 0.0, "tuned_mean": 0.1}
+from tests.helpers.study import finish
 
 
 @dataclass(frozen=True)
@@ -101,15 +98,6 @@ work([Slow(folder, "dominance", 0, ())], workers=1, seconds=60)
     assert process.wait(30) == 143
     with pytest.raises(ProcessLookupError):
         os.kill(int(log.read_text()), 0)
-
-
-def finish(job: Job, rate: float) -> None:
-    """A run that ended so."""
-    run = RunFolder(job.run)
-    run.evaluation.mkdir(parents=True)
-    write_text(run.recipe, dump_recipe(load_recipe("quickstart", job.settings)))
-    write_json(run.summary, {"total": {**RATES, "win_rate": rate}, "dimensions": {}, "judges": [], "guards": {}})
-    run.report.touch()
 
 
 def test_arms_are_compared_over_the_repetitions_that_both_have(tmp_path):

@@ -17,22 +17,7 @@ from benchmarks.study_record import (
     write_record,
 )
 from mpo import MpoError
-from mpo.recipe import dump_recipe, load_recipe
-from mpo.rounds import round_folder
-from mpo.run_folder.files import write_json, write_text
-from mpo.run_folder.paths import RunFolder
-
-
-def finish(job: Job, rate: float) -> None:
-    """A run that ended so; one in rounds in its last round."""
-    run = RunFolder(job.run)
-    prepare(job.study, job.repetition + 1, NUM_TRAIN, NUM_HELDOUT)
-    recipe = load_recipe("quickstart", job.settings)
-    last = RunFolder(round_folder(run.folder, recipe.rounds)) if recipe.rounds > 1 else run
-    last.evaluation.mkdir(parents=True)
-    write_text(run.recipe, dump_recipe(recipe))
-    write_json(last.summary, {"total": {"win_rate": rate}, "dimensions": {}, "judges": [], "guards": {}})
-    last.report.touch()
+from tests.helpers.study import finish
 
 
 def line(arm: str, repetition: int, **measures: float) -> Line:
@@ -43,6 +28,7 @@ def test_finished_runs_are_added_once_and_the_first_result_stays(tmp_path):
     record, study, page = tmp_path / "record.jsonl", tmp_path / "study", tmp_path / "page.md"
     page.write_text("Before.\n\n<!-- rounds -->\n| an | old | table |\n\nAfter.\n")
     (study / "repetition-0" / "runs" / "ipo").mkdir(parents=True)  # a run that has only begun
+    prepare(study, 2, NUM_TRAIN, NUM_HELDOUT)
     finish(Job(study, "rounds-2", 0, ()), 0.75)
     finish(Job(study, "dominance", 1, ()), 0.7)
     finish(Job(study, "dominance", 0, ()), 0.8)
@@ -58,12 +44,14 @@ def test_finished_runs_are_added_once_and_the_first_result_stays(tmp_path):
     empty = "<!-- margins -->\n\nNothing yet.\n"
     assert with_tables(empty, read_record(record)) == empty
     again = tmp_path / "again"
+    prepare(again, 1, NUM_TRAIN, NUM_HELDOUT)
     finish(Job(again, "dominance", 0, ()), 0.1)
     main(["--add", str(again), "--record", str(record), "--page", str(page)])
     assert record.read_text() == before
 
 
 def test_a_study_on_trial_is_not_kept(tmp_path):
+    prepare(tmp_path / "set", 1, NUM_TRAIN, NUM_HELDOUT)
     finish(Job(tmp_path / "set", "dominance", 0, ("train.num_steps=20",)), 0.8)
     with pytest.raises(MpoError, match="only a study without --set is kept"):
         main(["--add", str(tmp_path / "set"), "--record", str(tmp_path / "record.jsonl")])
