@@ -83,9 +83,8 @@ def _tuples(value: Any) -> Any:
 class Quantization(Section):
     """Weights in fewer bits, by bitsandbytes: of linear layers alone, about a half or a quarter of bfloat16's memory."""
 
-    denoiser: Literal["8bit", "4bit"] | None = (
-        None  # the network that is tuned; the LoRA on it stays float32. None = whole
-    )
+    # the network that is tuned; the LoRA on it stays float32. None = whole
+    denoiser: Literal["8bit", "4bit"] | None = None
     text_encoders: Literal["8bit", "4bit"] | None = None  # None = whole
 
 
@@ -93,24 +92,21 @@ class Model(Section):
     """The diffusion model that is tuned."""
 
     path: str  # "embedded", "embedded-video", a folder, a hub id, or one .safetensors file
-    config: str | None = (
-        None  # one file only: a diffusers pipeline's folder or hub id, for the configuration and for parts
-    )
-    # that the file lacks; None = the hub id that diffusers recognizes in the file
+    # one file only: a diffusers pipeline's folder or hub id, for the configuration and for parts that the file lacks;
+    # None = the hub id that diffusers recognizes in the file
+    config: str | None = None
     revision: str | None = None  # of the hub id; None = the hub's default branch
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of the weights as loaded
-    sizes: tuple[SizeFields, ...] | None = (
-        None  # [width, height] in pixels, of clips [width, height, frames, frames a second];
-    )
-    # None = the pipeline's own size
+    # [width, height] in pixels, of clips [width, height, frames, frames a second]; None = the pipeline's own size
+    sizes: tuple[SizeFields, ...] | None = None
     vae_tiling: bool = False  # large pictures and clips go through the autoencoder in tiles: less memory, almost equal
     quantization: Quantization = Field(default_factory=Quantization)  # of frozen weights; the LoRA fits the whole model
-    offload: Literal["networks", "blocks"] | None = (
-        None  # what waits in the machine's memory: each network while another runs, or of the denoiser each block, too;
-    )
-    # the same result, slower. None = all is on the GPU
+    # what waits in the machine's memory: each network while another runs, or of the denoiser each block, too; the
+    # same result, slower. None = all is on the GPU
+    offload: Literal["networks", "blocks"] | None = None
 
-    # Of a model with a network for high noise and one for low noise, such as Wan 2.2 A14B: the one that is tuned.
+    # Of a model with a network for high noise and one for low noise, such as Wan 2.2 A14B: the one that is tuned;
+    # None = the model has one network
     expert: Literal["high", "low"] | None = None
 
     _sequences = field_validator("sizes", mode="before")(_tuples)
@@ -192,10 +188,9 @@ class Prompts(Section):
 
     train: PromptSource | None = None  # None = those of the recipe's preferences
     heldout: PromptSource  # what tuned and base are compared on
-    validation: PromptSource | None = None  # what a section 'validation' samples
-    max_similarity: Annotated[float, Field(gt=0, le=1)] | None = (
-        None  # cosine; training prompts above it are dropped; None = all stay
-    )
+    validation: PromptSource | None = None  # what a section 'validation' samples; None = there is no such section
+    # cosine; training prompts above it are dropped; None = all stay
+    max_similarity: Annotated[float, Field(gt=0, le=1)] | None = None
     similarity: str = "tfidf"  # or a text encoder's folder or hub id, such as sentence-transformers/all-MiniLM-L6-v2
 
     @field_validator("train", "heldout", "validation", mode="before")
@@ -246,12 +241,10 @@ class Generate(Section):
     guidance_scale: NonNegative  # 1.0 = none
     batch_size: Count  # samples at a time; part of the result, since rounding depends on it
     scheduler: str | None = None  # a sampler of diffusers, such as DPMSolverMultistepScheduler; None = the model's own
-    guidance_range: tuple[float, float] | None = (
-        None  # shares of the steps, such as [0.0, 0.6], outside which guidance's second pass is spared; None = all steps
-    )
-    compile: bool = (
-        False  # torch.compile of the network for sampling, as train.compile; part of the result, by rounding
-    )
+    # shares of the steps, such as [0.0, 0.6], outside which guidance's second pass is spared; None = all steps
+    guidance_range: tuple[float, float] | None = None
+    # torch.compile of the network for sampling, as train.compile; part of the result, by rounding
+    compile: bool = False
     keep_latents: bool = False  # keep what the autoencoder decoded: encoding is free, and its loss is spared; more disk
 
     _sequences = field_validator("guidance_range", mode="before")(_tuples)
@@ -305,15 +298,14 @@ class Train(Section):
     seed: Seed = 0  # of the order of pairs, their noise, and the LoRA's first weights
     objective: Literal["dpo", "ipo", "hinge", "mapo"] = "dpo"  # mpo/training/objectives.py says what each is
     beta: Positive  # on errors averaged over all but the batch axis (arXiv 2311.12908, eq. 14); mapo: about 0.1
-    gradient_factor: Annotated[float, Field(gt=0, lt=0.5)] | None = (
-        None  # dpo only: beta falls so that the factor of the gradient at the running mean margin, sigmoid(-margin), is it; None = beta stays
-    )
-    safeguard: Annotated[float, Field(ge=0, lt=1)] | None = (
-        None  # the rejected's gradient is scaled so that it does not raise its chosen's error (mu in arXiv 2511.03317); None = not
-    )
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = (
-        0.0  # dpo only: the chance that a pair is the wrong way round
-    )
+    # dpo only: beta falls so that the factor of the gradient at the running mean margin, sigmoid(-margin), is it;
+    # None = beta stays
+    gradient_factor: Annotated[float, Field(gt=0, lt=0.5)] | None = None
+    # the rejected's gradient is scaled so that it does not raise its chosen's error (mu in arXiv 2511.03317);
+    # None = it is not
+    safeguard: Annotated[float, Field(ge=0, lt=1)] | None = None
+    # dpo only: the chance that a pair is the wrong way round
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     sft_weight: NonNegative = 0.0  # of the chosen's own denoising error, added to the objective
     timestep_sampling: Literal["uniform", "logit_normal"] = "uniform"  # how a pair's noise level is drawn
     timestep_mean: float = 0.0  # logit_normal only (arXiv 2403.03206, section 3.1)
@@ -339,18 +331,16 @@ class Train(Section):
     )  # others of its arguments, such as betas: [0.9, 0.99]
     weight_decay: NonNegative = 0.0  # the optimizer's
     max_grad_norm: Positive = 1.0  # a longer gradient is cut to it
-    max_error_ratio: Annotated[float, Field(gt=1)] = (
-        3.0  # stop if the chosen's error grows to this many times the reference's
-    )
+    # stop if the chosen's error grows to this many times the reference's
+    max_error_ratio: Annotated[float, Field(gt=1)] = 3.0
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None  # of the LoRA's running mean; None = no mean is kept
     distilled_guidance: NonNegative | None = None  # models with distilled guidance; None = generate.guidance_scale
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"  # in which the network computes while it trains
     gradient_checkpointing: bool = False  # less memory, about a third slower
     attention: Literal["sdpa", "xformers"] = "sdpa"  # which kernels
     compile: bool = False  # torch.compile, block by block
-    reference_cache: str | None = (
-        None  # a folder for the reference's errors, which other runs may share; None = not kept
-    )
+    # a folder for the reference's errors, which other runs may share; None = not kept
+    reference_cache: str | None = None
     checkpoint_interval_steps: Count  # a checkpoint every N steps
 
     _sequences = field_validator("lora_targets", "timestep_range", mode="before")(_tuples)
@@ -412,9 +402,8 @@ class Validation(Section):
     guidance_scale: NonNegative  # 1.0 = none
     batch_size: Count  # samples at a time; part of the result, since rounding depends on it
     scheduler: str | None = None  # a sampler of diffusers, such as DPMSolverMultistepScheduler; None = the model's own
-    guidance_range: tuple[float, float] | None = (
-        None  # shares of the steps, such as [0.0, 0.6], outside which guidance's second pass is spared; None = all steps
-    )
+    # shares of the steps, such as [0.0, 0.6], outside which guidance's second pass is spared; None = all steps
+    guidance_range: tuple[float, float] | None = None
     patience: Count | None = None  # stop after this many validations without a new best; None = train to the end
 
     _sequences = field_validator("guidance_range", mode="before")(_tuples)
@@ -457,12 +446,10 @@ class Evaluate(Section):
     guidance_scale: NonNegative  # 1.0 = none
     batch_size: Count  # samples at a time; part of the result, since rounding depends on it
     scheduler: str | None = None  # a sampler of diffusers, such as DPMSolverMultistepScheduler; None = the model's own
-    guidance_range: tuple[float, float] | None = (
-        None  # shares of the steps, such as [0.0, 0.6], outside which guidance's second pass is spared; None = all steps
-    )
-    compile: bool = (
-        False  # torch.compile of the network for sampling, as train.compile; part of the result, by rounding
-    )
+    # shares of the steps, such as [0.0, 0.6], outside which guidance's second pass is spared; None = all steps
+    guidance_range: tuple[float, float] | None = None
+    # torch.compile of the network for sampling, as train.compile; part of the result, by rounding
+    compile: bool = False
     judges: tuple[Judging, ...] = ()  # others than `judge`, which had no part in choosing: does the gain hold by them?
     num_bootstrap: Count = 10_000  # resamples of an interval
 
@@ -481,14 +468,13 @@ class Recipe(Section):
     description: str  # one line, which `mpo recipes` shows
     seed: Seed = 0  # of the candidates
     rounds: Count = 1  # above 1: each further round samples from the model tuned so far, and trains on (mpo/rounds.py)
-    start: str | None = (
-        None  # a finished run, or its LoRA as training writes it: candidates come from the model with it, and training goes
-    )
-    # on from it; None = the untuned model. It is copied into the run
+    # a finished run, or its LoRA as training writes it: candidates come from the model with it, and training goes on
+    # from it; None = the untuned model. It is copied into the run
+    start: str | None = None
     model: Model
     prompts: Prompts
     generate: Generate | None = None  # None = the pairs come from `preferences`
-    preferences: Preferences | None = None
+    preferences: Preferences | None = None  # None = candidates are made by `generate`
     judge: Judges
     select: Select
     train: Train

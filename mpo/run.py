@@ -86,11 +86,11 @@ def prepare(
             _repair_prompts(run, recipe)
         prompts = _check(recipe, run, stages, num_trainers)
         taken_from = _find_source(source)
-        if run.recipe.exists() and (continued := _continued(read_recipe(run.recipe), recipe)) != read_recipe(
-            run.recipe
-        ):
-            with locked(run.folder):
-                write_text(run.recipe, dump_recipe(continued))
+        if run.recipe.exists():
+            held = read_recipe(run.recipe)
+            if (continued := _continued(held, recipe)) != held:
+                with locked(run.folder):
+                    write_text(run.recipe, dump_recipe(continued))
         # Nothing is written to a run that needs nothing: it may be another account's.
         if taken_from is not None or not run.recipe.exists() or examine(run, recipe, PREPARE).state != "done":
             with locked(run.folder):

@@ -180,6 +180,8 @@ def test_the_page_of_settings_has_every_field_with_its_words():
                 assert setting.words or is_section or setting.name in ("judge", "questions"), (
                     f"{name}.{setting.name} has no comment"
                 )
+                # Told once, and not among the words of a neighbour.
+                assert setting.words.count("None =") == (setting.default == "null"), f"{name}.{setting.name}"
     rows = {
         "| `num_candidates` | whole number, at least 2 |  | a prompt |",
         "| `granularity` | `dimension`, `subdimension`, `question` | `dimension` | dominance only |",

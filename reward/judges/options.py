@@ -92,9 +92,8 @@ class CogVLM2Options(Options):
     model: ModelName = "THUDM/VisionReward-Video"  # a hub id or a folder
     kind: Kind = "video"  # what the checkpoint looks at
     trust_remote_code: Annotated[bool, AfterValidator(_trusted)] = False  # must be true: the code comes with the model
-    mode: CogVLM2Mode = (
-        "auto"  # how the questions are asked after one clip; reward/judges/cogvlm2.py explains each mode
-    )
+    # how the questions are asked after one clip; reward/judges/cogvlm2.py explains each mode
+    mode: CogVLM2Mode = "auto"
     dtype: Dtype = "bfloat16"  # of the weights as loaded; auto = as they were saved
     device_map: DeviceMap | None = None  # as in transformers; None = the first GPU if there is one, else the CPU
     quantization: Quantization | None = None  # by bitsandbytes; None = the weights as they are
@@ -104,9 +103,8 @@ class CogVLM2Options(Options):
 class ServerOptions(Options):
     """See `reward.judges.server.ServerJudge`."""
 
-    base_urls: Annotated[
-        tuple[str, ...], BeforeValidator(_urls)
-    ]  # one address or several, such as http://localhost:8000/v1
+    # one address or several, such as http://localhost:8000/v1
+    base_urls: Annotated[tuple[str, ...], BeforeValidator(_urls)]
     model: str | None = None  # as the server names it; None = the only one that it serves
     api_key: Annotated[str | None, Field(repr=False)] = None  # None = $OPENAI_API_KEY where set
     template: Template = TEMPLATE  # what is asked; "{question}" stands for the question
