@@ -50,7 +50,7 @@ def _blocks(image: Image.Image, num_blocks: float, _) -> Image.Image:
     return image.resize((count, count), Image.Resampling.BOX).resize(image.size, Image.Resampling.NEAREST)
 
 
-def _webp(image: Image.Image, quality: float, _) -> Image.Image:
+def _jpeg(image: Image.Image, quality: float, _) -> Image.Image:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=int(quality), subsampling=2)
     return Image.open(buffer).convert("RGB")
@@ -95,7 +95,7 @@ DEFECTS: Mapping[str, tuple[Change, tuple[float, ...]]] = {
     "gaussian noise": (of_pixels(lambda p, sigma, rng: util.random_noise(p, "gaussian", var=sigma**2, rng=rng)), (0.02, 0.05, 0.09, 0.2, 0.4)),
     "grey noise": (of_pixels(lambda p, sigma, rng: p + rng.normal(0, sigma, (*p.shape[:2], 1))), (0.02, 0.05, 0.09, 0.2, 0.4)),
     "specks": (of_pixels(lambda p, share, rng: util.random_noise(p, "s&p", amount=share, rng=rng)), (0.005, 0.015, 0.05, 0.1, 0.3)),
-    "JPEG": (_webp, (45, 22, 11, 5, 2)),
+    "JPEG": (_jpeg, (45, 22, 11, 5, 2)),
     "blocks": (_blocks, (42, 26, 15, 9, 5)),
     "dropped blocks": (_dropped, (0.02, 0.05, 0.1, 0.2, 0.4)),
     "few tones": (lambda image, count, _: image.point([round(v / 255 * (count - 1)) * 255 // (int(count) - 1) for v in range(256)] * 3), (16, 8, 6, 4, 2)),

@@ -1,4 +1,5 @@
-"""Clips with known answers on which the measured judge is examined; its thresholds were set on `calibration_clips`.
+"""Clips with known answers on which the measured judge is examined; its thresholds were set on `calibration_clips`,
+and those that it shares with pictures on `heldout_set`, too, from which some grounds and defects here come.
 
 Other drawing code (scikit-image's), other shapes and grounds, another size, frame count and rate, other photographs, and
 other defects of the same names: an exposure that flickers in linear light, a codec's keyframes that pulse, a subject that

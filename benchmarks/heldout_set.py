@@ -1,6 +1,6 @@
 """Pictures with known answers on which the measured judge was examined, until they helped to set its thresholds.
 
-The examination is now `blind_pictures`.
+The examination is now `second_blind_pictures`.
 
 Other drawing code (scikit-image's), other objects, other photographs and other degradations than in
 `calibration_set`.

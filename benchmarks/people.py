@@ -125,17 +125,27 @@ def scale(fitted: Checklist, run: RunFolder) -> Checklist:
 def majority_win_rate(run: RunFolder, against: RunFolder | None = None, *, seed: int) -> float:
     """By people who have not voted, without noise: the share of a run's tuned pictures that most of them prefer.
 
-    against: to those of another run at the same prompts and seeds; None = to the base model's. A tie counts as half.
+    against: to those of another run at the same prompts and seeds; None = to the base model's. A tie counts as half. Raises
+    MpoError if the two were not asked the same questions about samples of the same prompts and seeds.
     """
     tuned, base = _tuned_and_base(run)
     other = base if against is None else _tuned_and_base(against)[0]
-    ids = tuned.checklist.question_ids
-    if ids != other.checklist.question_ids or len(tuned.answers) != len(other.answers):
-        raise MpoError(f"{run.folder} and the other run were not asked the same questions about as many pictures")
+    if against is not None and (
+        _shown(run) != _shown(against) or tuned.checklist.question_ids != other.checklist.question_ids
+    ):
+        raise MpoError(
+            f"{run.folder} and {against.folder} were not asked the same questions about the same prompts and seeds; compare runs of one study"
+        )
     people = draw_people(tuned.checklist, NUM_PEOPLE, seed + HELD_OUT)
     leads = (tuned.answers - other.answers) @ people.T / TEMPERATURE
     votes = np.where(np.abs(leads) <= TIE, 0.0, np.sign(leads)).sum(axis=1)
     return float((np.sign(votes) / 2 + 0.5).mean())
+
+
+def _shown(run: RunFolder) -> list[tuple[str, int]]:
+    """The prompt and seed of each comparison."""
+    prompts = read_prompts_table(run.heldout_prompts)
+    return [(prompts[row["prompt_id"]], row["seed"]) for row in read_evaluation(run)[0] if row["model"] == "tuned"]
 
 
 def _tuned_and_base(run: RunFolder) -> tuple[Scores, Scores]:

@@ -25,6 +25,7 @@ Method = Literal["exact", "projected"]
 L2_GRID = tuple(float(10.0**k) for k in np.arange(-6, 0.5, 0.5))
 MAX_PASSES = 20_000
 MAX_NEWTON_STEPS = 100
+NUM_FOLDS = 5  # of the cross-validation
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def fit(
     L-BFGS; "projected" = passes of gradient descent over all pairs, negative weights set to 0 after each, as the paper
     describes: it ends at the same weights, later. scale: each weight's unit in the penalty; None = 1.
     """
+    _check_method(method)
     scale = np.ones(differences.shape[1]) if scale is None else scale
     x = differences * scale
 
@@ -72,8 +74,6 @@ def fit(
             loss_and_gradient, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(start), options=options
         )
         return found.x * scale
-    if method != "projected":
-        raise RewardError(f"method={method!r} is unknown; methods: {', '.join(get_args(Method))}")
     step = 1 / (np.linalg.eigvalsh(x.T @ x / len(x))[-1] / 4 + l2 + 1e-12)  # 1 / Lipschitz constant of the gradient
     w = start
     for _ in range(MAX_PASSES):
@@ -81,6 +81,20 @@ def fit(
         if abs(w - previous).max() < 1e-9:
             break
     return w * scale
+
+
+def check_fit(num_groups: int, method: Method | str = "exact", num_folds: int = NUM_FOLDS) -> None:
+    """Raises RewardError for what `fit_weights` could not do, before anything is judged: an unknown method, fewer groups than folds."""
+    _check_method(method)
+    if num_groups < num_folds:
+        raise RewardError(
+            f"{num_groups} group{'s' * (num_groups != 1)} of pairs (those about one prompt) are too few for {num_folds} folds; give preferences about at least {num_folds} prompts"
+        )
+
+
+def _check_method(method: Method | str) -> None:
+    if method not in get_args(Method):
+        raise RewardError(f"method={method!r} is unknown; methods: {', '.join(get_args(Method))}")
 
 
 def fit_weights(
@@ -92,7 +106,7 @@ def fit_weights(
     groups: Sequence[str] | None = None,
     l2: float | None = None,
     method: Method | str = "exact",
-    num_folds: int = 5,
+    num_folds: int = NUM_FOLDS,
     name: str | None = None,
 ) -> FittedWeights:
     """Learns weights with the regularisation that predicts best, and how certain each is (see `weight_intervals`).
@@ -104,8 +118,7 @@ def fit_weights(
     """
     differences, preferred = _checked(checklist, answers_a, answers_b, preferred)
     group = np.unique(list(groups) if groups is not None else np.arange(len(preferred)), return_inverse=True)[1]
-    if group.max() + 1 < num_folds:
-        raise RewardError(f"{group.max() + 1} groups of pairs are too few for {num_folds} folds; give more preferences")
+    check_fit(int(group.max()) + 1, method, num_folds)
     weighted = np.array([not q.gate for q in checklist])
     x = differences[:, weighted]
     scale = _scale(x, checklist.continuous[weighted])

@@ -12,6 +12,7 @@ N pictures, H x W pixels, D defects, S shapes, C colours.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -183,27 +184,36 @@ def read_pictures(reader: Reader, images: np.ndarray) -> Readings:
     return Readings(**{name: logits.softmax(dim=-1).numpy() for name, logits in said.items()}, amounts=amounts)
 
 
+def _without_articles(words: str) -> str:
+    return re.sub(r"\b(?:an?|the|one) ", "", words)
+
+
 _GROUPS = {
-    group_phrase(group): group
+    _without_articles(group_phrase(group)): group
     for group in (Group(s, c, n) for s in SHAPES for c in COLOURS for n in range(1, NUM_NUMBERS))
 }
 _ENDINGS = {
-    caption(scene): scene
+    _without_articles(caption(scene)): scene
     for scene in (Scene((), place, position) for place in ALL_PLACES for position in (None, *POSITIONS))
-}  # such as " on the left in a meadow"
+}  # such as " on left in meadow"
 
 
 @lru_cache(maxsize=4096)
 def parse_caption(prompt: str) -> Scene:
-    """The scene whose `scenes.caption` a prompt is. Raises JudgeError for any other prompt."""
-    words = " ".join(prompt.lower().rstrip(" .").split())
+    """The scene whose `scenes.caption` a prompt is, give or take articles. Raises JudgeError for any other prompt.
+
+    A position is read of a single object alone, since it says nothing about a picture of several in the training set.
+    """
+    words = _without_articles(" ".join(prompt.lower().rstrip(" .").split()))
     for ending in sorted((ending for ending in _ENDINGS if words.endswith(ending)), key=len, reverse=True):
         phrases = words.removesuffix(ending).split(" and ")
         groups = tuple(_GROUPS[phrase] for phrase in phrases if phrase in _GROUPS)
-        if len(groups) == len(phrases) and sum(group.count for group in groups) < NUM_NUMBERS:
-            return Scene(groups, _ENDINGS[ending].place, _ENDINGS[ending].position)
+        total = sum(group.count for group in groups)
+        position = _ENDINGS[ending].position
+        if len(groups) == len(phrases) and total < (NUM_NUMBERS if position is None else 2):
+            return Scene(groups, _ENDINGS[ending].place, position)
     raise JudgeError(
-        f"the oracle cannot read prompt {prompt!r}; it reads captions of the embedded model, such as {caption(_EXAMPLE)!r}: one to three objects in all, colours {', '.join(COLOURS)}, shapes {', '.join(SHAPES)}; use another judge, or none (--set evaluate.judges=[])"
+        f"the oracle cannot read prompt {prompt!r}; it reads captions of the embedded model, such as {caption(_EXAMPLE)!r}: one to three objects in all, a position of one alone, colours {', '.join(COLOURS)}, shapes {', '.join(SHAPES)}; use another judge, or none (--set evaluate.judges=[])"
     )
 
 

@@ -23,7 +23,6 @@ from reward.cli.options import (
     make_room,
 )
 from reward.cli.output import fail_if, is_quiet, set_quiet, table
-from reward.judging import Judging
 
 
 def fit(
@@ -42,11 +41,17 @@ def fit(
 ) -> None:
     """Learn a checklist's weights from people's preferences, with an interval for each."""
     from reward.checklist import save_checklist
-    from reward.pairs import fit_on_pairs
+    from reward.errors import RewardError
+    from reward.pairs import fit_on_pairs, judge_pairs
+    from reward.preferences import read_preferences
+    from reward.weights import check_fit
 
     set_quiet(quiet)
     make_room(output, (".yaml", ".yml"), overwrite=overwrite)
-    pairs = _judged(preferences, format, root, judges_of(judge, option, checklist, questions), cache)
+    judges = judges_of(judge, option, checklist, questions)
+    given = read_preferences(preferences, format, root=root)
+    check_fit(len({each.group for each in given}), method)
+    pairs = judge_pairs(load_reward(judges, cache), given, progress=not is_quiet())
     fitted = fit_on_pairs(pairs, method=method, name=output.stem)
     rows = zip(
         fitted.checklist.questions, fitted.weights, fitted.low, fitted.high, pairs.a.checklist.weights, strict=True
@@ -61,6 +66,10 @@ def fit(
         f"{fitted.num_pairs} pairs, {fitted.num_ties} of them ties; l2 {fitted.l2:.1e} by cross-validation;"
         f" accuracy on unseen pairs {fitted.cv_accuracy:.3f}, log loss {fitted.cv_log_loss:.3f}"
     )
+    if not fitted.weights.any():
+        raise RewardError(
+            "every weight is 0, and so would every score be: no answer goes with what people prefer, so nothing was written; see whether `preferred` is the wrong way round, ask more questions, or give more preferences"
+        )
     save_checklist(fitted.checklist, output)
     typer.echo(str(output))
     fail_if(pairs.failures)
@@ -84,16 +93,18 @@ def agree(
     """
     from dataclasses import asdict
 
-    from reward.pairs import agreements
+    from reward.pairs import agreements, judge_pairs
+    from reward.preferences import read_preferences
 
     set_quiet(quiet)
+    judges = judges_of(judge, option, checklist, questions)
     if format == "annotations":
         from reward.judging import checklist_of_all
 
-        judges = judges_of(judge, option, checklist, questions)
         _judgements(preferences, root, checklist_of_all(judges), load_reward(judges, cache), as_json)
         return
-    pairs = _judged(preferences, format, root, judges_of(judge, option, checklist, questions), cache)
+    given = read_preferences(preferences, format, root=root)
+    pairs = judge_pairs(load_reward(judges, cache), given, progress=not is_quiet())
     found = agreements(pairs)
     if as_json:
         typer.echo(json.dumps([asdict(each) for each in found], indent=1))
@@ -224,11 +235,3 @@ def _judgements(path: Path, root: Path | None, whole: Any, reward: Any, as_json:
     rows = [[each.question_id, str(each.num_yes), str(each.num_no), f"{each.balanced_accuracy:.3f}"] for each in found]
     table(["question", "yes", "no", "balanced accuracy"], rows)
     fail_if(failures)
-
-
-def _judged(path: Path, format: str, root: Path | None, judges: Sequence[Judging], cache: Path | None) -> Any:
-    from reward.pairs import judge_pairs
-    from reward.preferences import read_preferences
-
-    preferences = read_preferences(path, format, root=root)
-    return judge_pairs(load_reward(judges, cache), preferences, progress=not is_quiet())

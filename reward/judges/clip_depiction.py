@@ -51,7 +51,7 @@ class ClipClaims:
 def parse(prompt: str) -> ClipClaims:
     """A text such as "a red circle moves left in a meadow" -> its claims.
 
-    Raises JudgeError if a word is left over: the judge does not guess what it may mean.
+    Raises JudgeError if a word is left over, since the judge does not guess what it may mean, and if two groups share a colour.
     """
     text = depiction.plain_words(prompt)
     phrase = _MOTION.search(text)
@@ -64,6 +64,7 @@ def parse(prompt: str) -> ClipClaims:
         raise JudgeError(
             f"{depiction.cannot_read(prompt, left_over)}, and of clips one phrase such as 'moves left' (right, up, down) or 'stands still'. {depiction.REMEDY}"
         )
+    depiction.refuse_shared_colours(prompt, shown)
     return ClipClaims(shown, motion)
 
 

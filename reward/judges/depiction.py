@@ -69,12 +69,23 @@ REMEDY = "Use another judge, or leave the question 'alignment' out"
 def parse(prompt: str) -> Claims:
     """A text such as "two red circles and a blue star in a meadow" -> its claims.
 
-    Raises JudgeError if a word is left over: the judge does not guess what it may mean.
+    Raises JudgeError if a word is left over, since the judge does not guess what it may mean, and if two groups share a colour.
     """
     claims, left_over = take_apart(plain_words(prompt))
     if not claims:
         raise JudgeError(f"{cannot_read(prompt, left_over)}. {REMEDY}")
+    refuse_shared_colours(prompt, claims)
     return claims
+
+
+def refuse_shared_colours(prompt: str, claims: Claims) -> None:
+    """Raises JudgeError if two groups have the same colour: each is found by its own."""
+    colours = [group.colour for group in claims.groups]
+    shared = next((colour for colour in colours if colours.count(colour) > 1), None)
+    if shared:
+        raise JudgeError(
+            f"the measured judge cannot judge prompt {prompt!r}: it tells things apart by their colours, and two groups are {shared}; give each group a colour of its own. {REMEDY}"
+        )
 
 
 def plain_words(prompt: str) -> str:
@@ -106,7 +117,11 @@ def cannot_read(prompt: str, left_over: list[str]) -> str:
 
 
 def depicts(pixels: np.ndarray, prompt: str) -> float:
-    """How far the picture (H, W, 3) in [0, 1] shows what the text says, in [0, 1]; at least 0.5 iff every claim holds, more or less."""
+    """How far the picture (H, W, 3) in [0, 1] shows what the text says, in [0, 1].
+
+    At least 0.5 if every claim holds, more or less; less if a colour, a number, a place or a position is wrong, or all shapes of
+    a group. One thing of another shape among two or three of a colour may leave it above 0.5: shapes count by their mean.
+    """
     claims = parse(prompt)
     pixels = np.ascontiguousarray(pixels, np.float32)
     hsv = _hsv(cv2.medianBlur(pixels, 3))

@@ -8,6 +8,7 @@ and raises on all others: no measurement tells whether a face is beautiful, a sc
 import hashlib
 import inspect
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,8 +41,8 @@ class Condition:
 
 
 # Measures and their sources: reward/judges/measures.py, light.py and damage.py. Thresholds: fitted on drawn pictures and
-# photographs degraded by known amounts (benchmarks/calibration_set.py, calibration_defects.py and heldout_set.py), except where a published
-# level is named.
+# photographs degraded by known amounts (benchmarks/calibration_set.py, calibration_defects.py, heldout_set.py and blind_pictures.py), except where a
+# published level is named.
 Rules = Mapping[str, tuple[Condition, ...]]
 PICTURE_RULES: Rules = {
     "symmetry_1": (Condition("mirror_asymmetry", "most", 0.75, 0.08, harm=0.25),),
@@ -139,6 +140,7 @@ ALIGNMENTS: Mapping[Kind, Sequence[str]] = {"image": (ALIGNMENT,), "video": (ALI
 OF_MOTION = {question_id for question_id in CLIP_RULES if question_id.startswith(
     ("camera_", "object_motion_", "movement_smoothness_", "image_quality_stability_", "shape_throughout_"))}  # fmt: skip
 MIN_FRAMES = 3  # a frame and its neighbours on both sides
+MIN_SIDE = 3  # pixels of a picture: one and its neighbours on both sides
 
 
 class MeasuredJudge:
@@ -151,7 +153,7 @@ class MeasuredJudge:
     @property
     def fingerprint(self) -> str:
         """`measured:digest` over the source of everything that an answer depends on."""
-        modules = (picture, measures, light, damage, depiction, clip_measures, clip_depiction)
+        modules = (sys.modules[__name__], picture, measures, light, damage, depiction, clip_measures, clip_depiction)
         sources = "".join(inspect.getsource(module) for module in modules) + repr((RULES, self.sampling))
         return f"measured:{hashlib.sha256(sources.encode()).hexdigest()[:12]}"
 
@@ -197,6 +199,11 @@ def _p_yes(rule: tuple[Condition, ...], value: Callable[[str], float]) -> float:
 
 
 def _about_picture(image: Image.Image, prompt: str, questions: Sequence[Question]) -> list[float]:
+    if min(image.size) < MIN_SIDE:
+        width, height = image.size
+        raise JudgeError(
+            f"the picture has {width}x{height} pixels, and the measured judge needs {MIN_SIDE} on each side; give a larger one"
+        )
     seen = picture.Picture(image)
     value = cache(lambda measure: clip_measures.take(seen, measure))
     return [

@@ -122,18 +122,27 @@ def test_majorities_by_hand(tmp_path, run):
     p_yes = np.full((4, len(checklist.questions)), 0.9)
     p_yes[0, colours] = 0.1  # of base at the first prompt
     scores = score_answers(p_yes, checklist)
-    evaluated = RunFolder(tmp_path / "evaluated")
-    evaluated.evaluation.mkdir(parents=True)
-    columns = {
-        "prompt_id": [0, 1, 0, 1],
-        "seed": [0] * 4,
-        "model": ["base", "base", "tuned", "tuned"],
-        "file": ["x.png"] * 4,
-        "p_yes": scores.p_yes.tolist(),
-        "dimensions": scores.dimensions.tolist(),
-        "total": scores.total.tolist(),
-    }
-    write_table(evaluated.evaluation_table, columns, EVALUATION, checklist.metadata)
-    write_json(evaluated.summary, {})
-    assert people.majority_win_rate(evaluated, seed=0) == 0.75
-    assert people.majority_win_rate(evaluated, evaluated, seed=0) == 0.5
+
+    def evaluated(name: str, *, seed: int = 0, prompts: tuple[str, str] = ("a", "b")) -> RunFolder:
+        run = RunFolder(tmp_path / name)
+        run.evaluation.mkdir(parents=True)
+        columns = {
+            "prompt_id": [0, 1, 0, 1],
+            "seed": [seed] * 4,
+            "model": ["base", "base", "tuned", "tuned"],
+            "file": ["x.png"] * 4,
+            "p_yes": scores.p_yes.tolist(),
+            "dimensions": scores.dimensions.tolist(),
+            "total": scores.total.tolist(),
+        }
+        write_table(run.evaluation_table, columns, EVALUATION, checklist.metadata)
+        write_table(run.heldout_prompts, {"prompt_id": [0, 1], "prompt": list(prompts)}, PROMPTS)
+        write_json(run.summary, {})
+        return run
+
+    first = evaluated("first")
+    assert people.majority_win_rate(first, seed=0) == 0.75
+    assert people.majority_win_rate(first, evaluated("second"), seed=0) == 0.5
+    for other in (evaluated("seeds", seed=1), evaluated("prompts", prompts=("a", "c"))):
+        with pytest.raises(MpoError, match="the same prompts and seeds; compare runs of one study"):
+            people.majority_win_rate(first, other, seed=0)

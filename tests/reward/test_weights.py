@@ -121,7 +121,7 @@ def test_what_cannot_be_fitted_is_said(change, message):
 
 
 def test_the_intervals_hold_the_true_weights():
-    """Some 3 s for 80 data sets: what no single fit shows, that "95 %" is true, of zero, small and large weights."""
+    """Some 3 s for 60 data sets: what no single fit shows, that "95 %" is true, of zero, small and large weights."""
     from benchmarks.weights_coverage import coverage
 
     for num_pairs in (300, 1000):

@@ -347,6 +347,32 @@ def test_where_fit_cannot_write_is_said_before_anything_is_judged(run, pictures,
     assert (pictures / "there.yaml").read_text() == ""
 
 
+@pytest.mark.parametrize(
+    ("num_prompts", "options", "message"),
+    [
+        (5, ("--method", "newton"), "method='newton' is unknown; methods: exact, projected"),
+        (1, (), "1 group of pairs (those about one prompt) are too few for 5 folds; give preferences about at least 5"),
+    ],
+)
+def test_what_cannot_be_fitted_is_said_before_anything_is_judged(run, pictures, num_prompts, options, message):
+    rows = [{"prompt": f"{k % num_prompts}", "a": "red.png", "b": "dark.png", "preferred": "a"} for k in range(6)]
+    (pictures / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ("fit", pictures / "pairs.jsonl", "--output", pictures / "own.yaml", *options)
+    one_line(run(*words, "--questions", "clarity_1", "--cache", pictures / "cache"), message)
+    assert not (pictures / "cache").exists()
+
+
+def test_a_fit_that_finds_no_weight_writes_none(run, pictures):
+    rows = [{"prompt": f"{k}", "a": "red.png", "b": "dark.png", "preferred": "b"} for k in range(6)]
+    (pictures / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ("fit", pictures / "pairs.jsonl", "--output", pictures / "own.yaml", "--questions", "color_brightness_1")
+    code, out, err = run(*words)
+    assert code != 0
+    assert "0.000" in out
+    assert "every weight is 0" in err
+    assert not (pictures / "own.yaml").exists()
+
+
 def test_compare_and_explain(run, pictures):
     code, out, _ = run("compare", pictures / "dark.png", pictures / "red.png", "-p", PROMPT)
     assert code == 0

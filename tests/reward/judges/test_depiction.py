@@ -4,6 +4,7 @@ import pytest
 from mpo.embedded import scenes
 from mpo.embedded.scenes import Defects, Group, Scene, caption, paint
 from reward import JudgeError
+from reward.judges import clip_depiction
 from reward.judges.depiction import COLOURS, PLACES, POSITIONS, SHAPES, Claim, Claims, depicts, is_colour, parse
 
 
@@ -24,6 +25,14 @@ def test_a_place_may_begin_with_a_vowel():
 def test_parse_refuses_what_it_cannot_read(text):
     with pytest.raises(JudgeError, match="cannot read"):
         parse(text)
+
+
+def test_two_groups_of_one_colour_are_refused():
+    """Things are found by their colour: even a true text would get a no."""
+    with pytest.raises(JudgeError, match=r"two groups are red; give each group a colour of its own.*another judge"):
+        parse("a red circle and a red square in a meadow")
+    with pytest.raises(JudgeError, match="two groups are blue"):
+        clip_depiction.parse("a blue circle and two blue stars move left")
 
 
 def test_the_embedded_vocabulary_is_covered():
