@@ -1,7 +1,7 @@
 """The quickstart's choices, each over repetitions in which everything random is fresh: candidates, prompts, training, evaluation.
 
     python -m benchmarks.study --output STUDY --plan                  # what would run
-    python -m benchmarks.study --output STUDY                         # 25 arms, 5 repetitions: half a day on two idle cores
+    python -m benchmarks.study --output STUDY                         # 27 arms, 5 repetitions: half a day on two idle cores
     python -m benchmarks.study --output STUDY --arms total people-learnt --repetitions 10 --seconds 20000
 
 Run it again to go on: what is finished is not run again, and a killed run continues. The tables at the end are those of `mpo compare`,
@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.people import majority_win_rate, taste
-from benchmarks.study_arms import ARMS, GROUPS, draw_prompts, settings_of, with_sources, write_prompts
+from benchmarks.study_arms import ARMS, GROUPS, SETUPS, draw_prompts, settings_of, with_sources, write_prompts
 from mpo.comparison.repetitions import mean_of
 from mpo.recipe import load_recipe
 from mpo.rounds import last_round
@@ -33,7 +33,6 @@ from mpo.study import compare, describe, interval
 from reward.checklist import save_checklist
 
 ROOT = Path(__file__).parents[1]
-NUM_TRAIN, NUM_HELDOUT = 256, 128  # prompts of a repetition
 POLL_S = 0.2
 MPO, REWARD = (sys.executable, "-m", "mpo.cli"), (sys.executable, "-m", "reward.cli")
 PEOPLE = (sys.executable, "-m", "benchmarks.people")
@@ -64,7 +63,7 @@ class Job:
     @property
     def is_finished(self) -> bool:
         """A report is the last thing that a run makes; in rounds, the last round's."""
-        return RunFolder(last_round(self.run, _rounds(tuple(self.settings)))).report.is_file()
+        return RunFolder(last_round(self.run, _rounds(ARMS[self.arm].recipe, tuple(self.settings)))).report.is_file()
 
     def commands(self) -> Iterator[Sequence[str]]:
         """Those that are still to be run, in order."""
@@ -77,12 +76,12 @@ class Job:
         source = ARMS[self.arm].source
         taken = ["--from", f"runs/{source}"] if source else []
         settings = [part for each in self.settings for part in ("--set", each)]
-        yield [*MPO, "run", "quickstart", "--quiet", "--output", f"runs/{self.arm}", *settings, *taken]
+        yield [*MPO, "run", ARMS[self.arm].recipe, "--quiet", "--output", f"runs/{self.arm}", *settings, *taken]
 
 
 @cache
-def _rounds(settings: tuple[str, ...]) -> int:
-    return load_recipe("quickstart", settings).rounds
+def _rounds(recipe: str, settings: tuple[str, ...]) -> int:
+    return load_recipe(recipe, settings).rounds
 
 
 @dataclass
@@ -176,18 +175,22 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def prepare(study: Path, repetitions: int, num_train: int, num_heldout: int) -> None:
-    """Prompts and people's taste, where they are missing. Exits if they were made with other numbers of prompts."""
+def prepare(study: Path, repetitions: int, num_train: int | None = None, num_heldout: int | None = None) -> None:
+    """Prompts and people's taste, where they are missing. Exits if they were made with other numbers of prompts.
+
+    num_train, num_heldout: None = as many as the study has.
+    """
     study.mkdir(parents=True, exist_ok=True)
     save_checklist(taste(), study / "taste.yaml")
-    choosing = draw_prompts("choosing", num_heldout, 0)  # for whoever chooses settings: no run of the study uses them
-    (study / "choosing.txt").write_text("\n".join(choosing) + "\n", "utf-8")
+    for recipe, setup in SETUPS.items():  # for whoever chooses settings: no run of the study uses them
+        choosing = draw_prompts("choosing", num_heldout or setup.num_heldout, 0, recipe)
+        (study / f"{setup.prefix}choosing.txt").write_text("\n".join(choosing) + "\n", "utf-8")
     for repetition in range(repetitions):
         folder = study / f"repetition-{repetition}"
         folder.mkdir(exist_ok=True)
         held = {path.name: path.read_text("utf-8") for path in folder.glob("*.txt")}
         write_prompts(folder, repetition, num_train, num_heldout)
-        if held and held != {path.name: path.read_text("utf-8") for path in folder.glob("*.txt")}:
+        if any((folder / name).read_text("utf-8") != text for name, text in held.items()):
             for name, text in held.items():
                 (folder / name).write_text(text, "utf-8")
             sys.exit(
@@ -248,8 +251,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, each on one thread")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no run after so many")
     parser.add_argument("--plan", action="store_true", help="say what is done and what is not, and stop")
-    parser.add_argument("--num-train", type=int, default=NUM_TRAIN, help="training prompts of a repetition")
-    parser.add_argument("--num-heldout", type=int, default=NUM_HELDOUT, help="held-out prompts of a repetition")
+    parser.add_argument("--num-train", type=int, help="training prompts of a repetition, if others than the study's")
+    parser.add_argument("--num-heldout", type=int, help="held-out prompts of a repetition, if others than the study's")
     parser.add_argument("--set", dest="extra", action="append", default=[], help="of all recipes", metavar="KEY=VALUE")
     given = parser.parse_args(arguments)
     study, begun = given.output.absolute(), time.monotonic()

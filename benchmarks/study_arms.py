@@ -1,12 +1,13 @@
 """What `benchmarks.study` compares: its arms, the seeds of a repetition, and fresh prompts. docs/study.md explains the choices."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from mpo.embedded.clips import clip_caption, sample_moving_scene
 from mpo.embedded.scenes import caption, sample_scene
 from mpo.recipe import recipes_folder
 
@@ -19,23 +20,61 @@ class Arm:
 
     settings: tuple[str, ...] = ()  # of `mpo run --set`
     source: str | None = "dominance"  # None = it makes all itself
+    recipe: str = "quickstart"
 
 
-# All arms. Quickstart's 1,300 pairs are about all that dominate there: with other prompts there may be fewer. A checkpoint less
-# often takes less disk; the last step always has one.
-COMMON = (
-    "prompts.train=train.txt",
-    "prompts.heldout=heldout.txt",
-    "select.num_pairs=1000",
-    "train.checkpoint_interval_steps=1000",
-    "evaluate.judges=[{name: 'mpo.embedded.oracle:Oracle'}, {name: 'benchmarks.people:People', checklist: taste.yaml, questions: answerable}]",
-)
+@dataclass(frozen=True)
+class Setup:
+    """What all arms of a recipe have in common."""
+
+    settings: tuple[str, ...]
+    sample_caption: Callable[[np.random.Generator], str]
+    shipped: (
+        str  # the recipe's own prompts, of which none is drawn: recipes/prompts/NAME-train.txt and NAME-heldout.txt
+    )
+    num_train: int  # prompts of a repetition
+    num_heldout: int
+    prefix: str = ""  # of the names of a repetition's prompt files
+
+
+# With other prompts there may be fewer pairs that dominate than with a recipe's own (1,300 and 98), which sets the numbers here.
+# A checkpoint less often takes less disk; the last step always has one.
+SETUPS = {
+    "quickstart": Setup(
+        (
+            "prompts.train=train.txt",
+            "prompts.heldout=heldout.txt",
+            "select.num_pairs=1000",
+            "train.checkpoint_interval_steps=1000",
+            "evaluate.judges=[{name: 'mpo.embedded.oracle:Oracle'}, {name: 'benchmarks.people:People', checklist: taste.yaml, questions: answerable}]",
+        ),
+        lambda rng: caption(sample_scene(rng)),
+        shipped="shapes",
+        num_train=256,
+        num_heldout=128,
+    ),
+    "quickstart-video": Setup(
+        (
+            "prompts.train=clips-train.txt",
+            "prompts.heldout=clips-heldout.txt",
+            "select.num_pairs=70",
+            "train.checkpoint_interval_steps=1000",
+        ),
+        lambda rng: clip_caption(sample_moving_scene(rng)),
+        shipped="moving-shapes",
+        num_train=48,
+        num_heldout=128,
+        prefix="clips-",
+    ),
+}
 
 FEW = "select.num_pairs=500"  # where some arm of a group has no more
 
 ARMS: dict[str, Arm] = {
     "dominance": Arm(source=None),
     "total": Arm(("select.strategy=total",)),
+    "clips-dominance": Arm(source=None, recipe="quickstart-video"),
+    "clips-total": Arm(("select.strategy=total",), source="clips-dominance", recipe="quickstart-video"),
     # Weights learnt from the votes of simulated people (benchmarks/people.py).
     "people-learnt": Arm(("judge.checklist=learnt.yaml",)),
     # Other losses at the same beta; settings as their authors have them, or docs/training.md.
@@ -72,6 +111,7 @@ ARMS: dict[str, Arm] = {
 # Each group's first arm is what its others are compared with. The order is that of the work.
 GROUPS: dict[str, tuple[str, ...]] = {
     "strategies": ("dominance", "total"),
+    "clips": ("clips-dominance", "clips-total"),
     "people": ("dominance", "people-learnt"),
     "dimensions": ("dominance-500", "alignment", "composition", "quality", "fidelity"),
     "rounds": ("dominance", "rounds-2", "rounds-3"),
@@ -84,10 +124,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def settings_of(arm: str, repetition: int) -> list[str]:
-    """All that an arm's recipe sets on top of quickstart. Seeds are far apart: later rounds add to them."""
+    """All that an arm sets on top of its recipe. Seeds are far apart: later rounds add to them."""
     seed = 1000 + 100 * repetition
     seeds = (f"seed={seed}", f"train.seed={seed}", f"evaluate.seed={seed + 1}")
-    return [*COMMON, *seeds, *ARMS[arm].settings]
+    return [*SETUPS[ARMS[arm].recipe].settings, *seeds, *ARMS[arm].settings]
 
 
 def with_sources(arms: Collection[str]) -> list[str]:
@@ -105,27 +145,29 @@ def role(text: str) -> str:
     return "train" if place < 6 else "heldout" if place < 9 else "choosing"
 
 
-def draw_prompts(wanted: str, count: int, repetition: int) -> list[str]:
-    """Captions of random scenes as the embedded model's own, of one role, each once, and none of the shipped prompts.
+def draw_prompts(wanted: str, count: int, repetition: int, recipe: str = "quickstart") -> list[str]:
+    """Captions of random scenes as the embedded model's own, of one role, each once, and none of the recipe's prompts.
 
     Repetitions draw independently: no held-out caption is ever trained on, but two repetitions may share one.
     """
+    setup = SETUPS[recipe]
     shipped = {
         line
         for name in ("train", "heldout")
-        for line in (recipes_folder() / "prompts" / f"shapes-{name}.txt").read_text("utf-8").splitlines()
+        for line in (recipes_folder() / "prompts" / f"{setup.shipped}-{name}.txt").read_text("utf-8").splitlines()
     }
     rng = np.random.default_rng((SEED, repetition, ("train", "heldout", "choosing").index(wanted)))
     found: dict[str, None] = {}
     while len(found) < count:
-        text = caption(sample_scene(rng))
+        text = setup.sample_caption(rng)
         if role(text) == wanted and text not in shipped:
             found[text] = None
     return list(found)
 
 
-def write_prompts(folder: Path, repetition: int, num_train: int, num_heldout: int) -> None:
-    """train.txt and heldout.txt of a repetition."""
-    for name, count in (("train", num_train), ("heldout", num_heldout)):
-        text = "\n".join(draw_prompts(name, count, repetition)) + "\n"
-        (folder / f"{name}.txt").write_text(text, "utf-8")
+def write_prompts(folder: Path, repetition: int, num_train: int | None = None, num_heldout: int | None = None) -> None:
+    """A repetition's prompt files, such as train.txt and clips-heldout.txt. None = as many as the study has."""
+    for recipe, setup in SETUPS.items():
+        for name, count in (("train", num_train or setup.num_train), ("heldout", num_heldout or setup.num_heldout)):
+            text = "\n".join(draw_prompts(name, count, repetition, recipe)) + "\n"
+            (folder / f"{setup.prefix}{name}.txt").write_text(text, "utf-8")

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from benchmarks.study import NUM_HELDOUT, NUM_TRAIN, Job
-from benchmarks.study_arms import ARMS, GROUPS
+from benchmarks.study import Job
+from benchmarks.study_arms import ARMS, GROUPS, SETUPS
 from mpo import MpoError
 from mpo.comparison.repetitions import mean_of, paired_difference
 from mpo.recipe import load_recipe, read_recipe
@@ -65,17 +65,21 @@ def write_record(lines: Sequence[Line], path: Path = RECORD) -> None:
 def finished_runs(study: Path) -> Iterator[Line]:
     """Those in a study's folder. Raises MpoError for a study with settings or numbers of prompts of its own, such as one on trial."""
     for folder in sorted(study.glob("repetition-*")):
-        counts = [len((folder / f"{name}.txt").read_text("utf-8").splitlines()) for name in ("train", "heldout")]
-        if counts != [NUM_TRAIN, NUM_HELDOUT]:
-            raise MpoError(
-                f"{folder} has {counts[0]} and {counts[1]} prompts; only a study of {NUM_TRAIN} and {NUM_HELDOUT} is kept"
-            )
         for arm, what in ARMS.items():
             job = Job(study, arm, int(folder.name.removeprefix("repetition-")), ())
             if not job.is_finished:
                 continue
+            setup = SETUPS[what.recipe]
+            counts = [
+                len((folder / f"{setup.prefix}{name}.txt").read_text("utf-8").splitlines())
+                for name in ("train", "heldout")
+            ]
+            if counts != [setup.num_train, setup.num_heldout]:
+                raise MpoError(
+                    f"{folder} has {counts[0]} and {counts[1]} prompts; only a study of {setup.num_train} and {setup.num_heldout} is kept"
+                )
             run = RunFolder(job.run)
-            if read_recipe(run.recipe) != load_recipe("quickstart", job.settings):
+            if read_recipe(run.recipe) != load_recipe(what.recipe, job.settings):
                 raise MpoError(f"{job.run} has other settings than the arm {arm!r}; only a study without --set is kept")
             measures = {name: round(value, 6) for name, value in read_run(run).measures.items()}
             yield Line(arm, job.repetition, what.settings, measures)

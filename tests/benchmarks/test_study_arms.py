@@ -4,31 +4,34 @@ from itertools import combinations
 
 import pytest
 
-from benchmarks.study_arms import ARMS, GROUPS, draw_prompts, role, settings_of, with_sources, write_prompts
-from mpo.recipe import load_recipe, recipes_folder
+from benchmarks.study_arms import ARMS, GROUPS, SETUPS, draw_prompts, role, settings_of, with_sources, write_prompts
+from mpo.recipe import find_prompts, load_recipe
 from mpo.study import SEEDS
 
 
-def test_prompts_are_fresh_in_each_repetition_and_no_held_out_one_is_trained_on():
-    shipped = [
-        set((recipes_folder() / "prompts" / f"shapes-{name}.txt").read_text().splitlines())
-        for name in ("train", "heldout")
-    ]
+@pytest.mark.parametrize("recipe", SETUPS)
+def test_prompts_are_fresh_in_each_repetition_and_no_held_out_one_is_trained_on(recipe):
+    own = load_recipe(recipe).prompts
+    assert own.train is not None
+    shipped = [set(find_prompts(source.path).read_text().splitlines()) for source in (own.train, own.heldout)]
     train, heldout, choosing = (
-        [draw_prompts(name, 60, repetition) for repetition in range(3)] for name in ("train", "heldout", "choosing")
+        [draw_prompts(name, 60, repetition, recipe) for repetition in range(3)]
+        for name in ("train", "heldout", "choosing")
     )
     sets = [set().union(*train), set().union(*heldout), set().union(*choosing), *shipped]
     assert all(not first & second for first, second in combinations(sets, 2))
     for drawn in (*train, *heldout):
         assert len(set(drawn)) == 60
     assert all(len(set(one) & set(other)) < 20 for one, other in combinations(train, 2))  # by chance alone
-    assert draw_prompts("train", 60, 1) == train[1]
+    assert draw_prompts("train", 60, 1, recipe) == train[1]
     assert all(role(text) == "heldout" for text in heldout[0])
 
 
 def test_captions_are_spread_as_the_quickstarts_are(tmp_path):
     """A fifth of its captions, or a little more, since each counts once, are of two groups of objects."""
-    write_prompts(tmp_path, 0, 256, 128)
+    write_prompts(tmp_path, 0)
+    counts = {path.name: len(path.read_text().splitlines()) for path in tmp_path.iterdir()}
+    assert counts == {"train.txt": 256, "heldout.txt": 128, "clips-train.txt": 48, "clips-heldout.txt": 128}
     for name, count in (("train", 256), ("heldout", 128)):
         lines = (tmp_path / f"{name}.txt").read_text().splitlines()
         assert len(lines) == count
@@ -37,7 +40,7 @@ def test_captions_are_spread_as_the_quickstarts_are(tmp_path):
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_repetitions_of_an_arm_differ_in_seeds_alone(arm):
-    one, other = (load_recipe("quickstart", settings_of(arm, repetition)) for repetition in (0, 1))
+    one, other = (load_recipe(ARMS[arm].recipe, settings_of(arm, repetition)) for repetition in (0, 1))
     differing = set()
     for name in type(one).model_fields:
         a, b = getattr(one, name), getattr(other, name)
@@ -51,7 +54,8 @@ def test_repetitions_of_an_arm_differ_in_seeds_alone(arm):
 def test_arms_of_a_group_have_as_many_pairs_and_steps_in_all():
     """But for those that ask what more candidates buy; fidelity's 700 pairs set the number of a group."""
     for group, arms in GROUPS.items():
-        recipes = [load_recipe("quickstart", settings_of(arm, 0)) for arm in arms]
+        recipes = [load_recipe(ARMS[arm].recipe, settings_of(arm, 0)) for arm in arms]
+        assert len({recipe.name for recipe in recipes}) == 1, group
         steps = [recipe.rounds * recipe.train.num_steps for recipe in recipes]
         assert max(steps) - min(steps) <= 1, group
         if group != "candidates":

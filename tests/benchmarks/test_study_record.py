@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.study import NUM_HELDOUT, NUM_TRAIN, Job, prepare
+from benchmarks.study import Job, prepare
 from benchmarks.study_arms import ARMS, GROUPS
 from benchmarks.study_record import (
     PAGE,
@@ -28,7 +28,7 @@ def test_finished_runs_are_added_once_and_the_first_result_stays(tmp_path):
     record, study, page = tmp_path / "record.jsonl", tmp_path / "study", tmp_path / "page.md"
     page.write_text("Before.\n\n<!-- rounds -->\n| an | old | table |\n\nAfter.\n")
     (study / "repetition-0" / "runs" / "ipo").mkdir(parents=True)  # a run that has only begun
-    prepare(study, 2, NUM_TRAIN, NUM_HELDOUT)
+    prepare(study, 2)
     finish(Job(study, "rounds-2", 0, ()), 0.75)
     finish(Job(study, "dominance", 1, ()), 0.7)
     finish(Job(study, "dominance", 0, ()), 0.8)
@@ -44,23 +44,23 @@ def test_finished_runs_are_added_once_and_the_first_result_stays(tmp_path):
     empty = "<!-- margins -->\n\nNothing yet.\n"
     assert with_tables(empty, read_record(record)) == empty
     again = tmp_path / "again"
-    prepare(again, 1, NUM_TRAIN, NUM_HELDOUT)
+    prepare(again, 1)
     finish(Job(again, "dominance", 0, ()), 0.1)
     main(["--add", str(again), "--record", str(record), "--page", str(page)])
     assert record.read_text() == before
 
 
 def test_a_study_on_trial_is_not_kept(tmp_path):
-    prepare(tmp_path / "set", 1, NUM_TRAIN, NUM_HELDOUT)
+    prepare(tmp_path / "set", 1)
     finish(Job(tmp_path / "set", "dominance", 0, ("train.num_steps=20",)), 0.8)
     with pytest.raises(MpoError, match="only a study without --set is kept"):
         main(["--add", str(tmp_path / "set"), "--record", str(tmp_path / "record.jsonl")])
-    few = tmp_path / "few" / "repetition-0"
-    few.mkdir(parents=True)
-    for name in ("train", "heldout"):
-        (few / f"{name}.txt").write_text("a red circle\n")
-    with pytest.raises(MpoError, match="has 1 and 1 prompts; only a study of 256 and 128 is kept"):
-        main(["--add", str(tmp_path / "few"), "--record", str(tmp_path / "record.jsonl")])
+    for arm, own in (("dominance", "256 and 128"), ("clips-total", "48 and 128")):
+        few = tmp_path / f"few-{arm}"
+        prepare(few, 1, 3, 2)
+        finish(Job(few, arm, 0, ()), 0.8)
+        with pytest.raises(MpoError, match=f"has 3 and 2 prompts; only a study of {own} is kept"):
+            main(["--add", str(few), "--record", str(tmp_path / "record.jsonl")])
     assert not (tmp_path / "record.jsonl").exists()
 
 
@@ -105,6 +105,7 @@ def test_recorded_arms_are_what_they_were():
     lines = read_record()
     assert lines
     assert len({(x.arm, x.repetition) for x in lines}) == len(lines)
+    measures = {ARMS[x.arm].recipe: x.measures.keys() for x in lines}
     for x in lines:
         assert x.settings == ARMS[x.arm].settings
-        assert x.measures.keys() == lines[0].measures.keys()
+        assert x.measures.keys() == measures[ARMS[x.arm].recipe]
