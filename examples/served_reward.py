@@ -28,6 +28,7 @@ def ask(url: str, media: Any, prompts: Sequence[str], *, batch_size: int = 64, t
     media: of each item a PIL picture, a uint8 array (H, W, 3) or a tensor (3, H, W) in [0, 1]; or a list of these, a clip of 8
     frames a second. Raises RuntimeError.
     """
+    url = url.rstrip("/").removesuffix("/score")
     items = [{"prompt": prompt, **fields(each)} for each, prompt in zip(media, prompts, strict=True)]
     results = []
     for start in range(0, len(items), batch_size):

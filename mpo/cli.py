@@ -82,7 +82,9 @@ def run(
     repair: Repair = False,
     processes: Annotated[
         int,
-        typer.Option(help="So many processes of this machine share the work, one for each GPU or few cores.", min=1),
+        typer.Option(
+            help="How many processes of this machine share the work: one for each GPU, or for every few cores.", min=1
+        ),
     ] = 1,
     on: Annotated[
         str | None, typer.Option(help="A cluster that does the work: ray or slurm.", metavar="CLUSTER")
@@ -189,17 +191,19 @@ def _cluster(
     if unset:
         raise MpoError(f"--cluster {unset[0]}: write KEY=VALUE, such as partition=gpu")
     given = dict(each.split("=", 1) for each in options)
+    from mpo.clusters.engine import typed
 
-    def start() -> AbstractContextManager[Any]:
-        if on == "ray":
-            from mpo.clusters.on_ray import RayEngine
+    if on == "ray":
+        from mpo.clusters import on_ray
 
-            return closing(RayEngine(workers, num_trainers=trainers, address=address or "auto", options=given))
-        from mpo.clusters.on_slurm import SlurmEngine
+        typed(given, on_ray.OPTIONS, on=on)  # here, so that a dry run finds a mistake, and nothing is written before
+        return lambda: closing(
+            on_ray.RayEngine(workers, num_trainers=trainers, address=address or "auto", options=given)
+        )
+    from mpo.clusters import on_slurm
 
-        return closing(SlurmEngine(workers, num_trainers=trainers, options=given))
-
-    return start
+    typed(given, on_slurm.OPTIONS, on=on)
+    return lambda: closing(on_slurm.SlurmEngine(workers, num_trainers=trainers, options=given))
 
 
 @contextmanager
@@ -299,7 +303,10 @@ def export(
         str | None, typer.Option("--format", help="diffusers, comfyui, kohya, merged or peft.", metavar="FORMAT")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="A new file (.safetensors) or folder. Default: NAME-FORMAT beside the LoRA.")
+        Path | None,
+        typer.Option(
+            help="A new file (.safetensors) or folder. Default: RUN/exports/NAME-FORMAT; of a LoRA file, NAME-FORMAT beside it."
+        ),
     ] = None,
     model: Annotated[str | None, typer.Option(help="What LoRA files are for: a folder, hub id or one file.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16.")] = None,

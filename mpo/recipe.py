@@ -24,6 +24,14 @@ from reward.errors import did_you_mean
 from reward.judging import Judging
 from reward.settings import parse_setting, read_yaml, write_yaml
 
+# What names may be, and that in words.
+RUN_NAME = r"^[a-z0-9][a-z0-9.-]*$"
+WANDB_NAME = r"^[^/\\#?%:]{1,128}$"  # wandb refuses the others in names and ids
+PATTERNS = {
+    RUN_NAME: "use small letters, digits, dots and dashes",
+    WANDB_NAME: "use up to 128 characters, none of / \\ # ? % :",
+}
+
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -414,7 +422,7 @@ class Validation(Section):
         return self
 
 
-WandbName = Annotated[str, Field(pattern=r"^[^/\\#?%:]{1,128}$")]  # characters that wandb refuses in names and ids
+WandbName = Annotated[str, Field(pattern=WANDB_NAME)]
 
 
 class Tracking(Section):
@@ -464,7 +472,7 @@ class Evaluate(Section):
 class Recipe(Section):
     """One alignment run. `seed` decides the candidates; `train.seed` the training."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]  # of the run's folder and its LoRA's file
+    name: Annotated[str, Field(pattern=RUN_NAME)]  # of the run's folder and its LoRA's file
     description: str  # one line, which `mpo recipes` shows
     seed: Seed = 0  # of the candidates
     rounds: Count = 1  # above 1: each further round samples from the model tuned so far, and trains on (mpo/rounds.py)
@@ -617,6 +625,8 @@ def _lay_over(fields: dict[str, Any], setting: str) -> None:
         if (below or get_origin(annotation) is dict) and target.get(section) is None:
             target[section] = {}  # a section that the file leaves out, or options
         held = target.get(section)
+        if isinstance(held, str) and below is PromptSource:
+            held = {"path": held}
         if not isinstance(held, dict | list):
             raise RecipeError(
                 f"--set {setting!r}: the recipe has no section {section!r}{did_you_mean(section, known if target is fields else target)}; it has: {', '.join(k for k, v in target.items() if isinstance(v, dict)) or 'none here'}"
@@ -643,6 +653,12 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
     return next((a for a in (annotation, *get_args(annotation)) if hasattr(a, "model_fields")), None)
 
 
+_REMEDIES = {
+    "model_type": "give a section, its fields below its name",
+    "string_type": "give text; quote what YAML reads as something else",
+}
+
+
 def _explain(error: ValidationError, fields: Mapping[str, Any]) -> str:
     """The first problem: field, value and remedy."""
     first = error.errors()[0]
@@ -657,5 +673,12 @@ def _explain(error: ValidationError, fields: Mapping[str, Any]) -> str:
     if first["type"] == "missing":
         return f"{place} is missing; give it a value"
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "tuple_type":
+        is_judge = first["loc"][-1] in ("judge", "judges")
+        message = "give {name: …}, or a list of such" if is_judge else "give a list"
+    elif first["type"] == "string_pattern_mismatch":
+        message = PATTERNS[first["ctx"]["pattern"]]
+    elif first["type"] in _REMEDIES:
+        message = _REMEDIES[first["type"]]
     value = "" if isinstance(first["input"], dict) else f"={first['input']!r}"
     return f"{place}{value}: {message[0].lower()}{message[1:]}"

@@ -148,6 +148,10 @@ def check_folder(recipe: Recipe, run: RunFolder) -> None:
     """Raises MpoError if the folder can be no run of this recipe. Rounds may be followed by more."""
     if not run.folder.is_dir() and (run.folder.exists() or run.folder.is_symlink()):
         raise MpoError(f"--output {str(run.folder)!r} is a file; name a folder")
+    above = next(each for each in run.folder.absolute().parents if each.exists())
+    if not run.folder.exists() and not (above.is_dir() and os.access(above, os.W_OK)):
+        why = "where you may not write" if above.is_dir() else "which is a file"
+        raise MpoError(f"--output {str(run.folder)!r} would lie in {str(above)!r}, {why}; name another folder")
     if run.recipe.exists():
         held = _continued(read_recipe(run.recipe), recipe)
         if recipe.rounds > 1 and not run.manifests.exists():

@@ -282,5 +282,5 @@ def serve(
     except SystemExit:
         raise RewardError(f"--host={host} --port={port} cannot be listened at; give another port") from None
     socket.listen(config.backlog)  # from here on, who connects waits and is not refused
-    say(f"{reward.fingerprint} judges at http://{host}:{socket.getsockname()[1]}/score")
+    say(f"{reward.fingerprint} judges at http://{host}:{socket.getsockname()[1]} (POST /score)")
     uvicorn.Server(config).run(sockets=[socket])

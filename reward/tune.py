@@ -46,6 +46,12 @@ class TuneSettings:
     bf16: bool = False  # of the arithmetic; the weights keep their type
     gradient_checkpointing: bool = False
 
+    def __post_init__(self) -> None:
+        if self.batch_size % self.micro_batch_size:
+            raise RewardError(
+                f"batch_size={self.batch_size} is not a multiple of micro_batch_size={self.micro_batch_size}; make it one"
+            )
+
 
 @dataclass(frozen=True)
 class Example:
@@ -139,10 +145,6 @@ def tune(
     examples = balanced_examples(annotations, seed=settings.seed)
     if not examples:
         raise RewardError("no question was answered both yes and no; give more annotations")
-    if settings.batch_size % settings.micro_batch_size:
-        raise RewardError(
-            f"batch_size={settings.batch_size} is not a multiple of micro_batch_size={settings.micro_batch_size}; make it one"
-        )
     columns = {name: [getattr(e, name) for e in examples] for name in ("item", "question_id", "answer")}
     targets = settings.target_modules
     # transformers 5.23 gave the setting another name.

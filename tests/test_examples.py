@@ -73,7 +73,7 @@ def test_the_served_reward_is_the_reward(url, monkeypatch, capsys):
         scores, info = served_reward.flow_grpo_score(url)(images, PROMPTS, [{}] * 3, only_strict=True)
         np.testing.assert_allclose(scores, expected.total, rtol=1e-6)
         np.testing.assert_allclose(info["alignment"], expected.dimension("alignment"), rtol=1e-6)
-    rewards = served_reward.trl_reward(url)(prompts=PROMPTS, images=PICTURES, completion_ids=None)
+    rewards = served_reward.trl_reward(f"{url}/score")(prompts=PROMPTS, images=PICTURES, completion_ids=None)
     assert rewards == pytest.approx(expected.total.tolist())
     monkeypatch.setenv("VISIONREWARD_URL", url)
     found = asyncio.run(

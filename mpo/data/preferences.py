@@ -3,7 +3,7 @@
 `pickapic`: rows of Pick-a-Pic v2 (caption, jpg_0, jpg_1 as bytes; label_0 and label_1, 1 for the better, 0.5 each for a
 tie; ties are left out, as in arXiv 2311.12908). `pairs`: rows of prompt, chosen, rejected, as TRL names them; chosen and
 rejected are pictures or clips, as bytes or as files beside the table. `folder`: chosen/NAME.png, rejected/NAME.png and
-NAME.txt with the prompt in either place; clips as .mp4 and others.
+NAME.txt with the prompt beside these two or in chosen/; clips as .mp4 and others.
 """
 
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def _pickapic(settings: Preferences) -> Iterator[Preference]:
     ):
         if row["label_0"] in (0, 1):
             first, second = ("jpg_0", "jpg_1") if row["label_0"] else ("jpg_1", "jpg_0")
-            yield Preference(row["caption"].strip(), row[first], row[second])
+            yield Preference(_text(settings, row["caption"]), row[first], row[second])
 
 
 def _pairs(settings: Preferences) -> Iterator[Preference]:
@@ -52,7 +52,13 @@ def _pairs(settings: Preferences) -> Iterator[Preference]:
         settings.path, split=settings.split, revision=settings.revision, columns=columns, field="preferences.path"
     ):
         chosen, rejected = (beside / row[c] if isinstance(row[c], str) else row[c] for c in columns[1:])
-        yield Preference(row["prompt"].strip(), chosen, rejected)
+        yield Preference(_text(settings, row["prompt"]), chosen, rejected)
+
+
+def _text(settings: Preferences, prompt: Any) -> str:
+    if not isinstance(prompt, str):
+        raise MpoError(f"preferences.path={settings.path!r}: a prompt is {prompt!r}; give text, or remove the row")
+    return prompt.strip()
 
 
 def _folder(settings: Preferences, suffixes: tuple[str, ...]) -> Iterator[Preference]:
@@ -70,4 +76,8 @@ def _folder(settings: Preferences, suffixes: tuple[str, ...]) -> Iterator[Prefer
             raise MpoError(
                 f"preferences.path={settings.path!r}: {file.name} has no {'rejected one' if not rejected else 'text'} of the same name; add it, or remove the file"
             )
-        yield Preference(texts[0].read_text("utf-8").strip(), file, rejected[0])
+        try:
+            prompt = texts[0].read_text("utf-8").strip()
+        except UnicodeDecodeError:
+            raise MpoError(f"preferences.path={settings.path!r}: {texts[0]} is not UTF-8; save it as such") from None
+        yield Preference(prompt, file, rejected[0])

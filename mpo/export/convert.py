@@ -104,6 +104,9 @@ def model_of(sources: Sequence[str | Path], given: str | None) -> Model:
     models = [read_recipe(RunFolder(source).recipe).model for source in sources if is_run(source)]
     if given is not None:
         models = [Model(path=given), *models]
+    for source in sources:
+        if not is_run(source):
+            require_file(Path(source))
     if not models:
         raise MpoError(f"{str(sources[0])!r} does not say what model it is for; name it with --model")
     others = sorted({m.path for m in models} - {models[0].path})
@@ -129,10 +132,15 @@ def read_source(source: str | Path, pipeline: Any) -> Lora:
     return from_peft(read_lora(result_file(run)), settings.alpha / settings.rank)
 
 
+def require_file(source: Path) -> None:
+    """Raises MpoError unless a source that is no run is a file."""
+    if not source.is_file():
+        raise MpoError(f"{str(source)!r} is neither a run nor a file; name a run folder or a LoRA's .safetensors")
+
+
 def read_with_diffusers(file: Path, pipeline: Any) -> Lora:
     """The layers that the stock pipeline's loader makes of a file, in any form that it knows."""
-    if not file.is_file():
-        raise MpoError(f"{str(file)!r} is neither a run nor a file; name a run folder or a LoRA's .safetensors")
+    require_file(file)
     if not has_loader(pipeline):
         raise MpoError(
             f"diffusers has no LoRA loader for {type(pipeline).__name__}; export from the run that trained it"

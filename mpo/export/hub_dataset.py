@@ -31,6 +31,7 @@ def publish(folder: str | Path, output: str | Path) -> None:
     run, output = RunFolder(folder), Path(output)
     if output.exists():
         raise MpoError(f"--output {str(output)!r} exists; give a new folder")
+    run.require()
     recipe = read_recipe(run.recipe)
     pairs = rows_of(read_table(run.pairs, made_by="select"))
     checklist = None

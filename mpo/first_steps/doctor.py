@@ -34,6 +34,7 @@ EXTRAS = {
     "test": "the project's other tests",
 }
 # What a quickstart holds in each process, measured on two CPU cores (docs/results.md, docs/install.md), in GiB.
+INSTALL = "install it again from its checkout or wheel, such as pip install -e ."  # PyPI's mpo is another project
 QUICKSTARTS = {"quickstart": 1.5, "quickstart-video": 2.9}
 QUICKSTART_DISK_GB = 0.2  # its files, and what is written before it replaces others
 
@@ -76,9 +77,7 @@ def findings() -> Iterator[Finding]:
                 yield Finding("mpo", "missing", words, "pip install .")
         except ImportError as error:
             name = check.__name__.strip("_").replace("_", " ")
-            yield Finding(
-                name, "missing", f"cannot be looked at without {error.name}", "pip install --upgrade mpo", True
-            )
+            yield Finding(name, "missing", f"cannot be looked at without {error.name}", INSTALL, True)
 
 
 def _python() -> Iterator[Finding]:
@@ -99,7 +98,7 @@ def _packages() -> Iterator[Finding]:
     """What mpo always needs. torch has a line of its own."""
     wrong = [each for each in map(_lack, _requirements(None)) if each]
     if wrong:
-        yield Finding("packages", "missing", ", ".join(wrong), "pip install --upgrade mpo", True)
+        yield Finding("packages", "missing", ", ".join(wrong), INSTALL, True)
     else:
         yield Finding("packages", "OK", f"all {len(_requirements(None))} that mpo needs")
 
@@ -324,7 +323,9 @@ def _recipes() -> Iterator[Finding]:
     if changed:
         yield Finding("recipes", "OK", f"fit with changes: {', '.join(changed)}", "mpo run NAME --dry-run names them")
     for size, names in sorted(others.items(), key=lambda each: (len(each[0]), each[0])):
-        yield Finding("recipes", "note", f"need a GPU of {size}: {', '.join(names)}")
+        yield Finding(
+            "recipes", "note", f"fit a GPU of {size}, as they are or by `mpo run NAME --fit`: {', '.join(names)}"
+        )
 
 
 def _first_line(error: BaseException) -> str:

@@ -143,7 +143,8 @@ class _Steps:
         known, memory = self.known, self.memory
         peaks = {"": memory.step(), **memory.validation(self.judge_gb)}
         when = max(peaks, key=lambda name: peaks[name])
-        peak = f" ({when}; else {peaks[''] + RESERVE_GB:.0f} GB)" if when else ""
+        most, training = (f"{peaks[name] + RESERVE_GB:.0f}" for name in (when, ""))
+        peak = f" ({when}; else {training} GB)" if most != training else ""
         # A forward and, since weights are frozen, a backward of about its size; one more if activations are recomputed.
         forwards = 2 + t.gradient_checkpointing + (t.objective != "mapo")
         each = self._mean(lambda size: denoiser_tmac(known, size))

@@ -58,7 +58,11 @@ Quiet = Annotated[
 ]
 Prompt = Annotated[str, typer.Option("--prompt", "-p", help="The prompt that the items were made from.")]
 Format = Annotated[
-    str, typer.Option("--format", help="jsonl, visionrewarddb, genai-bench, hpdv2, imagerewarddb or pickapic.")
+    str,
+    typer.Option(
+        "--format",
+        help="jsonl, visionrewarddb, genai-bench, hpdv2, imagerewarddb or pickapic; of `reward agree` also annotations.",
+    ),
 ]
 Root = Annotated[
     Path | None, typer.Option("--root", help="Folder that relative paths start from. Default: the file's own.")

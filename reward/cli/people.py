@@ -170,23 +170,28 @@ def tune(
     heldout: Annotated[Path | None, typer.Option(help="Answers to test the judge on, before and after.")] = None,
     checklist: ChecklistName = None,
     root: Root = None,
-    num_steps: int = 1500,
-    batch_size: int = 64,
-    micro_batch_size: int = 4,
-    learning_rate: float = 1e-4,
-    rank: int = 16,
-    bf16: bool = False,
-    gradient_checkpointing: bool = False,
+    num_steps: Annotated[int, typer.Option(help="Steps of the optimizer.", min=1)] = 1500,
+    batch_size: Annotated[int, typer.Option(help="Answers a step.", min=1)] = 64,
+    micro_batch_size: Annotated[int, typer.Option(help="Answers in one pass, of which a step adds up.", min=1)] = 4,
+    learning_rate: Annotated[float, typer.Option(help="After a warm-up of 50 steps.", min=0)] = 1e-4,
+    rank: Annotated[int, typer.Option(help="Of the LoRA.", min=1)] = 16,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16.")] = False,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Less memory, about a third slower.")
+    ] = False,
     dtype: Annotated[str, typer.Option(help="Type of the loaded weights: float32, bfloat16 or auto.")] = "auto",
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="Of the answers' order and the LoRA's first weights.")] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Tune a judge: a LoRA on a vision-language model, taught people's checklist answers."""
     from reward import VisionReward, load_checklist
+    from reward.errors import RewardError
     from reward.pairs import judgements
     from reward.preferences import read_annotations
 
     set_quiet(quiet)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise RewardError(f"--output {output} exists and is no empty folder; give another name")
     loaded = load_checklist(checklist or "image")
     taught = read_annotations(annotations, loaded.kind, root=root, checklist=loaded)
     examined = read_annotations(heldout, loaded.kind, root=root, checklist=loaded) if heldout else []
@@ -195,14 +200,14 @@ def tune(
     from reward.tune import TuneSettings
     from reward.tune import tune as tune_judge
 
-    check_kind("vlm", {"model": model, "dtype": dtype}, loaded)  # before its weights are loaded
-    judge = VLMJudge(model, dtype=dtype)
-    reward = VisionReward(judge, loaded)
-    before, failures = judgements(reward, examined, progress=not quiet)
     settings = TuneSettings(
         num_steps=num_steps, batch_size=batch_size, micro_batch_size=micro_batch_size, learning_rate=learning_rate, rank=rank,
         bf16=bf16, gradient_checkpointing=gradient_checkpointing, seed=seed,
     )  # fmt: skip
+    check_kind("vlm", {"model": model, "dtype": dtype}, loaded)  # before its weights are loaded
+    judge = VLMJudge(model, dtype=dtype)
+    reward = VisionReward(judge, loaded)
+    before, failures = judgements(reward, examined, progress=not quiet)
     log = tune_judge(judge, taught, loaded, output, settings)
     if log:
         typer.echo(f"loss {log[0]['loss']:.3f} at the start, {log[-1]['loss']:.3f} at the end")

@@ -62,7 +62,7 @@ class Claims:
     position: str | None  # None = the text names no position
 
 
-REMEDY = "Use another judge, or leave the question 'alignment' out"
+REMEDY = "Use another judge, or leave out what asks about the text (--no-alignment, VisionReward.without_alignment)"
 
 
 @lru_cache(maxsize=4096)

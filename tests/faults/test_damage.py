@@ -479,8 +479,11 @@ def test_a_picture_cut_before_it_is_judged_is_named_with_the_command_that_makes_
 
 def test_an_output_that_is_a_file_is_one_line(whole, tmp_path):
     (tmp_path / "file").write_text("")
+    recipe = read_recipe(whole / "recipe.yaml")
     with pytest.raises((MpoError, RewardError), match="is a file; name a folder"):
-        run_recipe(read_recipe(whole / "recipe.yaml"), tmp_path / "file")
+        run_recipe(recipe, tmp_path / "file")
+    with pytest.raises(MpoError, match=r"would lie in '.*/file', which is a file; name another folder"):
+        preview(recipe, tmp_path / "file" / "run")  # a dry run asks this
 
 
 def test_a_full_disk_is_one_line_and_after_room_is_made_the_same_bytes(whole, tmp_path):

@@ -10,12 +10,14 @@ import typer
 import yaml
 
 from mpo.recipe import load_recipe, shipped_recipes
+from reward.errors import JudgeError
+from reward.judges.depiction import parse
 from reward.judges.options import OPTIONS
 from tests.helpers.documents import ROOT
 
 REDIRECTS = (">", ">>", "|", "&", "&&")
 # What is no program of ours, and cannot be checked here.
-OTHERS = ("curl", "hf", "export", "ssh", "cd", "ray")
+OTHERS = ("curl", "printf", "hf", "export", "ssh", "cd", "ray")
 
 
 class MisunderstoodError(Exception):
@@ -106,6 +108,11 @@ def check_reward(arguments: list[str]) -> None:
             key = option.partition("=")[0]
             if key not in OPTIONS[judge].model_fields:
                 raise MisunderstoodError(f"judge {judge!r} has no option {key!r}")
+    if judge == "measured" and given.get("prompt") and not given.get("no_alignment"):
+        try:
+            parse(given["prompt"])  # which a reader who copies the line would be told
+        except JudgeError as error:
+            raise MisunderstoodError(str(error)) from None
 
 
 def check_make(arguments: list[str]) -> None:

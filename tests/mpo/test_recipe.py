@@ -153,6 +153,29 @@ def test_options_that_the_file_leaves_out_can_be_set():
         load_recipe("quickstart", ["model.revision.name=x"])
 
 
+def test_a_setting_of_prompts_that_are_a_path_alone():
+    prompts = load_recipe("quickstart", ["prompts.train.limit=48"]).prompts.train
+    assert prompts is not None
+    assert (prompts.path, prompts.limit) == ("prompts/shapes-train.txt", 48)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model=embedded", r"model='embedded': give a section, its fields below its name"),
+        ("judge=vlm", r"judge='vlm': give {name: …}, or a list of such"),
+        ("evaluate.judges=pickscore", r"evaluate.judges='pickscore': give {name: …}, or a list of such"),
+        ("train.lora_targets=to_q", r"train.lora_targets='to_q': give a list"),
+        ("model.revision=12345678", r"model.revision=12345678: give text; quote what YAML reads as something else"),
+        ("name=My Run", r"name='My Run': use small letters, digits, dots and dashes"),
+        ("tracking.project=a/b", r"tracking.project='a/b': use up to 128 characters, none of / \\ # \? % :"),
+    ],
+)
+def test_what_is_of_another_kind_is_told_what_to_give(setting, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("quickstart", [setting])
+
+
 def test_a_field_of_a_file_gets_one_too_and_a_strange_one_none(fields):
     fields["generate"]["num_candidate"] = 4
     with pytest.raises(RecipeError, match=r"generate\.num_candidate is unknown; did you mean 'num_candidates'\?"):

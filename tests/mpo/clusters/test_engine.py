@@ -86,6 +86,8 @@ def test_workers_may_do_without_gpus_and_share_them():
         (["--on", "ray", "--workers", "2", "--processes", "2"], "leave out --processes"),
         (["--on", "slurm", "--workers", "2", "--address", "auto"], "--address is of a Ray cluster"),
         (["--on", "slurm", "--workers", "2", "--cluster", "partition"], "--cluster partition: write KEY=VALUE"),
+        (["--on", "slurm", "--workers", "2", "--cluster", "partitio=gpu"], "--on slurm has no 'partitio'"),
+        (["--on", "ray", "--workers", "2", "--cluster", "cpus=few", "--dry-run"], "'few' is no number"),
         (["--on", "ray", "--workers", "3"], "train.batch_size=4"),  # told before any cluster is asked
     ],
 )

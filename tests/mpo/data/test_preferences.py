@@ -68,3 +68,12 @@ def test_a_folder_with_a_gap_is_named(tmp_path):
     picture(2).save(tmp_path / "rejected" / "a.png")
     with pytest.raises(MpoError, match=r"a.png has no text of the same name"):
         list(read_preferences(settings, "image"))
+    (tmp_path / "a.txt").write_bytes("caf\xe9".encode("latin-1"))
+    with pytest.raises(MpoError, match=r"a.txt is not UTF-8; save it as such"):
+        list(read_preferences(settings, "image"))
+
+
+def test_a_row_without_a_prompt_is_named(tmp_path):
+    (tmp_path / "pairs.jsonl").write_text(json.dumps({"prompt": None, "chosen": "a.png", "rejected": "b.png"}))
+    with pytest.raises(MpoError, match="a prompt is None; give text, or remove the row"):
+        list(read_preferences(Preferences(path=str(tmp_path / "pairs.jsonl"), layout="pairs"), "image"))

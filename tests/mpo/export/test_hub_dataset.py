@@ -49,6 +49,11 @@ def test_a_run_is_published_and_read_back_as_preferences(finished, tmp_path):
         publish(finished, output)
 
 
+def test_a_folder_that_is_no_run_is_said(tmp_path):
+    with pytest.raises(MpoError, match=r"is not a run: it has no recipe\.yaml; name a run folder"):
+        publish(tmp_path / "absent", tmp_path / "published")
+
+
 @pytest.mark.parametrize(
     ("num_rows", "category"), [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (999_999, "100K<n<1M"), (10**9, "n>1B")]
 )

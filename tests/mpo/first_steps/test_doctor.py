@@ -54,7 +54,7 @@ def test_a_package_that_is_missing_or_old_stops_the_quickstart(package):
     assert "nosuchpackage, numpy " in finding.words
     assert "(>=99 is needed)" in finding.words
     assert "pyyaml" not in finding.words
-    assert finding.remedy == "pip install --upgrade mpo"
+    assert finding.remedy == "install it again from its checkout or wheel, such as pip install -e ."
     assert not can_run_quickstart([finding])
 
 

@@ -373,6 +373,16 @@ def test_a_fit_that_finds_no_weight_writes_none(run, pictures):
     assert not (pictures / "own.yaml").exists()
 
 
+def test_what_tune_cannot_do_is_said_before_a_model_is_loaded(run, pictures):
+    words = ("tune", pictures / "answers.jsonl", "--model", pictures / "absent")
+    one_line(run(*words, "--output", pictures), "exists and is no empty folder; give another name")
+    assert run(*words, "--output", pictures / "new", "--micro-batch-size", "0")[0] == 2
+    (pictures / "answers.jsonl").write_text('{"media": "red.png", "prompt": "", "answers": {"clarity_1": true}}')
+    uneven = run(*words, "--output", pictures / "new", "--micro-batch-size", "3", "--quiet")
+    assert uneven[0] == 2
+    assert "batch_size=64 is not a multiple of micro_batch_size=3" in uneven[2]
+
+
 def test_compare_and_explain(run, pictures):
     code, out, _ = run("compare", pictures / "dark.png", pictures / "red.png", "-p", PROMPT)
     assert code == 0
