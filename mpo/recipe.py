@@ -532,6 +532,13 @@ def _who(judging: Judging) -> tuple[str, dict[str, Any]]:
     return judging.name, {name: value for name, value in judging.options.items() if name not in HOW_IT_COMPUTES}
 
 
+def refuse_rounds(recipe: Recipe, folder: Path) -> None:
+    """Raises MpoError for a run in rounds, where one of them is meant."""
+    if recipe.rounds > 1:
+        last = folder / f"round-{recipe.rounds}"
+        raise MpoError(f"{str(folder)!r} holds {recipe.rounds} rounds, each a run; name one, such as {last}")
+
+
 def candidate_stage(recipe: Recipe) -> str:
     """The stage that brings the candidates."""
     return "import-pairs" if recipe.preferences else "generate"

@@ -26,7 +26,7 @@ from mpo.dependencies import (
     stages_of,
     status,
 )
-from mpo.recipe import Recipe, dump_recipe, read_recipe
+from mpo.recipe import Recipe, dump_recipe, read_recipe, refuse_rounds
 from mpo.run_folder.files import replacing, sha256, write_text
 from mpo.run_folder.lock import OWN, locked, refuse_if_in_use
 from mpo.run_folder.manifest import Manifest, library_versions, read_manifest
@@ -37,7 +37,7 @@ from mpo.runtime.machine import describe_machine
 from mpo.runtime.processes import all_see, barrier, broadcast_from_main, is_main, num_processes
 from mpo.runtime.progress import say
 from mpo.take_over import take_over
-from mpo.training.checkpoint_files import result_file
+from mpo.training.start import check_start, start_file
 
 # Several processes take part in these; the main one does the others alone.
 ALL_RANKS = ("generate", "score", "encode", "train", "evaluate")
@@ -98,7 +98,7 @@ def prepare(
                     write_text(run.recipe, dump_recipe(recipe))
                 if recipe.start and not run.start.exists():
                     with replacing(run.start) as temporary:
-                        shutil.copyfile(_start_file(recipe.start), temporary)
+                        shutil.copyfile(start_file(recipe.start), temporary)
                 if taken_from is not None:
                     taken = take_over(read_recipe(taken_from.recipe), recipe, taken_from, run, prompts)
                     say(f"taken over from {source}: {', '.join(taken) or 'nothing, since no finished stage agrees'}")
@@ -134,16 +134,6 @@ def preview(recipe: Recipe, output: str | Path, *, repair: bool = False) -> list
     return [stage for stage, verdict, _ in rows if stage != PREPARE and verdict.state == "done"]
 
 
-def _start_file(start: str) -> Path:
-    """The LoRA that a recipe's `start` names. Raises MpoError if there is none."""
-    if start.endswith(".safetensors") and Path(start).is_file():
-        return Path(start)
-    run = RunFolder(start)
-    if not run.trained.is_file():
-        raise MpoError(f"start={start!r} is no run that has been trained, and no .safetensors file; name one")
-    return result_file(run)
-
-
 def check_folder(recipe: Recipe, run: RunFolder) -> None:
     """Raises MpoError if the folder can be no run of this recipe. Rounds may be followed by more."""
     if not run.folder.is_dir() and (run.folder.exists() or run.folder.is_symlink()):
@@ -173,7 +163,7 @@ def _check(recipe: Recipe, run: RunFolder, stages: Sequence[str], num_trainers: 
     with suppress(OfflineError):  # which check_model raises, once all that needs no hub is checked
         check_medium(recipe)
     if recipe.start and not run.start.exists():
-        _start_file(recipe.start)
+        check_start(recipe)
     train, heldout, validation = read_prompts(run, recipe)
     judged = [] if recipe.select.strategy == "given" else train  # the others always are
     asked = [*judged, *heldout, *validation]
@@ -283,10 +273,7 @@ def run_stage(
             f"{str(folder)!r} is not a run: it has no recipe.yaml, or not for all machines; make one with `mpo run RECIPE --output {folder}`"
         )
     recipe = read_recipe(run.recipe)
-    if recipe.rounds > 1:
-        raise MpoError(
-            f"{str(folder)!r} holds {recipe.rounds} rounds, each a run; name one, such as {run.folder / 'round-1'}"
-        )
+    refuse_rounds(recipe, run.folder)
     if stage not in stages_of(recipe):
         raise MpoError(f"stage {stage} is not among this recipe's; stages: {', '.join(stages_of(recipe))}")
     if broadcast_from_main(not redo and is_done(run, recipe, stage) if is_main() else None):

@@ -1,13 +1,17 @@
 """`mpo export SOURCE… --format FORMAT`: a trained LoRA, or one made elsewhere, in the form that another program loads."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer as PeftLayer
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from mpo import MpoError
 from mpo.export import comfyui, kohya
@@ -17,7 +21,7 @@ from mpo.export.merged import check_one_file, merge, write_one_file
 from mpo.models.families import denoiser_of, family_name
 from mpo.models.loading import load_pipeline
 from mpo.models.lora import read_lora
-from mpo.recipe import Model, read_recipe
+from mpo.recipe import Model, read_recipe, refuse_rounds
 from mpo.run_folder.files import replacing
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tensors import write_tensors
@@ -126,6 +130,7 @@ def read_source(source: str | Path, pipeline: Any) -> Lora:
     if not is_run(source):
         return read_with_diffusers(Path(source), pipeline)
     run = RunFolder(source)
+    refuse_rounds(read_recipe(run.recipe), run.folder)
     if not run.trained.is_file():
         raise MpoError(f"{str(source)!r} has no trained LoRA yet; run `mpo run` on its recipe, which continues there")
     settings = read_recipe(run.recipe).train
@@ -139,14 +144,20 @@ def require_file(source: Path) -> None:
 
 
 def read_with_diffusers(file: Path, pipeline: Any) -> Lora:
-    """The layers that the stock pipeline's loader makes of a file, in any form that it knows."""
+    """The denoiser's layers that the stock pipeline's loader makes of a file, in any form that it knows.
+
+    A text encoder's part is left out, and that is said. Raises MpoError for what is no plain LoRA of this model.
+    """
     require_file(file)
     if not has_loader(pipeline):
         raise MpoError(
             f"diffusers has no LoRA loader for {type(pipeline).__name__}; export from the run that trained it"
         )
     try:
-        load_stock(pipeline, file.parent, weight_name=file.name, adapter_name="source")
+        with _of_denoiser(file) as own:
+            load_stock(pipeline, own.parent, weight_name=own.name, adapter_name="source")
+    except MpoError:
+        raise
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         raise MpoError(
             f"{str(file)!r} is no LoRA that diffusers reads for this model ({' '.join(str(error).split())[:200]})"
@@ -162,10 +173,44 @@ def read_with_diffusers(file: Path, pipeline: Any) -> Lora:
     return lora
 
 
+@contextmanager
+def _of_denoiser(file: Path) -> Iterator[Path]:
+    """A LoRA's file, or if it has a part for text encoders, a copy without it. Raises MpoError for what no other form holds."""
+    with safe_open(file, framework="pt") as held:
+        names, metadata = list(held.keys()), held.metadata()
+        more = next((name for name in names if _NO_PLAIN_LORA.search(name)), None)
+        if more:
+            raise MpoError(
+                f"{str(file)!r} holds {more!r}, of a DoRA or a LoRA with biases; only LoRAs of A and B can be exported"
+            )
+        of_text = [name for name in names if _TEXT_ENCODERS.match(name)]
+        if not of_text:
+            yield file
+            return
+        own = {name: held.get_tensor(name) for name in names if name not in of_text}
+    say(f"export: {file.name} has a part for text encoders ({len(of_text)} of {len(names)} tensors), which is left out")
+    if not own:
+        raise MpoError(f"{str(file)!r} holds nothing for a denoiser; only that part of a LoRA can be exported")
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / file.name
+        save_file(own, copy, metadata)
+        yield copy
+
+
+# By the names of diffusers and peft, sd-scripts and ComfyUI.
+_TEXT_ENCODERS = re.compile(r"(lora_te\d?_|text_encoders?(_\d)?\.)")
+_NO_PLAIN_LORA = re.compile(r"dora_scale|lora_magnitude_vector|lora_(B|up)\.bias$")
+
+
 def outputs_of(pipeline: Any) -> Callable[[str], int]:
     """How many outputs a layer of the denoiser has, by its name."""
     denoiser = denoiser_of(pipeline)
-    return lambda name: denoiser.get_submodule(name).weight.shape[0]
+
+    def count(name: str) -> int:
+        layer: Any = denoiser.get_submodule(name)  # its weight says nothing of its shape in 4 bits
+        return layer.out_features if hasattr(layer, "out_features") else layer.out_channels
+
+    return count
 
 
 def in_precision(tensors: dict[str, torch.Tensor], dtype: str | None) -> dict[str, torch.Tensor]:

@@ -20,6 +20,7 @@ from mpo.models.families import Family, denoiser_of, denoisers_of, find_family
 from mpo.models.loading import load_pipeline
 from mpo.models.offloading import offload_blocks
 from mpo.recipe import Recipe, Train
+from reward.errors import first_line
 
 
 def add_lora(pipeline: Any, settings: Train) -> Any:
@@ -86,7 +87,12 @@ def load_lora(denoiser: Any, file: Path) -> None:
         raise MpoError(
             f"{file} and the model's LoRA differ in what they hold, such as {differing[0]!r}; it was trained on another model or train.lora_targets"
         )
-    set_peft_model_state_dict(denoiser, state)
+    try:
+        set_peft_model_state_dict(denoiser, state)
+    except RuntimeError as error:  # a size mismatch
+        raise MpoError(
+            f"{file} does not fit the model's LoRA ({first_line(error)}); it was trained on another model or train.rank"
+        ) from None
 
 
 def load_with_lora(recipe: Recipe, file: Path | None, *, compiled: bool = False) -> Any:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from mpo import MpoError
 from mpo.cli import app
+from mpo.export.convert import export_as
 from mpo.recipe import RecipeError, parse_recipe, read_recipe
 from mpo.rounds import recipe_of_round, rounds_in, run_rounds
 from mpo.run import preview, run_recipe, run_stage
@@ -129,6 +130,10 @@ def test_what_rounds_cannot_do_is_said(rounds, model_folder, tmp_path):
         run_rounds(recipe, tmp_path / "full")
     with pytest.raises(MpoError, match="start='nowhere' is no run that has been trained"):
         run_recipe(recipe.model_copy(update={"rounds": 1, "start": "nowhere"}), tmp_path / "run")
+    with pytest.raises(MpoError, match=r"holds 2 rounds, each a run; name one, such as .*round-2"):
+        run_recipe(recipe.model_copy(update={"rounds": 1, "start": str(folder)}), tmp_path / "run")
+    with pytest.raises(MpoError, match=r"holds 2 rounds, each a run; name one, such as .*round-2"):
+        export_as([folder], "peft", tmp_path / "peft")
     assert not (tmp_path / "run").exists()
     given = small_fields(model_folder, tmp_path) | {"rounds": 2, "preferences": {"path": "x", "layout": "folder"}}
     del given["generate"], given["prompts"]["train"]

@@ -4,8 +4,9 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from mpo import MpoError
 from mpo.export.convert import export_as
 from mpo.models.families import denoiser_of
 from mpo.recipe import read_recipe
@@ -88,6 +89,37 @@ def test_a_lora_made_elsewhere_takes_every_form(finished, trained, tmp_path):
     pipeline = plain(finished)
     pipeline.load_lora_weights(str(tmp_path / "x"))
     assert_same_changes(changes_of(pipeline), {name: 2 * change for name, change in changes_of(trained).items()})
+
+
+@pytest.mark.parametrize("form", ["comfyui", "merged"])
+def test_a_text_encoders_part_is_left_out_and_that_is_said(form, finished, tmp_path, capsys):
+    model = read_recipe(finished / "recipe.yaml").model.path
+    own = load_file(RunFolder(finished).lora / "small-comfyui.safetensors")
+    name = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+    width = plain(finished).text_encoder.config.hidden_size
+    of_text = {f"{name}.lora_down.weight": torch.ones(2, width), f"{name}.lora_up.weight": torch.ones(width, 2)}
+    of_text[f"{name}.alpha"] = torch.tensor(2.0)
+    save_file(own | of_text, tmp_path / "both.safetensors")
+    save_file(own, tmp_path / "alone.safetensors")
+    save_file(of_text, tmp_path / "text.safetensors")
+    for source in ("both", "alone"):
+        export_as([tmp_path / f"{source}.safetensors"], form, tmp_path / f"{source}-out.safetensors", model=model)
+    assert "both.safetensors has a part for text encoders (3 of " in capsys.readouterr().err
+    outputs = [load_file(tmp_path / f"{source}-out.safetensors") for source in ("both", "alone")]
+    assert outputs[0].keys() == outputs[1].keys()
+    assert all(value.equal(outputs[1][key]) for key, value in outputs[0].items())
+    with pytest.raises(MpoError, match="holds nothing for a denoiser"):
+        export_as([tmp_path / "text.safetensors"], form, tmp_path / "none.safetensors", model=model)
+
+
+@pytest.mark.parametrize("more", ["{}.dora_scale", "{}.lora_up.bias"])
+def test_what_is_no_plain_lora_is_refused(more, finished, tmp_path):
+    own = load_file(RunFolder(finished).lora / "small-comfyui.safetensors")
+    layer = next(key for key in own if key.endswith(".alpha")).removesuffix(".alpha")
+    save_file(own | {more.format(layer): torch.ones(4)}, tmp_path / "x.safetensors")
+    model = read_recipe(finished / "recipe.yaml").model.path
+    with pytest.raises(MpoError, match="of a DoRA or a LoRA with biases; only LoRAs of A and B can be exported"):
+        export_as([tmp_path / "x.safetensors"], "peft", tmp_path / "y", model=model)
 
 
 def test_a_smaller_rank_says_what_it_loses(finished, trained, tmp_path, capsys):
