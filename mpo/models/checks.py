@@ -40,6 +40,10 @@ def check_model(recipe: Recipe) -> None:
     parts = ("scheduler", denoiser_in(index, model))
     scheduler_class, denoiser_class = (getattr(diffusers, index[part][1]) for part in parts)
     scheduler = scheduler_class.from_config(configs["scheduler"])
+    if configs["denoiser"].get("time_cond_proj_dim"):
+        raise MpoError(
+            f"model.path={model.path!r} takes guidance as a condition of its UNet, as latent consistency models do, which training does not give; use the model that it was distilled from"
+        )
     check_scheduler(scheduler, recipe.train, knows_mu=hasattr(family, "shift_mu"))
     trained_range(recipe.train, scheduler, model.expert, index.get("boundary_ratio"))
     distilled_guidance(recipe, configs["denoiser"])

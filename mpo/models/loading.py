@@ -1,5 +1,6 @@
 """Loading a diffusion model: the shipped one by name, a folder, a hub id, or one .safetensors file."""
 
+import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -80,14 +81,25 @@ def load_index(model: Model) -> dict[str, Any]:
 
 
 def load_configs(model: Model) -> dict[str, dict[str, Any]]:
-    """The configurations of the pipeline's "denoiser", "vae" and "scheduler". Raises as `load_index` does."""
+    """The configurations of the pipeline's "denoiser", "vae" and "scheduler". Raises as `load_index` does.
+
+    Of the two networks with their class's defaults for what the files leave out: those may be older than a setting. A scheduler's are
+    left open, since another class that takes its place has defaults of its own.
+    """
     index = load_index(model)
     names = {"denoiser": denoiser_in(index, model), "vae": "vae", "scheduler": "scheduler"}
+    classes = {part: getattr(diffusers, index[name][1]) for part, name in names.items()}
     with readable_config(model) as source:
-        return {
-            part: dict(getattr(diffusers, index[name][1]).load_config(source, subfolder=name, revision=model.revision))
-            for part, name in names.items()
+        found = {
+            part: dict(each.load_config(source, subfolder=names[part], revision=model.revision))
+            for part, each in classes.items()
         }
+    return {part: held if part == "scheduler" else _defaults(classes[part]) | held for part, held in found.items()}
+
+
+def _defaults(network: Any) -> dict[str, Any]:
+    parameters = inspect.signature(network.__init__).parameters
+    return {name: each.default for name, each in parameters.items() if each.default is not each.empty}
 
 
 def has_two_experts(index: Mapping[str, Any]) -> bool:

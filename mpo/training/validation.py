@@ -26,7 +26,7 @@ from reward.judging import load_reward
 
 
 def is_due(recipe: Recipe, step: int) -> bool:
-    """Whether a step is validated: the untuned model, at each interval, and the last."""
+    """Whether a step is validated: the model as training begins, at each interval, and the last."""
     settings = recipe.validation
     return settings is not None and (step % settings.interval_steps == 0 or step >= recipe.train.num_steps)
 
@@ -46,14 +46,15 @@ def has_stalled(recipe: Recipe, validated: list[Validated]) -> bool:
 
 
 def validate(t: Training, step: int) -> Validated:
-    """Sample with a step's checkpoint (step 0: without one), score, and add a line to validation.jsonl.
+    """Sample with a step's checkpoint (step 0: as training begins, with the LoRA that the recipe starts from, if any), score, and add a line to validation.jsonl.
 
     The judge is loaded for it and freed again: training may need the memory.
     """
     settings = t.recipe.validation
     assert settings is not None
     folder = t.run.validation / f"step-{step:06d}"
-    lora = lora_file(checkpoint_folder(t.run, step)) if step else None
+    start = t.run.start if t.run.start.exists() else None
+    lora = lora_file(checkpoint_folder(t.run, step)) if step else start
     samples = samples_for(
         read_table(t.run.validation_prompts, made_by="run").to_pylist(),
         t.recipe,

@@ -11,7 +11,7 @@ from mpo.run_folder.paths import RunFolder
 class Validated:
     """One line of validation.jsonl."""
 
-    step: int  # 0 = the untuned model
+    step: int  # 0 = as training begins: untuned, or with the LoRA that the recipe starts from
     total: float  # mean over pictures
     dimensions: dict[str, float]
 

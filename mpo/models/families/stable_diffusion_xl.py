@@ -30,12 +30,19 @@ def encode_prompts(pipeline: StableDiffusionXLPipeline, prompts: Sequence[str]) 
 
 def encode_media(pipeline: StableDiffusionXLPipeline, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, " B *chw"]:
     vae: Any = pipeline.vae
-    if vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False):  # overflows in half precision
+    overflows = vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False)
+    if overflows:
         vae.to(torch.float32)
-        latents = encode_latents(vae, pixels)
+    latents = encode_latents(vae, pixels)
+    if overflows:
         vae.to(torch.float16)
-        return latents
-    return encode_latents(vae, pixels)
+        latents = latents.to(torch.float16)
+    if getattr(vae.config, "latents_mean", None) and getattr(vae.config, "latents_std", None):  # of some fine-tunes
+        mean, std = (
+            latents.new_tensor(each).view(1, -1, 1, 1) for each in (vae.config.latents_mean, vae.config.latents_std)
+        )
+        latents = (latents - mean * vae.config.scaling_factor) / std
+    return latents
 
 
 def predict(

@@ -155,6 +155,30 @@ def test_guidance_that_a_distilled_pipeline_ignores_is_refused(section, fields, 
         check_model(recipe)
 
 
+def test_a_setting_that_the_file_leaves_out_has_its_classs_default(fields, tmp_path):
+    """FLUX.2-dev takes guidance into its one pass; a file may be older than the setting that says so."""
+    build("flux2").save_pretrained(tmp_path / "model")
+    file = tmp_path / "model" / "transformer" / "config.json"
+    config = json.loads(file.read_text())
+    assert config.pop("guidance_embeds") is True
+    file.write_text(json.dumps(config))
+    fields["model"] |= {"path": str(tmp_path / "model"), "sizes": [[32, 32]]}
+    fields["train"]["distilled_guidance"] = 3.5
+    check_model(parse_recipe(fields, source="small"))
+    fields["generate"] |= {"guidance_scale": 4.0, "guidance_range": [0.0, 0.5]}
+    with pytest.raises(MpoError, match="takes guidance into its one pass"):
+        check_model(parse_recipe(fields, source="small"))
+
+
+def test_a_unet_with_guidance_as_a_condition_is_refused(fields, tmp_path):
+    pipeline = build("stable_diffusion")
+    pipeline.unet.register_to_config(time_cond_proj_dim=32)
+    pipeline.save_pretrained(tmp_path / "model")
+    fields["model"]["path"] = str(tmp_path / "model")
+    with pytest.raises(MpoError, match=r"as latent consistency models do.*; use the model that it was distilled from"):
+        check_model(parse_recipe(fields, source="small"))
+
+
 def test_schedulers_that_scale_what_the_network_sees_are_refused(fields, tmp_path):
     """An SDXL pipeline may hold one; it says "epsilon" and means something else."""
     pipeline = build("stable_diffusion_xl")

@@ -149,14 +149,28 @@ def test_encoding_runs_on_the_real_autoencoder(name):
     torch.testing.assert_close(find_family(pipeline).encode_media(pipeline, pixels), encoded, rtol=0, atol=0)
 
 
+def test_latents_that_an_autoencoder_spreads_are_those_that_the_pipeline_decodes():
+    """Some fine-tunes of SDXL have a mean and a spread: the pipeline decodes latents * spread / scale + mean."""
+    pipeline = build("stable_diffusion_xl")
+    pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    mean, std = [0.5, -1.0, 2.0, 0.0], [2.0, 0.5, 3.0, 1.0]
+    with torch.no_grad():
+        inner = pipeline.vae.encode(pixels * 2 - 1).latent_dist.mode()
+        pipeline.vae.register_to_config(latents_mean=mean, latents_std=std)
+        encoded = find_family(pipeline).encode_media(pipeline, pixels)
+    spread, centre = (torch.tensor(each).view(1, -1, 1, 1) for each in (std, mean))
+    torch.testing.assert_close(encoded * spread / pipeline.vae.config.scaling_factor + centre, inner)
+
+
 def test_the_small_autoencoder_and_half_precision():
     pipeline = build("stable_diffusion_xl")
     pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         full = find_family(pipeline).encode_media(pipeline, pixels)
         pipeline.vae.to(torch.float16)  # SDXL's overflows there, and is used in float32
-        torch.testing.assert_close(find_family(pipeline).encode_media(pipeline, pixels), full, rtol=1e-2, atol=1e-2)
-        assert pipeline.vae.dtype == torch.float16
+        half = find_family(pipeline).encode_media(pipeline, pixels)
+        torch.testing.assert_close(half.float(), full, rtol=1e-2, atol=1e-2)
+        assert pipeline.vae.dtype == half.dtype == torch.float16  # the UNet's
         channels = (8, 8)
         tiny = AutoencoderTiny(
             encoder_block_out_channels=channels, decoder_block_out_channels=channels, num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1), scaling_factor=0.7
