@@ -141,7 +141,8 @@ def test_the_readmes_table_is_what_the_code_and_the_recipes_say():
             source = read(f"mpo/models/families/{family}.py")  # importing all of them takes most of a minute
             assert (kind == "flow") == ("import flow_noise as add_noise" in source), model
             assert ("ComfyUI" in exports) == (family in comfyui.NAMINGS), model
-            assert ("A1111" in exports) == (family in kohya.NAMINGS), model
+            assert ("Forge" in exports) == (family in kohya.NAMINGS), model
+            assert ("A1111" in exports) == ("Forge" in exports and family != "flux"), model  # it has no Flux
             assert ("diffusers" in exports) != ("peft" in exports) == (family == "pixart_sigma"), model
         for name, size in re.findall(r"`([\w.-]+)`(?: (\d+) GB)?", memory):
             recipes.append(name)

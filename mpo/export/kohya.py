@@ -1,4 +1,4 @@
-"""The LoRA as sd-scripts writes it, and A1111 and Forge read it."""
+"""The LoRA as A1111 and Forge read it: by sd-scripts' names, of SDXL by diffusers' after the same prefix. Flux is for Forge alone."""
 
 from collections.abc import Callable
 
