@@ -631,7 +631,7 @@ def _lay_over(fields: dict[str, Any], setting: str) -> None:
         below = _section_in(annotation)
         if (below or get_origin(annotation) is dict) and target.get(section) is None:
             target[section] = {}  # a section that the file leaves out, or options
-        held = target.get(section)
+        held: Any = target.get(section)
         if isinstance(held, str) and below is PromptSource:
             held = {"path": held}
         if not isinstance(held, dict | list):
@@ -684,7 +684,7 @@ def _explain(error: ValidationError, fields: Mapping[str, Any]) -> str:
         is_judge = first["loc"][-1] in ("judge", "judges")
         message = "give {name: …}, or a list of such" if is_judge else "give a list"
     elif first["type"] == "string_pattern_mismatch":
-        message = PATTERNS[first["ctx"]["pattern"]]
+        message = PATTERNS[first.get("ctx", {})["pattern"]]
     elif first["type"] in _REMEDIES:
         message = _REMEDIES[first["type"]]
     value = "" if isinstance(first["input"], dict) else f"={first['input']!r}"
