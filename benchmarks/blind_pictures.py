@@ -1,8 +1,8 @@
-"""The first blind examination of the measured judge, which has set thresholds since (the second is `second_blind_pictures`): pictures whose answers are known from how they were made.
+"""The first blind examination of the measured judge: pictures whose answers are known from how they were made.
 
 Written and committed before the judge that it examines was changed, and not looked at picture by picture while it was. The
-drawings (`blind_drawings`), the photographs and the defects' code are others than those that had set thresholds until then. Each defect has
-five strengths. `cases` asks only what is clear, a picture without a defect and one with a strong one; `series` has all
+drawings (`blind_drawings`), the photographs and the defects' code are others than those that had set thresholds until then; it has
+set some since, and the examination is now `second_blind_pictures`. Each defect has five strengths. `cases` asks only what is clear, a picture without a defect and one with a strong one; `series` has all
 strengths, for the examination of whether a total ever rises as a picture gets worse.
 
     python -m benchmarks.measured_judge --blind first

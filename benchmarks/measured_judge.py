@@ -1,8 +1,8 @@
 """How far the measured judge can be trusted: `python -m benchmarks.measured_judge [--kind video] [--fit | --blind [first|second]]`.
 
-Prints, for each question, its balanced accuracy on the held-out set, which examined once (`heldout_set`, since then one of those that set thresholds; of clips
-`heldout_clips`), with the numbers of yes and no cases, and on the calibration set, and how often its probability of yes falls as the degradation grows; for clips also the series of cases
-that are judged worst. `--fit` prints the threshold of each measure that separates the calibration set best. `--blind`
+Prints, for each question, its balanced accuracy on the held-out set (`heldout_set`, which has set thresholds
+since it examined; of clips `heldout_clips`), with the numbers of yes and no cases, and on the calibration set, and how often its
+probability of yes falls as the degradation grows; for clips also the series of cases that are judged worst. `--fit` prints the threshold of each measure that separates the calibration set best. `--blind`
 prints a blind examination instead, the second (`second_blind_pictures`) or the first (`blind_pictures`): each question, whether
 totals rise under defects, and the time taken.
 """

@@ -27,8 +27,7 @@ from benchmarks.people import majority_win_rate, taste
 from benchmarks.study_arms import ARMS, GROUPS, SETUPS, draw_prompts, settings_of, with_sources, write_prompts
 from mpo.comparison.repetitions import mean_of
 from mpo.recipe import load_recipe
-from mpo.rounds import last_round
-from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.paths import RunFolder, last_round
 from mpo.study import compare, describe, interval
 from reward.checklist import save_checklist
 
@@ -184,7 +183,7 @@ def prepare(study: Path, repetitions: int, num_train: int | None = None, num_hel
     save_checklist(taste(), study / "taste.yaml")
     for recipe, setup in SETUPS.items():  # for whoever chooses settings: no run of the study uses them
         choosing = draw_prompts("choosing", num_heldout or setup.num_heldout, 0, recipe)
-        (study / f"{setup.prefix}choosing.txt").write_text("\n".join(choosing) + "\n", "utf-8")
+        (study / setup.prompt_file("choosing")).write_text("\n".join(choosing) + "\n", "utf-8")
     for repetition in range(repetitions):
         folder = study / f"repetition-{repetition}"
         folder.mkdir(exist_ok=True)

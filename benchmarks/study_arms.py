@@ -9,7 +9,7 @@ import numpy as np
 
 from mpo.embedded.clips import clip_caption, sample_moving_scene
 from mpo.embedded.scenes import caption, sample_scene
-from mpo.recipe import recipes_folder
+from mpo.recipe import find_prompts, load_recipe
 
 SEED = 2025  # of prompts
 
@@ -29,39 +29,29 @@ class Setup:
 
     settings: tuple[str, ...]
     sample_caption: Callable[[np.random.Generator], str]
-    shipped: (
-        str  # the recipe's own prompts, of which none is drawn: recipes/prompts/NAME-train.txt and NAME-heldout.txt
-    )
     num_train: int  # prompts of a repetition
     num_heldout: int
-    prefix: str = ""  # of the names of a repetition's prompt files
+    prefix: str = ""  # of the names of its prompt files
+
+    def prompt_file(self, name: str) -> str:
+        """Of a repetition's "train" or "heldout" prompts, or of those for "choosing" settings."""
+        return f"{self.prefix}{name}.txt"
 
 
 # With other prompts there may be fewer pairs that dominate than with a recipe's own (1,300 and 98), which sets the numbers here.
-# A checkpoint less often takes less disk; the last step always has one.
 SETUPS = {
     "quickstart": Setup(
         (
-            "prompts.train=train.txt",
-            "prompts.heldout=heldout.txt",
             "select.num_pairs=1000",
-            "train.checkpoint_interval_steps=1000",
             "evaluate.judges=[{name: 'mpo.embedded.oracle:Oracle'}, {name: 'benchmarks.people:People', checklist: taste.yaml, questions: answerable}]",
         ),
         lambda rng: caption(sample_scene(rng)),
-        shipped="shapes",
         num_train=256,
         num_heldout=128,
     ),
     "quickstart-video": Setup(
-        (
-            "prompts.train=clips-train.txt",
-            "prompts.heldout=clips-heldout.txt",
-            "select.num_pairs=70",
-            "train.checkpoint_interval_steps=1000",
-        ),
+        ("select.num_pairs=70",),
         lambda rng: clip_caption(sample_moving_scene(rng)),
-        shipped="moving-shapes",
         num_train=48,
         num_heldout=128,
         prefix="clips-",
@@ -127,7 +117,10 @@ def settings_of(arm: str, repetition: int) -> list[str]:
     """All that an arm sets on top of its recipe. Seeds are far apart: later rounds add to them."""
     seed = 1000 + 100 * repetition
     seeds = (f"seed={seed}", f"train.seed={seed}", f"evaluate.seed={seed + 1}")
-    return [*SETUPS[ARMS[arm].recipe].settings, *seeds, *ARMS[arm].settings]
+    setup = SETUPS[ARMS[arm].recipe]
+    prompts = (f"prompts.{name}={setup.prompt_file(name)}" for name in ("train", "heldout"))
+    # A checkpoint less often takes less disk; the last step always has one.
+    return [*prompts, "train.checkpoint_interval_steps=1000", *setup.settings, *seeds, *ARMS[arm].settings]
 
 
 def with_sources(arms: Collection[str]) -> list[str]:
@@ -150,16 +143,13 @@ def draw_prompts(wanted: str, count: int, repetition: int, recipe: str = "quicks
 
     Repetitions draw independently: no held-out caption is ever trained on, but two repetitions may share one.
     """
-    setup = SETUPS[recipe]
-    shipped = {
-        line
-        for name in ("train", "heldout")
-        for line in (recipes_folder() / "prompts" / f"{setup.shipped}-{name}.txt").read_text("utf-8").splitlines()
-    }
+    own = load_recipe(recipe).prompts
+    files = [find_prompts(source.path) for source in (own.train, own.heldout) if source is not None]
+    shipped = {line for file in files for line in file.read_text("utf-8").splitlines()}
     rng = np.random.default_rng((SEED, repetition, ("train", "heldout", "choosing").index(wanted)))
     found: dict[str, None] = {}
     while len(found) < count:
-        text = setup.sample_caption(rng)
+        text = SETUPS[recipe].sample_caption(rng)
         if role(text) == wanted and text not in shipped:
             found[text] = None
     return list(found)
@@ -170,4 +160,4 @@ def write_prompts(folder: Path, repetition: int, num_train: int | None = None, n
     for recipe, setup in SETUPS.items():
         for name, count in (("train", num_train or setup.num_train), ("heldout", num_heldout or setup.num_heldout)):
             text = "\n".join(draw_prompts(name, count, repetition, recipe)) + "\n"
-            (folder / f"{setup.prefix}{name}.txt").write_text(text, "utf-8")
+            (folder / setup.prompt_file(name)).write_text(text, "utf-8")

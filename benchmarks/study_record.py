@@ -71,8 +71,7 @@ def finished_runs(study: Path) -> Iterator[Line]:
                 continue
             setup = SETUPS[what.recipe]
             counts = [
-                len((folder / f"{setup.prefix}{name}.txt").read_text("utf-8").splitlines())
-                for name in ("train", "heldout")
+                len((folder / setup.prompt_file(name)).read_text("utf-8").splitlines()) for name in ("train", "heldout")
             ]
             if counts != [setup.num_train, setup.num_heldout]:
                 raise MpoError(

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from mpo import MpoError
+from mpo.run_folder.paths import last_round
 from mpo.sizes import Size, parse_size, size_fields
 from reward.errors import did_you_mean
 from reward.judging import Judging
@@ -535,8 +536,9 @@ def _who(judging: Judging) -> tuple[str, dict[str, Any]]:
 def refuse_rounds(recipe: Recipe, folder: Path) -> None:
     """Raises MpoError for a run in rounds, where one of them is meant."""
     if recipe.rounds > 1:
-        last = folder / f"round-{recipe.rounds}"
-        raise MpoError(f"{str(folder)!r} holds {recipe.rounds} rounds, each a run; name one, such as {last}")
+        raise MpoError(
+            f"{str(folder)!r} holds {recipe.rounds} rounds, each a run; name one, such as {last_round(folder, recipe.rounds)}"
+        )
 
 
 def candidate_stage(recipe: Recipe) -> str:

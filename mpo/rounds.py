@@ -11,7 +11,7 @@ from mpo.clusters.engine import Engine
 from mpo.recipe import Recipe, dump_recipe, read_recipe
 from mpo.run import check_folder, run_recipe
 from mpo.run_folder.files import write_text
-from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.paths import RunFolder, round_folder
 from mpo.runtime.processes import barrier, is_main
 from mpo.runtime.progress import say
 
@@ -44,15 +44,6 @@ def run_rounds(
             wanted = wanted.model_copy(update={"start": read_recipe(RunFolder(own).recipe).start})
         run_recipe(wanted, own, repair=repair, source=taken_from, engine=engine)
     return RunFolder(round_folder(folder, recipe.rounds))
-
-
-def round_folder(folder: Path, number: int) -> Path:
-    return folder / f"round-{number}"
-
-
-def last_round(folder: Path, rounds: int) -> Path:
-    """The run that holds the result of this many rounds; of one, the folder itself."""
-    return round_folder(folder, rounds) if rounds > 1 else folder
 
 
 def recipe_of_round(recipe: Recipe, folder: Path, number: int) -> Recipe:

@@ -24,8 +24,7 @@ from mpo.comparison.repetitions import (
 )
 from mpo.comparison.win_rates import opinions, read_summary
 from mpo.recipe import Recipe, flat_fields, read_recipe
-from mpo.rounds import last_round
-from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.paths import RunFolder, last_round
 
 # What repetitions of an arm may differ in, by its place in a recipe; `*` is any prompt set.
 SEEDS = ("seed", "train.seed", "validation.seed", "evaluate.seed", "prompts.*.shuffle_seed")

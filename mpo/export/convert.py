@@ -31,6 +31,9 @@ from mpo.training.checkpoint_files import result_file
 FORMATS = ("diffusers", "comfyui", "kohya", "merged", "peft")
 DTYPES = ("float32", "float16", "bfloat16")
 _ONE_FILE: dict[str, Any] = {"comfyui": comfyui, "kohya": kohya}
+# By the names of diffusers and peft, sd-scripts and ComfyUI.
+_TEXT_ENCODERS = re.compile(r"(lora_te\d?_|text_encoders?(_\d)?\.)")
+_NO_PLAIN_LORA = re.compile(r"dora_scale|lora_magnitude_vector|lora_(B|up)\.bias$")
 
 
 def export_as(
@@ -104,13 +107,15 @@ def default_output(source: Path, format: str) -> Path:
 
 
 def model_of(sources: Sequence[str | Path], given: str | None) -> Model:
-    """The model that the sources are for. Raises MpoError if none is said, or two."""
-    models = [read_recipe(RunFolder(source).recipe).model for source in sources if is_run(source)]
-    if given is not None:
-        models = [Model(path=given), *models]
-    for source in sources:
-        if not is_run(source):
-            require_file(Path(source))
+    """The model that the sources are for. Raises MpoError if none is said, or two, and for a source that is none."""
+    models = [] if given is None else [Model(path=given)]
+    for source in map(Path, sources):
+        if is_run(source):
+            recipe = read_recipe(RunFolder(source).recipe)
+            refuse_rounds(recipe, source)
+            models.append(recipe.model)
+        elif not source.is_file():
+            raise MpoError(f"{str(source)!r} is neither a run nor a file; name a run folder or a LoRA's .safetensors")
     if not models:
         raise MpoError(f"{str(sources[0])!r} does not say what model it is for; name it with --model")
     others = sorted({m.path for m in models} - {models[0].path})
@@ -130,17 +135,10 @@ def read_source(source: str | Path, pipeline: Any) -> Lora:
     if not is_run(source):
         return read_with_diffusers(Path(source), pipeline)
     run = RunFolder(source)
-    refuse_rounds(read_recipe(run.recipe), run.folder)
     if not run.trained.is_file():
         raise MpoError(f"{str(source)!r} has no trained LoRA yet; run `mpo run` on its recipe, which continues there")
     settings = read_recipe(run.recipe).train
     return from_peft(read_lora(result_file(run)), settings.alpha / settings.rank)
-
-
-def require_file(source: Path) -> None:
-    """Raises MpoError unless a source that is no run is a file."""
-    if not source.is_file():
-        raise MpoError(f"{str(source)!r} is neither a run nor a file; name a run folder or a LoRA's .safetensors")
 
 
 def read_with_diffusers(file: Path, pipeline: Any) -> Lora:
@@ -148,7 +146,6 @@ def read_with_diffusers(file: Path, pipeline: Any) -> Lora:
 
     A text encoder's part is left out, and that is said. Raises MpoError for what is no plain LoRA of this model.
     """
-    require_file(file)
     if not has_loader(pipeline):
         raise MpoError(
             f"diffusers has no LoRA loader for {type(pipeline).__name__}; export from the run that trained it"
@@ -195,11 +192,6 @@ def _of_denoiser(file: Path) -> Iterator[Path]:
         copy = Path(folder) / file.name
         save_file(own, copy, metadata)
         yield copy
-
-
-# By the names of diffusers and peft, sd-scripts and ComfyUI.
-_TEXT_ENCODERS = re.compile(r"(lora_te\d?_|text_encoders?(_\d)?\.)")
-_NO_PLAIN_LORA = re.compile(r"dora_scale|lora_magnitude_vector|lora_(B|up)\.bias$")
 
 
 def outputs_of(pipeline: Any) -> Callable[[str], int]:

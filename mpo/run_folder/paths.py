@@ -68,3 +68,13 @@ class RunFolder:
     def log_event(self, event: str, **fields: Any) -> None:
         """Append one line to log.jsonl."""
         append_line(self.log, {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "event": event, **fields})
+
+
+def round_folder(folder: Path, number: int) -> Path:
+    """A round of a run in rounds, counted from 1: a run of its own."""
+    return folder / f"round-{number}"
+
+
+def last_round(folder: Path, rounds: int) -> Path:
+    """The run that holds the result of this many rounds; of one, the folder itself."""
+    return round_folder(folder, rounds) if rounds > 1 else folder

@@ -3,9 +3,8 @@
 from benchmarks.study import Job
 from benchmarks.study_arms import ARMS
 from mpo.recipe import dump_recipe, load_recipe
-from mpo.rounds import last_round
 from mpo.run_folder.files import write_json, write_text
-from mpo.run_folder.paths import RunFolder
+from mpo.run_folder.paths import RunFolder, last_round
 
 RATES = {"ci95": [0.4, 0.9], "tie_rate": 0.0, "loss_rate": 0.0, "num_prompts": 2, "base_mean": 0.0, "tuned_mean": 0.1}
 
