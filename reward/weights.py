@@ -56,7 +56,7 @@ def fit(
 
     Minimises mean cross-entropy + l2 / 2 |w / scale|^2 over w >= 0, which is convex. method: "exact" = scipy's bounded
     L-BFGS; "projected" = passes of gradient descent over all pairs, negative weights set to 0 after each, as the paper
-    describes: it ends at the same weights, later. scale: each weight's unit in the penalty; None = 1.
+    describes: it goes to the same weights, and stops there or after 20,000 passes. scale: each weight's unit in the penalty; None = 1.
     """
     _check_method(method)
     scale = np.ones(differences.shape[1]) if scale is None else scale
@@ -121,7 +121,7 @@ def fit_weights(
     check_fit(int(group.max()) + 1, method, num_folds)
     weighted = np.array([not q.gate for q in checklist])
     x = differences[:, weighted]
-    scale = _scale(x, checklist.continuous[weighted])
+    scale = _scale(x, np.array([q.is_number for q in checklist if not q.gate]))
 
     grid = L2_GRID if l2 is None else (l2,)
     held_out = {value: _cross_validated(x, preferred, group, value, method, scale, num_folds) for value in grid}
@@ -166,9 +166,11 @@ def weight_intervals(
         raise RewardError(
             f"{num_groups} group of pairs; intervals need at least two, so give preferences on more prompts"
         )
-    strength, axes = np.linalg.eigh(differences.T @ differences / len(differences))
+    unit = _unit(differences)
+    alike = differences / unit
+    strength, axes = np.linalg.eigh(alike.T @ alike / len(alike))
     told = strength > 1e-9 * max(strength[-1], 1e-9)
-    x = differences @ axes[:, told]  # (P, R), of full rank
+    x = alike @ axes[:, told]  # (P, R), of full rank
     estimate, p, covariance = _firth(x, preferred)
     # Leaving out a group moves the estimate by this much, to first order; the middle matrix is its leverage.
     root = np.sqrt(p * (1 - p))
@@ -183,7 +185,7 @@ def weight_intervals(
     error = np.sqrt((moves**2).sum(axis=0) * (num_groups - 1) / num_groups)
     middle, reach = axes[:, told] @ estimate, stats.t.ppf(0.975, num_groups - 1) * error
     untold = (axes[:, ~told] ** 2).sum(axis=1) > 1e-6
-    low, high = np.maximum(middle - reach, 0), np.maximum(middle + reach, 0)
+    low, high = np.maximum(middle - reach, 0) / unit, np.maximum(middle + reach, 0) / unit
     return np.where(untold, 0.0, low), np.where(untold, np.inf, high)
 
 
@@ -191,7 +193,8 @@ def _firth(
     x: Float[np.ndarray, "P R"], preferred: Float[np.ndarray, " P"]
 ) -> tuple[Float[np.ndarray, " R"], Float[np.ndarray, " P"], Float[np.ndarray, "R R"]]:
     """Firth's estimate (Biometrika 80, 1993), its probabilities, and the inverse of the information. It is finite
-    even if the pairs can be separated perfectly, unlike maximum likelihood. x must have full rank.
+    even if the pairs can be separated perfectly, unlike maximum likelihood. x must have full rank, and columns of
+    about the same size, which the length of a step is in.
     """
     w = np.zeros(x.shape[1])
     for _ in range(MAX_NEWTON_STEPS):
@@ -235,11 +238,18 @@ def _checked(
     return a - b, preferred
 
 
-def _scale(x: np.ndarray, continuous: np.ndarray) -> np.ndarray:
-    """A continuous question's differences are smaller than 2: without its own unit, the penalty would hit it harder."""
+def _unit(x: np.ndarray) -> np.ndarray:
+    """(Q,) the root mean square of each question's differences; 1 where there are none."""
     rms = np.sqrt((x**2).mean(axis=0))
-    typical = rms[~continuous & (rms > 0)].mean() if (~continuous & (rms > 0)).any() else 1.0
-    return np.where(continuous & (rms > 0), typical / np.where(rms > 0, rms, 1.0), 1.0)
+    return np.where(rms > 0, rms, 1.0)
+
+
+def _scale(x: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Answers that are a number differ by less than 2, or by any amount: without its own unit, the penalty would hit such a question harder, or not at all."""
+    yes_no = ~number & (x != 0).any(axis=0)
+    unit = _unit(x)
+    typical = unit[yes_no].mean() if yes_no.any() else 1.0
+    return np.where(number, typical / unit, 1.0)
 
 
 def _log_loss(z: np.ndarray, preferred: np.ndarray) -> float:

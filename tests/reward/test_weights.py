@@ -130,6 +130,36 @@ def test_the_intervals_hold_the_true_weights():
     assert found.median_width < 0.4  # not by being wide: weights go up to 3
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000), st.floats(-4, 4))
+def test_intervals_follow_the_unit_of_a_question(seed, exponent):
+    """Cosines differ by hundredths, logits by tens: the weight's interval is as much wider as the answers are smaller."""
+    rng = np.random.default_rng(seed)
+    x = np.c_[rng.normal(size=200), rng.choice([-2.0, 0, 2], 200)]
+    y = (rng.random(200) < expit(x @ [0.8, 0.5])).astype(float)
+    unit = np.array([10.0**exponent, 1.0])
+    for end, same in zip(
+        weight_intervals(x * unit, y, np.arange(200)), weight_intervals(x, y, np.arange(200)), strict=True
+    ):
+        np.testing.assert_allclose(end * unit, same, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["continuous", "value"])
+def test_a_number_of_small_scale_gets_its_weight(kind):
+    """The penalty has its unit: a weight of 1000 on answers that differ by thousandths costs what 1 on yes and no costs."""
+    number = Question(id="number", text="?", continuous=kind == "continuous", value=kind == "value")
+    questions = (Question(id="sharp", text="?"), number)
+    sub = SubDimension(name="all", dimension="all", questions=questions)
+    checklist = Checklist(name="small", version=1, kind="image", subdimensions=(sub,))
+    rng = np.random.default_rng(0)
+    a, b = (np.c_[rng.choice([-1.0, 1.0], 800), rng.normal(scale=0.001, size=800)] for _ in range(2))
+    preferred = (rng.random(800) < expit((a - b) @ [0.5, 1000.0])).astype(float)
+    fitted = fit_weights(checklist, a, b, preferred)
+    assert fitted.weights[1] == pytest.approx(1000, rel=0.25)
+    assert fitted.low[1] < 1000 < fitted.high[1]
+    assert fitted.weights[0] == pytest.approx(0.5, abs=0.2)
+
+
 def test_what_the_pairs_say_nothing_about_has_no_upper_end():
     checklist, _, a, b, preferred = planted(300)
     a[:, 5] = b[:, 5] = 1.0  # always yes
