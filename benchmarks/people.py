@@ -98,11 +98,13 @@ def vote(run: RunFolder, output: Path, *, seed: int) -> None:
 def scale(fitted: Checklist, run: RunFolder) -> Checklist:
     """The learnt weights in a unit such that as many of a run's pairs dominate by its margin as under its own weights.
 
-    A fit's unit is that of people's noise, so that a recipe's margin would mean something else. Raises MpoError if too few
-    pairs dominate at all.
+    A fit's unit is that of people's noise, so that a recipe's margin would mean something else. At margin 0 any unit does. Raises
+    MpoError if none dominates by its own weights, or too few by the learnt ones.
     """
     scores, prompt_ids, _ = _candidates(run)
     margin = read_recipe(run.recipe).select.margin
+    if not margin:
+        return fitted
 
     def margins(checklist: Checklist, least: float) -> np.ndarray:
         asked = [scores.checklist.question_ids.index(id_) for id_ in checklist.question_ids]
@@ -115,7 +117,7 @@ def scale(fitted: Checklist, run: RunFolder) -> Checklist:
     scaled = fitted
     for _ in range(5):  # what counts as a tie is scaled, too, so that the number of pairs changes a little
         found = margins(scaled, 0.0)
-        if len(found) <= wanted:
+        if not 0 < wanted < len(found):
             raise MpoError(f"{run.folder}: {len(found)} pairs dominate by the learnt weights, {wanted} by its own")
         factor = 2 * margin / (found[wanted - 1] + found[wanted])
         scaled = scaled.weighted(scaled.weights * factor, name="learnt")

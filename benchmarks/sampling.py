@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.study_arms import draw_prompts
-from mpo.comparison.dominance import find_pairs, find_strategy
+from mpo.comparison.dominance import find_pairs, find_strategy, least_lead
 from mpo.models.loading import load_pipeline
 from mpo.models.sampling import make_samples, samples_for
 from mpo.recipe import load_recipe
@@ -63,7 +63,7 @@ def main() -> None:
         )  # fmt: skip
         found = find_pairs(
             find_strategy("dominance", scores.checklist), np.repeat(np.arange(len(rows)), num_seeds), scores.dimensions,
-            scores.total, min_margin=recipe.select.margin, per_prompt=None,
+            scores.total, min_margin=least_lead(recipe.select.margin, scores.checklist), per_prompt=None,
         )  # fmt: skip
         pairs = set(zip(found.chosen.tolist(), found.rejected.tolist(), strict=True))
         first = first or (seconds, pairs)

@@ -269,7 +269,7 @@ class Select(Section):
 
     strategy: str = "dominance"  # "dominance", "total", "dimension:NAME", or "given": the preferences as they came
     granularity: Literal["dimension", "subdimension", "question"] = "dimension"  # dominance only
-    margin: NonNegative  # by how much the chosen must lead, in the checklist's units; strictly more
+    margin: NonNegative  # by how much the chosen must lead, in the checklist's units; strictly more, and always more than a tie
     pairs_per_prompt: Count | None = None  # the widest first; None = all
     num_pairs: Count | None = None  # in all, a random subset; None = all
 

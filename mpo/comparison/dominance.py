@@ -20,6 +20,7 @@ Strategy = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 TIE = 0.01  # of the weighted sum
+ROUNDING = 1e-9  # of sums of weights: far above what float64 loses, far below a tie
 
 
 def tie_threshold(checklist: Checklist) -> float:
@@ -30,6 +31,11 @@ def tie_threshold(checklist: Checklist) -> float:
     two sums that look the same at two decimals differ by less.
     """
     return TIE / checklist.divisor
+
+
+def least_lead(margin: float, checklist: Checklist) -> float:
+    """What a pair's margin must exceed: the recipe's, and a tie. A lead that equals it but for the rounding of sums does not."""
+    return max(margin, tie_threshold(checklist)) + ROUNDING
 
 
 def _difference(values: np.ndarray) -> np.ndarray:

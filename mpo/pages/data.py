@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mpo import __version__
-from mpo.comparison.dominance import find_pairs, find_strategy
+from mpo.comparison.dominance import find_pairs, find_strategy, least_lead
 from mpo.comparison.win_rates import MODELS, opinions, outcomes, read_evaluation
 from mpo.pages.facts import facts_of
 from mpo.recipe import METHODS, Recipe, candidate_stage, dump_recipe, read_recipe
@@ -260,7 +260,7 @@ def _refused(
     def found(strategy: str) -> Any:
         return find_pairs(
             find_strategy(strategy, scores.checklist), prompt_ids[rows], dimensions, total,
-            min_margin=recipe.select.margin, per_prompt=None,
+            min_margin=least_lead(recipe.select.margin, scores.checklist), per_prompt=None,
         )  # fmt: skip
 
     by_total, dominating = found("total"), found("dominance")

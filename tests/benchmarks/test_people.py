@@ -1,6 +1,8 @@
 """Simulated people: what they vote, what is learnt from it, and whom it serves."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,6 +90,16 @@ def test_weights_that_nobody_can_train_on_are_refused(run):
     nothing = asked.weighted({"symmetry_1": 1.0}, name="layout-alone")
     with pytest.raises(MpoError, match="pairs dominate by the learnt weights"):
         people.scale(nothing, run)
+
+
+def test_a_margin_that_needs_no_unit_and_one_that_no_pair_has(run, tmp_path):
+    asked = scored_checklist(read_table(run.scores, made_by="score"), run.scores)
+    other = RunFolder(Path(shutil.copytree(run.folder, tmp_path / "run")))
+    other.recipe.write_text(dump_recipe(load_recipe("quickstart", ["select.margin=0"])), "utf-8")
+    assert people.scale(asked, other) is asked
+    other.recipe.write_text(dump_recipe(load_recipe("quickstart", ["select.margin=100"])), "utf-8")
+    with pytest.raises(MpoError, match="0 by its own"):
+        people.scale(asked, other)
 
 
 def test_people_see_what_the_measured_judge_sees_and_weigh_it_otherwise(run, tmp_path):

@@ -30,7 +30,7 @@ import mpo.stages.evaluate
 import mpo.stages.generate
 import mpo.training.validation
 from mpo import MpoError
-from mpo.comparison.dominance import find_pairs, find_strategy
+from mpo.comparison.dominance import find_pairs, find_strategy, least_lead
 from mpo.comparison.win_rates import summary_of
 from mpo.data.preferences import read_preferences
 from mpo.data.prompts import read_prompt_sets
@@ -130,9 +130,9 @@ def sizes(recipe: Recipe) -> Any:
 def selected(recipe: Recipe) -> Any:
     """Pairs of one prompt's four candidates in two groups, of which the second disagrees with the total."""
     groups = np.array([[0.0, 0.0], [1.0, -0.1], [2.0, 0.1], [2.0, 0.3]])
-    strategy = find_strategy(recipe.select.strategy, load_checklist("image"))
-    limit = recipe.select.pairs_per_prompt
-    pairs = find_pairs(strategy, np.zeros(4), groups, groups.sum(1), min_margin=recipe.select.margin, per_prompt=limit)
+    checklist, limit = load_checklist("image"), recipe.select.pairs_per_prompt
+    strategy, least = find_strategy(recipe.select.strategy, checklist), least_lead(recipe.select.margin, checklist)
+    pairs = find_pairs(strategy, np.zeros(4), groups, groups.sum(1), min_margin=least, per_prompt=limit)
     return pairs.chosen.tolist(), pairs.rejected.tolist()
 
 

@@ -5,7 +5,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mpo import MpoError
-from mpo.comparison.dominance import by_dimension, by_dominance, by_total, find_pairs, find_strategy, num_worse
+from mpo.comparison.dominance import (
+    by_dimension,
+    by_dominance,
+    by_total,
+    find_pairs,
+    find_strategy,
+    least_lead,
+    num_worse,
+)
 from reward import load_checklist
 
 N, K = 12, 3
@@ -59,6 +67,23 @@ def test_what_evaluation_calls_a_tie_is_no_veto():
     assert (found.chosen.tolist(), found.rejected.tolist()) == ([1], [0])
     assert num_worse(found, groups, tie=0.01) == 0
     assert num_worse(found, groups, tie=0.0) == 1
+
+
+@pytest.mark.parametrize("strategy", ["dominance", "total", "dimension:alignment"])
+def test_what_evaluation_calls_a_tie_is_no_preference(strategy):
+    """At margin 0 a lead that nobody sees, or that only the rounding of sums makes, gives no pair; the next larger does."""
+    checklist = load_checklist("image")
+    groups = np.array([[0.0, 0.0], [0.005, 0.0], [0.1 + 0.2, 0.0], [0.3, 0.0], [0.32, 0.0]])
+    total = groups.sum(axis=1)
+    for margin, expected in (
+        (0.0, {(a, b) for a in (2, 3, 4) for b in (0, 1)} | {(4, 2), (4, 3)}),
+        (0.3, {(4, 0), (4, 1)}),
+    ):
+        found = find_pairs(
+            find_strategy(strategy, checklist), np.zeros(5, int), groups, total,
+            min_margin=least_lead(margin, checklist), per_prompt=None,
+        )  # fmt: skip
+        assert set(zip(found.chosen.tolist(), found.rejected.tolist(), strict=True)) == expected
 
 
 @given(prompt_ids, group_scores)
