@@ -19,7 +19,7 @@ from mpo.runtime.progress import say, track
 from mpo.training.adaptive_beta import beta_of_step
 from mpo.training.checkpoints import resume, save_checkpoint
 from mpo.training.divergence import refuse_divergence
-from mpo.training.forward import METRICS, average_gradients, forward, micro_batches
+from mpo.training.forward import average_gradients, forward, metrics_of, micro_batches
 from mpo.training.setup import set_up
 from mpo.training.timing import measure_step
 from mpo.training.validation import best_of, has_stalled, is_due, validate
@@ -33,6 +33,7 @@ def train(folder: str | Path) -> None:
     settings = recipe.train
     t = set_up(run, recipe)
     accelerator = t.accelerator
+    measured = metrics_of(t.objective)
     step, history, validated = resume(t)
     with track("train", total=settings.num_steps, done=step) as advance:
         while True:
@@ -47,7 +48,7 @@ def train(folder: str | Path) -> None:
             started_s = time.perf_counter()
             draws = t.batches.of_step(step)
             beta = beta_of_step(history, beta=settings.beta, gradient_factor=settings.gradient_factor)
-            sums = torch.zeros(len(METRICS), device=accelerator.device)
+            sums = torch.zeros(len(measured), device=accelerator.device)
             for global_draws, local_draws in micro_batches(t, draws):
                 outcome, means = forward(t, global_draws, local_draws, beta=beta)
                 accelerator.backward(outcome.loss.mean() / t.num_micro)
@@ -57,7 +58,7 @@ def train(folder: str | Path) -> None:
             average_gradients(t)
             grad_norm: Any = accelerator.clip_grad_norm_(t.parameters, settings.max_grad_norm)
             reduced: Any = accelerator.reduce(sums, "mean")
-            metrics = dict(zip(METRICS, reduced.tolist(), strict=True))
+            metrics = dict(zip(measured, reduced.tolist(), strict=True))
             metrics |= {"grad_norm": float(grad_norm), "learning_rate": float(t.schedule.get_last_lr()[0])}
             if settings.gradient_factor is not None:
                 metrics["beta"] = beta

@@ -39,7 +39,11 @@ def refuse_divergence(
         raise MpoError(
             f"train: no gradient of the last {NUM_SMOOTHED} steps was finite, so none was taken; set train.mixed_precision=bf16 or model.dtype=float32"
         )
-    before = _median_error(recent if settings.objective != "mapo" else history[:NUM_SMOOTHED], "reference_error")
+    before = (
+        _median_error(recent, "reference_error")
+        if "reference_error" in now
+        else _median_error(history[:NUM_SMOOTHED], "chosen_error")
+    )
     error = _median_error(recent, "chosen_error")
     if before == math.inf:
         raise MpoError(

@@ -14,10 +14,16 @@ from mpo.models.families import Family
 from mpo.models.lora import lora_off
 from mpo.models.noise import error_weights
 from mpo.training.batches import Batch, Draw
-from mpo.training.objectives import PreferenceLoss, denoising_error, safe_scale, with_safeguard, with_sft
+from mpo.training.objectives import Objective, PreferenceLoss, denoising_error, safe_scale, with_safeguard, with_sft
 from mpo.training.setup import Training
 
-METRICS = ("loss", "accuracy", "margin", "chosen_error", "rejected_error", "reference_error")
+METRICS = ("loss", "accuracy", "margin", "chosen_error", "rejected_error")
+REFERENCE_METRICS = (*METRICS, "reference_error")
+
+
+def metrics_of(objective: Objective) -> tuple[str, ...]:
+    """What `forward` measures; the reference's error only where there is a reference."""
+    return REFERENCE_METRICS if objective.needs_reference else METRICS
 
 
 def micro_batches(t: Training, draws: Sequence[Draw]) -> Iterator[tuple[Sequence[Draw], Sequence[Draw]]]:
@@ -30,8 +36,8 @@ def micro_batches(t: Training, draws: Sequence[Draw]) -> Iterator[tuple[Sequence
 
 def forward(
     t: Training, global_draws: Sequence[Draw], local_draws: Sequence[Draw], *, beta: float
-) -> tuple[PreferenceLoss, Float[Tensor, " 6"]]:
-    """The loss of this process's pairs, and means over them in the order of METRICS, detached."""
+) -> tuple[PreferenceLoss, Float[Tensor, " M"]]:
+    """The loss of this process's pairs, and means over them in the order of `metrics_of` the objective, detached."""
     inputs = [t.batches.batch(group) for group in t.batches.alike(local_draws)]
     weights = halves([error_weights(t.pipeline.scheduler, batch.timesteps, t.recipe.train) for batch in inputs])
     with t.accelerator.autocast():
@@ -47,7 +53,7 @@ def forward(
         outcome = with_safeguard(t.objective.loss, policy, *weighted, scale=scale, beta=beta)
     if t.recipe.train.sft_weight:
         outcome = with_sft(outcome, policy[0], t.recipe.train.sft_weight)
-    values = (outcome.loss, outcome.accuracy, outcome.margin, *policy, weighted[0] if weighted else policy[0])
+    values = (outcome.loss, outcome.accuracy, outcome.margin, *policy, *weighted[:1])
     return outcome, torch.stack([value.detach().float().mean() for value in values])
 
 

@@ -39,17 +39,18 @@ def denoising_error(prediction: Float[Tensor, "B ..."], target: Float[Tensor, "B
 def safe_scale(
     prediction: Float[Tensor, "_N ..."], target: Float[Tensor, "_N ..."], *, mu: float
 ) -> Float[Tensor, " B"]:
-    """How much of the rejected's gradient a pair may take without the chosen's error rising (arXiv 2511.03317, output space).
+    """How much of the rejected's gradient a pair may take without the chosen's error rising (arXiv 2511.03317, output space),
+    for a loss that is as steep in the one error as in the other.
 
     B chosen, then their B rejected. With residuals r_w and r_l of a pair: (1 - mu) |r_w|^2 / (r_w . r_l) if the two point the same
-    way, at most 1; else 1. mu in [0, 1): 0 allows as much as keeps the chosen's error to first order, above it
+    way; else infinite. mu in [0, 1): 0 allows as much as keeps the chosen's error to first order, above it
     the error must fall. Here each pair has its own scale; the paper's code has one for the batch.
     """
     dtype = torch.promote_types(prediction.dtype, torch.float32)
     chosen, rejected = (prediction.detach().to(dtype) - target.to(dtype)).flatten(1).chunk(2)
     along = (chosen * rejected).sum(dim=1)
     allowed = (1 - mu) * chosen.square().sum(dim=1) / torch.where(along > 0, along, 1.0)
-    return torch.where(along > 0, allowed.clamp(max=1.0), 1.0)
+    return torch.where(along > 0, allowed, torch.inf)
 
 
 def with_gradient_scaled(values: Float[Tensor, " B"], scale: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
@@ -64,15 +65,17 @@ def with_safeguard(
     scale: Float[Tensor, " B"],
     beta: float,
 ) -> PreferenceLoss:
-    """An objective's loss, where the rejected's gradient is scaled in those pairs whose loss raises the rejected's error.
+    """An objective's loss, where the rejected's gradient is scaled by `safe_scale`, at most 1, in those pairs whose loss raises the
+    rejected's error.
 
-    IPO and label smoothing turn round where a margin is wider than they want it: they lower the rejected's error and raise the
+    MaPO is steeper in the one error than in the other, which changes the scale by the ratio of the two. IPO and label smoothing turn round where a margin is wider than they want it: they lower the rejected's error and raise the
     chosen's, which scaling the one alone would leave to rise further.
     """
-    rejected = policy[1].detach().requires_grad_()
-    free = loss(policy[0].detach(), rejected, *reference, beta=beta).loss.sum()
-    (slope,) = torch.autograd.grad(free, rejected)
-    scaled = with_gradient_scaled(policy[1], torch.where(slope < 0, scale, 1.0))
+    errors = policy[0].detach().requires_grad_(), policy[1].detach().requires_grad_()
+    slope_chosen, slope_rejected = torch.autograd.grad(loss(*errors, *reference, beta=beta).loss.sum(), errors)
+    raised = slope_rejected < 0
+    allowed = (scale * slope_chosen / torch.where(raised, -slope_rejected, 1.0)).clamp(max=1.0)
+    scaled = with_gradient_scaled(policy[1], torch.where(raised, allowed, 1.0))
     return loss(policy[0], scaled, *reference, beta=beta)
 
 

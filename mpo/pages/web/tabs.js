@@ -130,7 +130,7 @@ function trainingTab(panel) {
     h("div", {class: "charts"},
       one("loss", "loss", {level: start}), one("implicit accuracy", "accuracy", {level: 0.5}), one("implicit reward margin", "margin", {level: 0}),
       lines("error of the prediction", steps, [
-        {name: "chosen", values: smoothed(metrics.chosen_error ?? [])}, {name: "rejected", values: smoothed(metrics.rejected_error ?? [])}, {name: "reference on the chosen", values: smoothed(metrics.reference_error ?? [])}]),
+        {name: "chosen", values: smoothed(metrics.chosen_error ?? [])}, {name: "rejected", values: smoothed(metrics.rejected_error ?? [])}, ...(metrics.reference_error ? [{name: "reference on the chosen", values: smoothed(metrics.reference_error)}] : [])]),
       metrics.reference_error ? lines("error of the chosen over the reference's", steps, [{name: "ratio", values: smoothed(metrics.chosen_error.map((value, k) => value / metrics.reference_error[k]))}], {level: 1}) : null,
       one("gradient norm", "grad_norm", {log: true}), one("learning rate", "learning_rate"), metrics.beta ? one("beta", "beta") : null,
       lines("seconds a step", timing.step, [{name: "seconds", values: timing.seconds_per_step, smooth: true}]),

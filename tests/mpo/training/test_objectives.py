@@ -203,27 +203,33 @@ def test_the_safe_scale_by_hand():
     chosen = torch.tensor([[2.0, 0.0]] * 4)
     rejected = torch.tensor([[4.0, 1.0], [-4.0, 1.0], [0.0, 5.0], [1.0, 9.0]])
     prediction = torch.cat([chosen, rejected])[..., None]
-    torch.testing.assert_close(safe_scale(prediction, target, mu=0.0), torch.tensor([0.5, 1.0, 1.0, 1.0]))
-    torch.testing.assert_close(safe_scale(prediction, target, mu=0.6), torch.tensor([0.2, 1.0, 1.0, 0.8]))
+    torch.testing.assert_close(safe_scale(prediction, target, mu=0.0), torch.tensor([0.5, torch.inf, torch.inf, 2.0]))
+    torch.testing.assert_close(safe_scale(prediction, target, mu=0.6), torch.tensor([0.2, torch.inf, torch.inf, 0.8]))
     assert safe_scale(prediction.bfloat16(), target, mu=0.6).dtype == torch.float32
 
 
-@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.3, 0.9]))
-def test_a_safe_step_does_not_raise_the_chosens_error(seed, mu):
+@pytest.mark.parametrize("name", ["dpo", "ipo", "hinge", "mapo"])
+@given(seed=st.integers(0, 10_000), mu=st.sampled_from([0.0, 0.3, 0.9]), size=st.sampled_from([1.0, 10.0]))
+def test_a_safe_step_does_not_raise_the_chosens_error(name, seed, mu, size):
     """Where the output is the parameter itself, the first order is known: the error falls by mu times what it would alone."""
+    objective = find_objective(name, beta=2.0)
+    reference = (one(size**2), one(size**2)) if objective.needs_reference else ()
     generator = torch.Generator().manual_seed(seed)
-    parameter = torch.randn(3, dtype=torch.float64, generator=generator, requires_grad=True)
-    target = torch.randn(2, 3, dtype=torch.float64, generator=generator)
+    parameter = (size * torch.randn(3, dtype=torch.float64, generator=generator)).requires_grad_()
+    target = size * torch.randn(2, 3, dtype=torch.float64, generator=generator)
     prediction = torch.stack([parameter, parameter])
     errors = denoising_error(prediction, target)
     scale = safe_scale(prediction, target, mu=mu)
-    outcome = with_safeguard(diffusion_dpo, errors[:, None], one(1.0), one(1.0), scale=scale, beta=2.0)
-    (direction,) = torch.autograd.grad(outcome.loss.sum(), parameter)
+    outcome = with_safeguard(objective.loss, errors[:, None], *reference, scale=scale, beta=2.0)
+    (direction,) = torch.autograd.grad(outcome.loss.sum(), parameter, retain_graph=True)
     alone = torch.autograd.grad(denoising_error(parameter[None], target[:1]).sum(), parameter)[0]
-    push = torch.sigmoid(-outcome.margin).item()
-    slope = -(direction @ alone).item()  # of the chosen's error, along the step
-    assert slope <= -push * mu * (alone @ alone).item() + 1e-9
-    free = diffusion_dpo(errors[:1].detach(), errors[1:].detach(), one(1.0), one(1.0), beta=2.0)
+    free_errors = errors.detach()[:, None].requires_grad_()
+    free = objective.loss(*free_errors, *reference, beta=2.0)
+    (slopes,) = torch.autograd.grad(free.loss.sum(), free_errors)
+    if slopes[1] < 0:  # else the loss has turned round
+        change = -(direction @ alone).item()  # of the chosen's error, along the step
+        alone_change = -slopes[0].item() * (alone @ alone).item()
+        assert change <= mu * alone_change + 1e-9 * abs(alone_change)
     assert outcome.loss.item() == pytest.approx(free.loss.item())  # the loss itself is as it was
 
 
