@@ -71,11 +71,6 @@ def refuse_unused(settings: Sequence[tuple[Any, str, str]]) -> None:
 
 # Tables that are read from a file's path: they have no splits and no revisions.
 TABLE_FILES = (".jsonl", ".csv", ".parquet")
-# Options of judges that do not make another judge of one.
-HOW_IT_COMPUTES = (
-    "attn_implementation", "batch_size", "concurrency", "device_map", "dtype", "max_packed_tokens", "max_retries", "mode",
-    "quantization", "timeout_s", "trust_remote_code",
-)  # fmt: skip
 
 
 def _refuse_in_files(source: Any, *, is_shipped: bool = False) -> None:
@@ -508,12 +503,6 @@ class Recipe(Section):
             )
         if self.select.strategy == "given" and self.preferences is None:
             raise ValueError("select.strategy='given' needs a section 'preferences'; use 'dominance'")
-        own = [_who(each) for each in self.judge]
-        for judging in self.evaluate.judges:
-            if _who(judging) in own:
-                raise ValueError(
-                    f"evaluate.judges names {judging.name!r}, the recipe's own judge, whose rates come first anyway; name judges that have no part in choosing"
-                )
         if self.model.offload == "blocks" and not self.train.gradient_checkpointing:
             raise ValueError(
                 "model.offload='blocks' needs train.gradient_checkpointing=true: else all blocks stay for the backward; set it, or offload to 'networks'"
@@ -526,11 +515,6 @@ class Recipe(Section):
         if (self.validation is None) != (self.prompts.validation is None):
             raise ValueError("prompts.validation and a section 'validation' go together; give both or neither")
         return self
-
-
-def _who(judging: Judging) -> tuple[str, dict[str, Any]]:
-    """What makes a judge another one: its name and options, but for those that only say how it computes."""
-    return judging.name, {name: value for name, value in judging.options.items() if name not in HOW_IT_COMPUTES}
 
 
 def refuse_rounds(recipe: Recipe, folder: Path) -> None:

@@ -21,14 +21,20 @@ from mpo.runtime.lazily import Lazily
 from mpo.runtime.pieces import Advance, Piece, Work, do_share
 from reward import Checklist, Reward, Scores, score_answers
 from reward.errors import MediaError
+from reward.judges.options import check_options
 from reward.judges.own import is_own, own_judge
-from reward.judging import check_judges, checklist_of, checklist_of_all, load_reward
+from reward.judging import Judging, check_judges, checklist_of, checklist_of_all, load_reward
 
 CHUNK = 64  # pictures between two writes
 PER_FOLDER = 1000  # chunks
 PER_BLOCK = 128  # chunks, of whose rows memory holds the scores at a time
 
 
+# Options of judges that do not make another judge of one.
+HOW_IT_COMPUTES = (
+    "api_key", "attn_implementation", "batch_size", "concurrency", "device_map", "dtype", "max_packed_tokens", "max_retries",
+    "mode", "quantization", "timeout_s", "trust_remote_code",
+)  # fmt: skip
 P_YES = pa.schema([("p_yes", pa.list_(pa.float64()))])
 
 
@@ -36,9 +42,15 @@ def check_judge(recipe: Recipe, prompts: Sequence[str]) -> Checklist:
     """The checklist that is asked. Loads no weights: whether a judge that has some can answer shows when it is loaded.
 
     Raises JudgeError or ChecklistError if the recipe's judge, its options, questions or prompts cannot be used, or if the
-    judge is known not to take what the checklist is about.
+    judge is known not to take what the checklist is about; MpoError if a judge that chooses pairs is named as one that does not.
     """
     judgings = (*recipe.judge, *recipe.evaluate.judges)
+    own = [_who(each) for each in recipe.judge]
+    for each in recipe.evaluate.judges:
+        if _who(each) in own:
+            raise MpoError(
+                f"evaluate.judges names {each.name!r}, the recipe's own judge, whose rates come first anyway; name judges that have no part in choosing"
+            )
     for each in judgings:
         on_hub = each.name == "vlm" and is_hub_id(str(each.options.get("model")))
         if on_hub and checklist_of(each).kind == "video":
@@ -55,6 +67,16 @@ def check_judge(recipe: Recipe, prompts: Sequence[str]) -> Checklist:
                 judge.require_prompts(prompts, checklist_of(each).kind)
     only_measured = all(each.name == "measured" for each in recipe.judge)
     return load_reward(recipe.judge).checklist if only_measured else checklist_of_all(recipe.judge)
+
+
+def _who(judging: Judging) -> tuple[str, dict[str, Any]]:
+    """What makes a judge another one: its name and options, defaults included, but for those that only say how it computes."""
+    options = judging.options if is_own(judging.name) else check_options(judging.name, judging.options).model_dump()
+    kept = {name: value for name, value in options.items() if name not in HOW_IT_COMPUTES}
+    for name in {"model", "processor"} & set(kept):
+        if kept[name] and Path(kept[name]).is_dir():
+            kept[name] = str(Path(kept[name]).resolve())
+    return judging.name, kept | {"revision": kept.get("revision") or "main"}
 
 
 def scored_checklist(table: pa.Table, path: Path) -> Checklist:

@@ -4,8 +4,9 @@ Runs that differ in nothing but seeds are repetitions of one arm. Arms are compa
 base model by the judge that chose the pairs and by those that did not, and the guards.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -56,15 +57,16 @@ class Arm:
 def compare(folders: Sequence[Path]) -> Study:
     """The runs in these folders as a study; the first run's arm is what the others are compared with.
 
-    Repetitions of two arms are paired by their seeds if all seeds of both are the same. Raises MpoError for a run
-    without an evaluation, the same repetition twice, and runs that were measured by different judges.
+    Repetitions of two arms are paired by their seeds if all seeds of both are the same. Where arms have different judges of one
+    name, a note says so. Raises MpoError for a run without an evaluation, the same repetition twice, and runs of which not the
+    same was measured.
     """
     if not folders:
         raise MpoError("no run is given; name run directories")
     runs = [read_run(RunFolder(folder)) for folder in folders]
     arms: dict[str, list[Run]] = {}
     for run in runs:
-        arms.setdefault(repr(sorted(run.settings.items())), []).append(run)
+        arms.setdefault(json.dumps(run.settings, sort_keys=True), []).append(run)
     first = runs[0].settings
     found = []
     for of_arm in arms.values():
@@ -89,7 +91,13 @@ def compare(folders: Sequence[Path]) -> Study:
         )
         for measure in measures
     ]
-    return Study(tuple(_words(arm) for arm in found), tuple(rows))
+    study = Study(tuple(_words(arm) for arm in found), tuple(rows))
+    notes = (
+        f"{letter} and A differ in {', '.join(judges)}: rates by these judges may be on two scales."
+        for letter, arm in zip(study.letters[1:], found[1:], strict=True)
+        if (judges := [place for place in _differing(first, arm.runs[0].settings) if _is_a_judge(place)])
+    )
+    return replace(study, notes=tuple(notes))
 
 
 def read_run(run: RunFolder) -> Run:
@@ -126,8 +134,15 @@ def _matches(place: str, pattern: str) -> bool:
 
 def _label(first: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """The settings that differ, as the other has them; of the first itself nothing."""
-    differing = [place for place in {**first, **other} if first.get(place) != other.get(place)]
-    return ", ".join(f"{place}={other.get(place)}" for place in differing) or "the first"
+    return ", ".join(f"{place}={other.get(place)}" for place in _differing(first, other)) or "the first"
+
+
+def _differing(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    return [place for place in {**first, **other} if first.get(place) != other.get(place)]
+
+
+def _is_a_judge(place: str) -> bool:
+    return place.startswith(("judge.", "evaluate.judges"))
 
 
 def _difference(first: Arm, second: Arm, measure: str) -> Difference:
@@ -158,7 +173,7 @@ def describe(study: Study) -> str:
             lines.append(
                 f"| {row.measure} | {letter}, {paired} | {gap.mean:+.3f} | {known} | {p} | {effect} | {gap.verdict} | {more} |"
             )
-    return "\n".join(lines)
+    return "\n".join([*lines, *([""] if study.notes else []), *study.notes])
 
 
 def _words(arm: Arm) -> str:

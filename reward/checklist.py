@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 import yaml
 from jaxtyping import Bool, Float, Int
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from reward.errors import ChecklistError
 from reward.settings import read_yaml
@@ -73,6 +73,13 @@ class SubDimension(BaseModel):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     dimension: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     questions: tuple[Question, ...] = Field(min_length=1)
+
+    @field_validator("dimension")
+    @classmethod
+    def _is_not_the_total(cls, name: str) -> str:
+        if name == "total":
+            raise ValueError("'total' is the score of all dimensions together; give this dimension another name")
+        return name
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,11 @@ def guards(
 ) -> dict[str, dict[str, Any]]:
     """Files of base followed by those of tuned, each prompt by prompt, `num_seeds` of each -> guard's name -> its `ratio_of`.
 
-    diversity: mean colour difference among the seeds of a prompt; only with two seeds or more. motion: of clips.
+    diversity: mean colour difference among the seeds of a prompt; only with two seeds or more. motion: of clips. Of a single
+    prompt there is none, as nothing would be known of the interval.
     """
+    if len(files) == 2 * num_seeds:
+        return {}
     measures: dict[str, Callable[[Sequence[Any]], float]] = {}
     if num_seeds > 1:
         measures["diversity"] = diversity

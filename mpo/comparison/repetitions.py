@@ -64,6 +64,7 @@ class Study:
 
     arms: tuple[str, ...]  # in which settings each differs from the first
     rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()  # what must be known to read the rows
 
     @property
     def letters(self) -> list[str]:

@@ -1,7 +1,7 @@
 """Which of two models wins: outcomes, win rates and their intervals."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,18 @@ from mpo.scoring import checked_scores, scored_checklist
 from reward import Scores
 
 MODELS = ("base", "tuned")
+# What the judge that chose the pairs sees, what another one sees -> what the other says of it.
+VERDICTS = {
+    ("gain", "gain"): "confirms",
+    ("gain", "neither"): "does not confirm",
+    ("gain", "loss"): "contradicts",
+    ("neither", "gain"): "sees a gain where that judge does not",
+    ("neither", "neither"): "agrees",
+    ("neither", "loss"): "sees a loss where that judge does not",
+    ("loss", "gain"): "contradicts",
+    ("loss", "neither"): "sees no loss where that judge does",
+    ("loss", "loss"): "agrees",
+}
 
 
 def outcomes(tuned: np.ndarray, base: np.ndarray, *, tie: float) -> np.ndarray:
@@ -39,7 +51,9 @@ def summarise(outcome: np.ndarray, *, num_bootstrap: int, seed: int) -> dict[str
 
 
 def interval_over_prompts(per_prompt: np.ndarray, *, num_bootstrap: int, seed: int) -> list[float]:
-    """Values of P prompts (P,) -> the ends of the 95 % percentile interval of their mean."""
+    """Rates of P prompts (P,) -> the ends of the 95 % percentile interval of their mean; of one prompt 0 and 1, as nothing is known."""
+    if len(per_prompt) < 2:
+        return [0.0, 1.0]
     rng = np.random.default_rng(seed)
     resampled = per_prompt[rng.integers(len(per_prompt), size=(num_bootstrap, len(per_prompt)))].mean(axis=1)
     low, high = np.percentile(resampled, [2.5, 97.5])
@@ -67,13 +81,14 @@ def summary_of(scores: Scores, recipe: Recipe) -> dict[str, Any]:
 def verdict_on(own: dict[str, Any], other: dict[str, Any]) -> str:
     """What the totals of a judge that had no part in choosing say about the gain by the judge that had; summaries' entries.
 
-    "confirms" (both intervals above one half), "contradicts" (its interval below), else "does not confirm"; "agrees" where
-    the own judge sees no gain either.
+    A gain is an interval above one half, a loss one below.
     """
-    low, high = other["ci95"]
-    if own["ci95"][0] <= 0.5:
-        return "agrees" if low <= 0.5 else "sees a gain where that judge does not"
-    return "confirms" if low > 0.5 else "contradicts" if high < 0.5 else "does not confirm"
+    return VERDICTS[_sees(own), _sees(other)]
+
+
+def _sees(rates: dict[str, Any]) -> Literal["gain", "loss", "neither"]:
+    low, high = rates["ci95"]
+    return "gain" if low > 0.5 else "loss" if high < 0.5 else "neither"
 
 
 @dataclass(frozen=True)

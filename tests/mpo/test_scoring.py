@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from mpo.recipe import RecipeError, load_recipe, parse_recipe, read_recipe
 from mpo.run import run_recipe
 from mpo.run_folder.paths import RunFolder
 from mpo.run_folder.tables import read_table
-from mpo.scoring import score_files, scored_checklist
+from mpo.scoring import check_judge, score_files, scored_checklist
 from mpo.study import read_run
-from reward import ChecklistError, JudgeError, load_checklist
+from reward import ChecklistError, JudgeError, load_checklist, save_checklist
 from reward.judging import Judging, load_reward
 from reward.settings import write_yaml
 from tests.helpers.pages import data_of
@@ -171,17 +172,27 @@ def test_judges_are_planned_and_set_one_by_one(model_folder, tmp_path):
             load_recipe(str(tmp_path / "recipe.yaml"), [setting])
 
 
-def test_the_recipes_own_judge_is_no_independent_one_however_it_computes(model_folder, tmp_path):
+def test_the_recipes_own_judge_is_no_independent_one_however_it_is_written(model_folder, tmp_path, monkeypatch):
     fields = small_fields(model_folder, tmp_path)
-    fields["judge"] = {"name": "vlm", "options": {"model": "a"}}
+    fields["judge"] = {"name": "vlm", "checklist": "image", "options": {"model": "a"}}
 
-    def recipe_with(**options):
-        fields["evaluate"]["judges"] = [{"name": "vlm", "options": options}]
-        return parse_recipe(fields, source="small")
+    monkeypatch.chdir(tmp_path)
+    Path("a").mkdir()
 
-    with pytest.raises(RecipeError, match=r"evaluate\.judges names 'vlm', the recipe's own judge"):
-        recipe_with(model="a", batch_size=4, dtype="bfloat16")
-    assert recipe_with(model="b").evaluate.judges
+    def check(name, **options):
+        fields["evaluate"]["judges"] = [
+            {"name": name, "checklist": "image" if name == "vlm" else None, "options": options}
+        ]
+        check_judge(parse_recipe(fields, source="small"), ["a cat"])
+
+    for same in ({"batch_size": 4, "dtype": "bfloat16"}, {"model": "./a"}, {"revision": "main"}, {"num_frames": 16}):
+        with pytest.raises(MpoError, match=r"evaluate\.judges names 'vlm', the recipe's own judge"):
+            check("vlm", **({"model": "a"} | same))
+    for other in ({"model": "b"}, {"revision": "v2"}, {"template": "{question} Yes or no?"}):
+        check("vlm", **({"model": "a"} | other))
+    fields["judge"] = {"name": "pickscore"}
+    with pytest.raises(MpoError, match=r"evaluate\.judges names 'pickscore', the recipe's own judge"):
+        check("pickscore", model="yuvalkirstain/PickScore_v1")
 
 
 def test_judges_that_look_at_other_media_are_refused(model_folder, tmp_path):
@@ -192,9 +203,10 @@ def test_judges_that_look_at_other_media_are_refused(model_folder, tmp_path):
     clips = {**fields, "judge": fields["judge"][0], "evaluate": {**fields["evaluate"], "judges": [fields["judge"][1]]}}
     with pytest.raises(MpoError, match=r"evaluate\.judges\.name='videoreward' is about videos"):
         plan(parse_recipe(clips, source="small"))
-    clips["evaluate"]["judges"] = [{**fields["judge"][0], "checklist": "official:image"}]
-    with pytest.raises(RecipeError, match=r"evaluate\.judges names 'measured', the recipe's own judge"):
-        parse_recipe(clips, source="small")
+    save_checklist(load_checklist("image"), own := tmp_path / "own.yaml")
+    clips["evaluate"]["judges"] = [{**fields["judge"][0], "checklist": str(own)}]
+    with pytest.raises(MpoError, match=r"evaluate\.judges names 'measured', the recipe's own judge"):
+        plan(parse_recipe(clips, source="small"))
     for judges in ([], [{**fields["judge"][0], "weight": -1.0}], [{"nam": "measured"}]):
         with pytest.raises(RecipeError, match="judge"):
             parse_recipe({**fields, "judge": judges}, source="small")

@@ -22,8 +22,9 @@ RATES = {"ci95": [0.4, 0.9], "tie_rate": 0.0, "loss_rate": 0.0, "num_prompts": 2
 def finish(tmp_path):
     """`finish(strategy, seed, win rate)` -> the folder of a run that ended so."""
 
-    def make(strategy: str, seed: int, rate: float, **summary) -> Path:
+    def make(strategy: str, seed: int, rate: float, judge: dict | None = None, **summary) -> Path:
         fields = small_fields(Path("embedded"), tmp_path)
+        fields["judge"] = judge or fields["judge"]
         fields |= {"seed": seed, "name": f"run-{seed}"}
         fields["select"] = {"strategy": strategy, "margin": 0.0}
         fields["train"]["seed"] = seed
@@ -66,6 +67,21 @@ def test_arms_without_common_seeds_are_not_paired(finish):
     runs = [finish("total", seed, 0.6 + 0.05 * seed) for seed in range(3)]
     runs += [finish("dominance", seed, 0.9 + 0.01 * seed) for seed in (1, 2, 3)]
     assert not compare(runs).rows[0].differences[0].paired
+
+
+def test_arms_of_two_judges_are_not_called_alike_without_a_word(finish):
+    """The same judge with its options in another order is the same judge."""
+    options = {"model": "a", "batch_size": 4}
+    vlm = {"name": "vlm", "checklist": "image", "options": options}
+    turned = vlm | {"options": dict(reversed(options.items()))}
+    same = compare([finish("total", 0, 0.6, vlm), finish("total", 1, 0.7, turned)])
+    assert same.arms == ("the first (2 repetitions)",)
+    assert not same.notes
+    other = compare([finish("total", 2, 0.6, vlm), finish("dominance", 2, 0.7)])
+    (note,) = other.notes
+    assert note.startswith("B and A differ in judge.name, ")
+    assert note in describe(other)
+    assert not compare([finish("total", 3, 0.6), finish("dominance", 3, 0.7)]).notes
 
 
 def test_other_judges_and_guards_are_compared_too(finish):

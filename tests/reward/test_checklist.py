@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from reward import Checklist, ChecklistError, load_checklist, save_checklist
+from reward.checklist import Question, SubDimension
 
 # arXiv 2412.21059, table of the hierarchy and the published weight.json: sub-dimension -> number of questions, in order.
 PUBLISHED = {
@@ -88,6 +89,12 @@ def test_a_bad_checklist_is_refused_by_name(tmp_path, change, message):
     file.write_text(yaml.safe_dump(fields))
     with pytest.raises(ChecklistError, match=message):
         load_checklist(file)
+
+
+def test_no_dimension_is_called_total():
+    """Tables have the total and each dimension by name."""
+    with pytest.raises(ValueError, match="another name"):
+        SubDimension(name="all", dimension="total", questions=(Question(id="q", text="Well?"),))
 
 
 def test_unreadable_checklists_are_refused(tmp_path):

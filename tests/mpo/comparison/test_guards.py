@@ -70,9 +70,10 @@ def test_the_guards_of_files(tmp_path):
     assert found["diversity"]["ratio"] == pytest.approx(0, abs=1e-9)
     assert guards(files, "image", num_seeds=1, num_bootstrap=100, seed=0) == {}
     clips = []
-    for name, step in {"base": 2, "tuned": 0}.items():
+    for name, step in {"base-0": 2, "base-1": 1, "tuned-0": 0, "tuned-1": 0}.items():
         clips.append(tmp_path / f"{name}.mp4")
         write_media(clips[-1], moving(step).frames, fps=8)
     found = guards(clips, "video", num_seeds=1, num_bootstrap=100, seed=0)
     assert list(found) == ["motion"]
     assert found["motion"]["ratio"] < 0.05
+    assert guards(clips[1:3], "video", num_seeds=1, num_bootstrap=100, seed=0) == {}  # of one prompt

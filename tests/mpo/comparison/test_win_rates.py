@@ -36,6 +36,13 @@ def test_the_interval_covers_at_its_rate():
     assert 0.91 <= held / 400 <= 0.985
 
 
+def test_of_one_prompt_nothing_is_known():
+    """However often it was won: no verdict may be built on it."""
+    rates = summarise(np.ones((1, 4)), num_bootstrap=100, seed=0)
+    assert (rates["win_rate"], rates["ci95"]) == (1.0, [0.0, 1.0])
+    assert verdict_on(rates, rates) == "agrees"
+
+
 @pytest.mark.parametrize(
     ("own", "other", "verdict"),
     [
@@ -44,6 +51,10 @@ def test_the_interval_covers_at_its_rate():
         ([0.6, 0.8], [0.2, 0.4], "contradicts"),
         ([0.4, 0.8], [0.45, 0.7], "agrees"),
         ([0.4, 0.8], [0.55, 0.7], "sees a gain where that judge does not"),
+        ([0.4, 0.8], [0.1, 0.2], "sees a loss where that judge does not"),
+        ([0.1, 0.3], [0.45, 0.55], "sees no loss where that judge does"),
+        ([0.1, 0.3], [0.2, 0.4], "agrees"),
+        ([0.1, 0.3], [0.6, 0.8], "contradicts"),
     ],
 )
 def test_what_another_judge_says_of_the_gain(own, other, verdict):
