@@ -141,12 +141,16 @@ def run(
     if dry_run:
         if source:
             raise MpoError("--from cannot be combined with --dry-run, which plans the whole run; leave out one of them")
-        from mpo.planning.words import describe
+        from mpo.planning.plan import plan
+        from mpo.planning.words import in_words, lack_of_disk
         from reward.judges.loading import count_parameters
 
         done = preview(loaded, folder, repair=repair)
-        typer.echo(describe(loaded, folder, count_judge=count_parameters, num_trainers=num_trainers))
+        found = plan(loaded, count_judge=count_parameters, num_trainers=num_trainers)
+        typer.echo(in_words(found, loaded, folder))
         typer.echo(f"done      {', '.join(done) or 'nothing yet'} in {folder}")
+        if too_little := lack_of_disk(found, loaded, folder):
+            raise MpoError(too_little)
         return
     if loaded.rounds > 1 and until != "report":
         raise MpoError("--until is for one round; leave it out, or set rounds=1")

@@ -39,6 +39,8 @@ def price(new: NewRecipe, memory_gb: float | None, folder: Path) -> tuple[NewRec
     lines = [in_words(found, recipe, folder, memory_of="memory of" if on_cpu else "GPU of")]
     if found.fittings and found.fittings[0].changes and found.fittings[0].is_enough:
         lines.append("note      the file has what is named after `fits with`, each with a comment")
+    if found.fittings and not found.fittings[0].is_enough:
+        lines.append("note      the file has all that is named after `even with`, and yet needs more memory than that")
     hours = sum(step.gpu_hours or 0.0 for step in found.steps)
     if on_cpu and hours:
         lines.append(_cpu_words(hours))

@@ -9,12 +9,13 @@ from mpo.models import SHIPPED
 from mpo.recipe import Model
 
 BLOCK, NUM_BLOCKS = 2**16, 16  # bytes, and how many blocks of a large file are read
+UNREAD = (".md", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".pdf")  # what no pipeline reads: cards, previews
 
 
 def model_identity(model: Model) -> str:
     """A digest of a folder or file: of each file its name, its size and evenly spaced blocks; of the hub, the commit.
 
-    "unknown" if the hub's copy is not in the cache yet.
+    Cards, licences, previews and hidden files do not count. "unknown" if the hub's copy is not in the cache yet.
     """
     path = SHIPPED.get(model.path) or Path(model.path)
     if not path.exists():
@@ -22,7 +23,7 @@ def model_identity(model: Model) -> str:
         return Path(cached).parent.name if isinstance(cached, str) else "unknown"
     sha = hashlib.sha256()
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file() and not file.name.startswith("."):
+        if file.is_file() and not _is_unread(file):
             size = file.stat().st_size
             sha.update(f"{file.relative_to(path)} {size}\n".encode())
             with file.open("rb") as opened:
@@ -32,3 +33,7 @@ def model_identity(model: Model) -> str:
                     if size <= BLOCK:
                         break
     return sha.hexdigest()[:16]
+
+
+def _is_unread(file: Path) -> bool:
+    return file.name.startswith((".", "LICENSE")) or file.suffix.lower() in UNREAD

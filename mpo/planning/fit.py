@@ -154,10 +154,12 @@ def _settings(recipe: Recipe, changes: Iterable[Change]) -> str:
     """As `--set` takes them."""
     judges = [f"judge.{place}" for place, judging in enumerate(recipe.judge) if can_quantize(judging)]
     places = {"judge": judges if len(recipe.judge) > 1 else ["judge"]}
+    last = {(section, name): value for section, name, value in changes}  # of two for one field the later counts
     named = [
         f"{place}.{name}={json.dumps(value) if isinstance(value, bool | None) else value}"
-        for section, name, value in changes
+        for (section, name), value in last.items()
         for place in places.get(section, [section])
+        if not (section == "validation" and ("prompts", "validation") in last)
     ]
     return ", ".join(named).replace("prompts.validation=null", "prompts.validation=null, validation=null")
 

@@ -23,17 +23,6 @@ def required_disk(steps: list[Step], folder: Path) -> tuple[float, float]:
     return sum(step.disk_gb or 0 for step in steps), shutil.disk_usage(existing).free / 1e9
 
 
-def describe(
-    recipe: Recipe, folder: Path, *, count_judge: CountJudge | None = None, num_trainers: int | None = None
-) -> str:
-    """The plan as text, with sums. Raises as `plan` does, and MpoError if the disk is too small, with the plan before the message."""
-    found = plan(recipe, count_judge=count_judge, num_trainers=num_trainers)
-    text, too_little = in_words(found, recipe, folder), lack_of_disk(found, recipe, folder)
-    if too_little:
-        raise MpoError(f"{text}\n{too_little}")
-    return text
-
-
 def fitted(
     recipe: Recipe, size_gb: float, *, count_judge: CountJudge | None = None, without: Collection[str] = ()
 ) -> tuple[Recipe, str]:
@@ -59,7 +48,7 @@ def lack_of_disk(found: Plan, recipe: Recipe, folder: Path) -> str:
     needed *= recipe.rounds
     if needed <= free:
         return ""
-    return f"--output={str(folder)!r}: the run needs about {figure(needed)} GB and {figure(free)} GB are free; use another disk"
+    return f"--output={str(folder)!r}: the run needs about {figure(needed)} GB and {figure(free)} GB are free; give --output on another disk, or fewer prompts, such as --set prompts.train.limit=500"
 
 
 def in_words(found: Plan, recipe: Recipe, folder: Path, *, memory_of: str = "GPU of") -> str:

@@ -1,6 +1,7 @@
 """Commands about people's judgements: fit, agree, leaderboard, tune."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,8 @@ from reward.cli.options import (
     make_room,
 )
 from reward.cli.output import fail_if, is_quiet, set_quiet, table
+
+COIN = math.log(2)  # the log loss of a coin
 
 
 def fit(
@@ -72,6 +75,11 @@ def fit(
         )
     save_checklist(fitted.checklist, output)
     typer.echo(str(output))
+    if fitted.cv_log_loss >= COIN:
+        typer.echo(
+            f"these weights predict unseen pairs no better than a coin (log loss {COIN:.3f}); give more preferences, or ask other questions",
+            err=True,
+        )
     fail_if(pairs.failures)
 
 

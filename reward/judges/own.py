@@ -30,6 +30,11 @@ def own_judge(name: str, options: Mapping[str, Any]) -> Any:
     points = [point for point in entry_points(group=GROUP) if point.name == name]
     path = points[0].value if points else name
     module_name, _, class_name = path.partition(":")
+    if module_name in JUDGES:  # as `mpo init` takes them
+        option = "base_urls" if module_name == "server" else "model"
+        raise JudgeError(
+            f"judge={name!r}: here a judge and its options are given apart: judge {module_name!r} with {option}={class_name}"
+        )
     found = _import(name, module_name)
     if not hasattr(found, class_name):
         raise JudgeError(f"judge={name!r}: module {module_name!r} has no {class_name!r}; write module:Class")

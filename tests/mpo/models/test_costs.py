@@ -15,7 +15,6 @@ from mpo.models.counting.measuring import measure
 from mpo.models.counting.parts import Parts
 from mpo.models.families import denoiser_of
 from mpo.planning.plan import plan
-from mpo.planning.words import describe
 from mpo.recipe import load_recipe, parse_recipe
 from mpo.sizes import Size, size_fields
 from reward.errors import JudgeError
@@ -137,8 +136,9 @@ def test_a_judge_is_counted_from_its_options_and_else_from_the_table(tmp_path):
     assert score_gb(None, "judge.options.model=nobody/judge")[0] is None
 
 
-def test_the_quickstart_has_an_estimate(tmp_path):
-    assert "H100-hours" in describe(load_recipe("quickstart"), tmp_path / "run")
+def test_the_quickstart_has_an_estimate():
+    hours = [step.gpu_hours for step in plan(load_recipe("quickstart")).steps if step.gpu_hours is not None]
+    assert 0 < sum(hours) < 1
 
 
 def small_cogvideox() -> Parts:

@@ -13,7 +13,9 @@ def test_a_model_is_known_by_its_content(model_folder, tmp_path):
     file.write_bytes(data[:-4] + b"1234")
     assert model_identity(Model(path=str(tmp_path / "a"))) != known
     file.write_bytes(data)
-    (tmp_path / "a" / ".DS_Store").write_bytes(b"x")
+    for unread in (".DS_Store", "README.md", "LICENSE", "LICENSE.txt", "preview.PNG", "images/sample.webp"):
+        (tmp_path / "a" / unread).parent.mkdir(exist_ok=True)
+        (tmp_path / "a" / unread).write_bytes(b"x")
     assert model_identity(Model(path=str(tmp_path / "a"))) == known
 
 

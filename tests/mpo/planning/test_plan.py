@@ -13,7 +13,7 @@ from mpo.models.families import FAMILIES
 from mpo.planning.memory import model_costs
 from mpo.planning.plan import plan
 from mpo.planning.steps import Step
-from mpo.planning.words import claims, describe, figure
+from mpo.planning.words import claims, figure, in_words
 from mpo.recipe import load_recipe, parse_recipe, recipes_folder, shipped_recipes
 from mpo.sizes import Size, parse_size
 
@@ -48,7 +48,7 @@ def test_a_shipped_recipe_is_planned_without_weights_or_hub(name, tmp_path, monk
     assert " ".join(claims(recipe)) in head
     assert any("not checked: the model" in note for note in found.notes)
     monkeypatch.setattr("mpo.planning.words.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1e13}))
-    page = describe(recipe, tmp_path / "run")
+    page = in_words(found, recipe, tmp_path / "run")
     assert f"{recipe.train.num_steps} steps of {recipe.train.batch_size} pairs" in page
     assert not (tmp_path / "run").exists()
 
@@ -64,7 +64,8 @@ def test_too_little_disk_is_an_error_with_the_plan(tmp_path, monkeypatch):
     monkeypatch.setattr("mpo.planning.words.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1e9}))
     result = CliRunner().invoke(app, ["run", "sd15", "--dry-run", "--output", str(tmp_path / "run")])
     assert isinstance(result.exception, MpoError)
-    assert re.search(r"the run needs about \d+ GB and 1 GB are free", str(result.exception))
+    assert re.match(r"--output='.*': the run needs about \d+ GB and 1 GB are free; give ", str(result.exception))
+    assert re.search(r"^generate .*^disk .*^done ", result.stdout, re.DOTALL | re.MULTILINE)
 
 
 def test_a_mistake_is_found_before_the_hub_is_asked():

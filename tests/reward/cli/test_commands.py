@@ -373,6 +373,16 @@ def test_a_fit_that_finds_no_weight_writes_none(run, pictures):
     assert not (pictures / "own.yaml").exists()
 
 
+def test_a_fit_that_predicts_no_better_than_a_coin_says_so(run, pictures):
+    sides = "abababababa"
+    rows = [{"prompt": f"{k}", "a": "red.png", "b": "dark.png", "preferred": side} for k, side in enumerate(sides)]
+    (pictures / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ("fit", pictures / "pairs.jsonl", "--output", pictures / "own.yaml", "--questions", "color_brightness_1")
+    code, _, err = run(*words)
+    assert code == 0
+    assert "no better than a coin (log loss 0.693)" in err
+
+
 def test_what_tune_cannot_do_is_said_before_a_model_is_loaded(run, pictures):
     words = ("tune", pictures / "answers.jsonl", "--model", pictures / "absent")
     one_line(run(*words, "--output", pictures), "exists and is no empty folder; give another name")

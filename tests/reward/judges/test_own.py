@@ -110,6 +110,8 @@ def test_a_package_offers_one_by_an_entry_point(here):
     ("name", "options", "words"),
     [
         ("nowhere:Judge", {}, "no module 'nowhere' here or installed; write module:Class"),
+        ("vlm:Qwen/Qwen2.5-VL-3B-Instruct", {}, "given apart: judge 'vlm' with model=Qwen/Qwen2.5-VL-3B-Instruct"),
+        ("server:http://localhost:8000/v1", {}, "given apart: judge 'server' with base_urls=http://localhost:8000/v1"),
         ("warmth:Cold", {}, "module 'warmth' has no 'Cold'"),
         ("warmth:np", {}, "has no 'can_answer'; a judge has the members of reward.Judge"),
         ("warmth:Warmth", {"limit": 3}, r"unexpected keyword argument 'limit'; its options are \(threshold"),
