@@ -19,7 +19,7 @@ from mpo.runtime.machine import gpu_sizes, memory_gib, num_cores
 
 # What each extra of pyproject.toml is for.
 EXTRAS = {
-    "gpu": "xformers' attention, 8-bit AdamW, judges in 4 or 8 bits",
+    "gpu": "xformers: its attention; bitsandbytes: 8-bit AdamW, models and judges in 4 or 8 bits",
     "deepspeed": "weights spread over GPUs by ZeRO-3",
     "pixart": "PixArt-Sigma, whose pipeline cleans captions",
     "ray": "runs over a Ray cluster",

@@ -87,7 +87,7 @@ class ServerJudge(AnswersAnything):
         self._close = weakref.finalize(self, _close, clients)  # also of a judge that nobody closes
         self.endpoints: list[Endpoint] = []
         self._rests_until_s: dict[str, float] = {}  # endpoints that did not answer, and when to try them again
-        failure: JudgeUnavailableError | None = None
+        failures: list[JudgeUnavailableError] = []
         for url, client in zip(urls, clients, strict=True):
             try:
                 model = _model_of(url, _models(client), model)
@@ -97,10 +97,11 @@ class ServerJudge(AnswersAnything):
                 if not isinstance(error, JudgeUnavailableError):
                     self.close()
                     raise
-                failure = error
-                logger.warning("%s; continuing without it", error)
-        if failure and not self.endpoints:
-            raise failure
+                failures.append(error)
+        if failures and not self.endpoints:
+            raise failures[-1]
+        for failure in failures:
+            logger.warning("%s; continuing without it", failure)
         assert model is not None
         self.model = model
 

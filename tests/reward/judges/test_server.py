@@ -194,8 +194,10 @@ def test_an_endpoint_that_is_down_is_gone_without(pictures, connect, caplog):
         assert [endpoint.url for endpoint in judge.endpoints] == [server.url]
         assert "continuing without it" in caplog.text
         np.testing.assert_allclose(judge.answer(pictures, PROMPTS, QUESTIONS), expected(pictures), atol=1e-6)
+    caplog.clear()
     with pytest.raises(JudgeUnavailableError):
         connect(["http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1"], max_retries=0)
+    assert "continuing" not in caplog.text
 
 
 def test_an_endpoint_that_fails_rests(pictures, connect):
