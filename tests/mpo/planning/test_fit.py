@@ -1,5 +1,7 @@
 """What makes a recipe fit a memory, and what is said of it; FLUX.1 and SDXL from the table of published models."""
 
+import re
+
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -61,8 +63,12 @@ def test_a_judge_in_four_bits_takes_the_same_whatever_it_took_before(before):
 
 
 def test_what_cannot_fit_is_refused_in_one_line():
-    with pytest.raises(MpoError, match=r"^--fit=12 GB: too small, train takes \d+ GB even with .*; give smaller"):
+    with pytest.raises(
+        MpoError, match=r"^--fit=12 GB: too small, train takes \d+ GB even with .*; give smaller"
+    ) as error:
         fitted(load_recipe("wan22-5b"), 12.0)
+    named = re.findall(r"[\w.]+(?==)", str(error.value).partition("even with ")[2])
+    assert len(named) == len(set(named)), "a setting is named as it ends"
     with pytest.raises(MpoError, match=r"--fit=auto: there is no GPU here"):
         fitted_here(load_recipe("sdxl"), "auto")
     with pytest.raises(MpoError, match=r"--fit='large' is no size; give one such as 24GB, or auto"):
