@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.study_arms import draw_prompts
-from mpo.comparison.dominance import find_pairs, find_strategy, least_lead
+from mpo.comparison.dominance import preferred_pairs
 from mpo.models.loading import load_pipeline
 from mpo.models.sampling import make_samples, samples_for
 from mpo.recipe import load_recipe
@@ -61,9 +61,9 @@ def main() -> None:
             reward, [s.file for s in samples], [s.prompt for s in samples], parts=folder / "scores",
             description=f"{sampler}: score", made_by="python -m benchmarks.sampling",
         )  # fmt: skip
-        found = find_pairs(
-            find_strategy("dominance", scores.checklist), np.repeat(np.arange(len(rows)), num_seeds), scores.dimensions,
-            scores.total, min_margin=least_lead(recipe.select.margin, scores.checklist), per_prompt=None,
+        found = preferred_pairs(
+            scores.checklist, "dominance", np.repeat(np.arange(len(rows)), num_seeds), scores.dimensions, scores.total,
+            margin=recipe.select.margin,
         )  # fmt: skip
         pairs = set(zip(found.chosen.tolist(), found.rejected.tolist(), strict=True))
         first = first or (seconds, pairs)

@@ -33,11 +33,6 @@ def tie_threshold(checklist: Checklist) -> float:
     return TIE / checklist.divisor
 
 
-def least_lead(margin: float, checklist: Checklist) -> float:
-    """What a pair's margin must exceed: the recipe's, and a tie. A lead that equals it but for the rounding of sums does not."""
-    return max(margin, tie_threshold(checklist)) + ROUNDING
-
-
 def _difference(values: np.ndarray) -> np.ndarray:
     """(..., N) -> (..., N, N): [i, j] = value of i minus value of j."""
     return values[..., :, None] - values[..., None, :]
@@ -125,6 +120,25 @@ def find_pairs(
         return Pairs(np.empty(0, int), np.empty(0, int), np.empty(0))
     pairs = Pairs(np.concatenate(chosen), np.concatenate(rejected), np.concatenate(margins))
     return pairs.take(np.lexsort((pairs.rejected, pairs.chosen, -pairs.margin, prompt_ids[pairs.chosen])))
+
+
+def preferred_pairs(
+    checklist: Checklist,
+    strategy: str,
+    prompt_ids: np.ndarray,
+    groups: np.ndarray,
+    total: np.ndarray,
+    *,
+    margin: float,
+    per_prompt: int | None = None,
+) -> Pairs:
+    """`find_pairs` by a recipe's words: a strategy's name, and a margin that must be exceeded, as must a tie.
+
+    A lead that equals the larger of the two but for the rounding of sums does not exceed it. Raises as `find_strategy` does.
+    """
+    least = max(margin, tie_threshold(checklist)) + ROUNDING
+    chosen_by = find_strategy(strategy, checklist)
+    return find_pairs(chosen_by, prompt_ids, groups, total, min_margin=least, per_prompt=per_prompt)
 
 
 def num_worse(pairs: Pairs, dimensions: np.ndarray, *, tie: float) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mpo import __version__
-from mpo.comparison.dominance import find_pairs, find_strategy, least_lead
+from mpo.comparison.dominance import Pairs, preferred_pairs
 from mpo.comparison.win_rates import MODELS, opinions, outcomes, read_evaluation
 from mpo.pages.facts import facts_of
 from mpo.recipe import METHODS, Recipe, candidate_stage, dump_recipe, read_recipe
@@ -257,11 +257,10 @@ def _refused(
     scores = _scores(run, rows.tolist())
     dimensions, total = scores.dimensions, scores.total
 
-    def found(strategy: str) -> Any:
-        return find_pairs(
-            find_strategy(strategy, scores.checklist), prompt_ids[rows], dimensions, total,
-            min_margin=least_lead(recipe.select.margin, scores.checklist), per_prompt=None,
-        )  # fmt: skip
+    def found(strategy: str) -> Pairs:
+        return preferred_pairs(
+            scores.checklist, strategy, prompt_ids[rows], dimensions, total, margin=recipe.select.margin
+        )
 
     by_total, dominating = found("total"), found("dominance")
     dominates = set(zip(dominating.chosen.tolist(), dominating.rejected.tolist(), strict=True))

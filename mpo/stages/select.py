@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mpo import MpoError
-from mpo.comparison.dominance import Pairs, find_pairs, find_strategy, least_lead, num_worse, tie_threshold
+from mpo.comparison.dominance import Pairs, num_worse, preferred_pairs, tie_threshold
 from mpo.recipe import Recipe, Select, candidate_stage, read_recipe
 from mpo.run_folder.files import write_json
 from mpo.run_folder.paths import RunFolder
@@ -32,8 +32,15 @@ class Block:
         """Pairs by a strategy, as rows of the block."""
         scores = self.scores
         groups = scores.by(settings.granularity) if strategy == "dominance" else scores.dimensions
-        preferred, least = find_strategy(strategy, scores.checklist), least_lead(settings.margin, scores.checklist)
-        return find_pairs(preferred, self.prompt_ids, groups, scores.total, min_margin=least, per_prompt=per_prompt)
+        return preferred_pairs(
+            scores.checklist,
+            strategy,
+            self.prompt_ids,
+            groups,
+            scores.total,
+            margin=settings.margin,
+            per_prompt=per_prompt,
+        )
 
 
 def read_blocks(run: RunFolder, checklist: Checklist, prompt_ids: np.ndarray) -> Iterator[Block]:

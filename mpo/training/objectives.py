@@ -68,8 +68,9 @@ def with_safeguard(
     """An objective's loss, where the rejected's gradient is scaled by `safe_scale`, at most 1, in those pairs whose loss raises the
     rejected's error.
 
-    MaPO is steeper in the one error than in the other, which changes the scale by the ratio of the two. IPO and label smoothing turn round where a margin is wider than they want it: they lower the rejected's error and raise the
-    chosen's, which scaling the one alone would leave to rise further.
+    MaPO is steeper in the one error than in the other, which changes the scale by the ratio of the two. IPO and label smoothing
+    turn round where a margin is wider than they want it: they lower the rejected's error and raise the chosen's, which scaling the
+    one alone would leave to rise further.
     """
     errors = policy[0].detach().requires_grad_(), policy[1].detach().requires_grad_()
     slope_chosen, slope_rejected = torch.autograd.grad(loss(*errors, *reference, beta=beta).loss.sum(), errors)

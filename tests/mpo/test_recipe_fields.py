@@ -30,7 +30,7 @@ import mpo.stages.evaluate
 import mpo.stages.generate
 import mpo.training.validation
 from mpo import MpoError
-from mpo.comparison.dominance import find_pairs, find_strategy, least_lead
+from mpo.comparison.dominance import preferred_pairs
 from mpo.comparison.win_rates import summary_of
 from mpo.data.preferences import read_preferences
 from mpo.data.prompts import read_prompt_sets
@@ -130,9 +130,11 @@ def sizes(recipe: Recipe) -> Any:
 def selected(recipe: Recipe) -> Any:
     """Pairs of one prompt's four candidates in two groups, of which the second disagrees with the total."""
     groups = np.array([[0.0, 0.0], [1.0, -0.1], [2.0, 0.1], [2.0, 0.3]])
-    checklist, limit = load_checklist("image"), recipe.select.pairs_per_prompt
-    strategy, least = find_strategy(recipe.select.strategy, checklist), least_lead(recipe.select.margin, checklist)
-    pairs = find_pairs(strategy, np.zeros(4), groups, groups.sum(1), min_margin=least, per_prompt=limit)
+    select = recipe.select
+    pairs = preferred_pairs(
+        load_checklist("image"), select.strategy, np.zeros(4), groups, groups.sum(1),
+        margin=select.margin, per_prompt=select.pairs_per_prompt,
+    )  # fmt: skip
     return pairs.chosen.tolist(), pairs.rejected.tolist()
 
 

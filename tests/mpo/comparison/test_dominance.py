@@ -11,8 +11,8 @@ from mpo.comparison.dominance import (
     by_total,
     find_pairs,
     find_strategy,
-    least_lead,
     num_worse,
+    preferred_pairs,
 )
 from reward import load_checklist
 
@@ -79,10 +79,7 @@ def test_what_evaluation_calls_a_tie_is_no_preference(strategy):
         (0.0, {(a, b) for a in (2, 3, 4) for b in (0, 1)} | {(4, 2), (4, 3)}),
         (0.3, {(4, 0), (4, 1)}),
     ):
-        found = find_pairs(
-            find_strategy(strategy, checklist), np.zeros(5, int), groups, total,
-            min_margin=least_lead(margin, checklist), per_prompt=None,
-        )  # fmt: skip
+        found = preferred_pairs(checklist, strategy, np.zeros(5, int), groups, total, margin=margin)
         assert set(zip(found.chosen.tolist(), found.rejected.tolist(), strict=True)) == expected
 
 
