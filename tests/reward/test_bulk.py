@@ -243,10 +243,10 @@ def test_several_processes_need_an_output(folder, monkeypatch):
 
 
 def test_a_dimension_may_not_have_the_name_of_another_column(folder, output):
-    (folder / "total.yaml").write_text(CHECKLIST.replace("dimension: mood", "dimension: total"))
-    code, _, err = reward(*words(folder, output, "-q", "--checklist", folder / "total.yaml"))
+    (folder / "error.yaml").write_text(CHECKLIST.replace("dimension: mood", "dimension: error"))
+    code, _, err = reward(*words(folder, output, "-q", "--checklist", folder / "error.yaml"))
     assert code == 2
-    assert "has a dimension 'total', which --output needs for a column of its own; rename it" in err
+    assert "has a dimension 'error', which --output needs for a column of its own; rename it" in err
 
 
 def test_the_page_s_commands_and_what_it_says_of_their_output(tmp_path, monkeypatch):
