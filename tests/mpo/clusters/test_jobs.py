@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -40,6 +41,14 @@ else:
 """
 
 
+@pytest.fixture
+def hangup_ends() -> Iterator[None]:
+    """SIGHUP as a terminal leaves it, also where the tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def is_alive(pid: str) -> bool:
     asked = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True, text=True, check=False)
     return asked.stdout.strip() not in ("", "Z", "Zs", "Z+")
@@ -47,7 +56,7 @@ def is_alive(pid: str) -> bool:
 
 @pytest.mark.slow
 def test_a_driver_that_is_told_to_end_ends_its_jobs_and_one_that_is_killed_leaves_them_to_the_next(
-    tmp_path, monkeypatch
+    tmp_path, monkeypatch, hangup_ends
 ):
     """Two drivers and three jobs, which import no torch."""
     stage_elsewhere("export", WORK, tmp_path / "path", monkeypatch)
@@ -127,7 +136,7 @@ def test_jobs_that_cannot_be_asked_from_here_are_named(tmp_path, monkeypatch):
     assert not (tmp_path / ".jobs").exists()
 
 
-def test_signals_become_one_interruption_and_wait_for_what_must_not_be_torn():
+def test_signals_become_one_interruption_and_wait_for_what_must_not_be_torn(hangup_ends):
     done: list[str] = []
 
     def work() -> None:
@@ -145,8 +154,5 @@ def test_signals_become_one_interruption_and_wait_for_what_must_not_be_torn():
     assert done == ["submitted", "cancelled"]
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # by nohup
-    try:
-        with stopped_by_signals():
-            signal.raise_signal(signal.SIGHUP)
-    finally:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with stopped_by_signals():
+        signal.raise_signal(signal.SIGHUP)
