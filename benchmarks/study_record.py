@@ -20,7 +20,7 @@ from jaxtyping import Float
 from benchmarks.study import Job
 from benchmarks.study_arms import ARMS, GROUPS, SETUPS
 from mpo import MpoError
-from mpo.comparison.repetitions import mean_of, paired_difference
+from mpo.comparison.repetitions import MOST, Difference, mean_of, paired_difference
 from mpo.recipe import load_recipe, read_recipe
 from mpo.run_folder.files import write_text
 from mpo.run_folder.paths import RunFolder
@@ -35,6 +35,10 @@ NAMES = (
     ("oracle: oracle_", "oracle: "),
     ("benchmarks.people:People: ", "people's taste: "),
 )
+WITH_POWER = (
+    "total",
+    "oracle: total",
+)  # the measures of which a table says how many repetitions would find the difference
 
 
 @dataclass(frozen=True)
@@ -101,28 +105,42 @@ def _words(measure: str) -> str:
 def table(lines: Sequence[Line], group: str) -> str:
     """A group's first arm, and each other less the first: Markdown. Bold where the 95 % interval leaves out zero.
 
-    Arms are compared over the repetitions that both have; without any, an arm has no column. Without a column there is no table.
-    A measure that is the same in all runs has no row.
+    The first arm is over the repetitions that some other has, and each other is compared over those that both have; without any,
+    an arm has no column. Without a column there is no table.
+    A measure that is the same in all runs has no row. The last rows are of the totals' differences: p, effect size (Cohen's d_z),
+    and how many repetitions would find a difference of this size four times in five.
     """
     first, *others = GROUPS[group]
     both = {arm: values for arm in others if (values := values_of(lines, (first, arm)))}
     if not both:
         return ""
-    alone = values_of(lines, (first,))
+    shared = {line.repetition for line in lines if line.arm in both}
+    alone = values_of([line for line in lines if line.repetition in shared], (first,))
     count = len(next(iter(alone.values())))
     heads = [f"{arm} ({len(next(iter(values.values())))})" for arm, values in both.items()]
-    rows = [f"| less {first} | {first} ({count}) | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
-    for measure, values in alone.items():
-        if not any(np.ptp(pairs[measure]) for pairs in both.values()):
-            continue
-        cells = [interval(mean_of(values[:, 0]))]
-        for pairs in both.values():
-            gap = paired_difference(*pairs[measure].T)
+    rows = [f"| difference from {first} | {first} ({count}) | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
+    gaps = {
+        measure: [paired_difference(*pairs[measure].T) for pairs in both.values()]
+        for measure in alone
+        if any(np.ptp(pairs[measure]) for pairs in both.values())
+    }
+    for measure, found in gaps.items():
+        cells = [interval(mean_of(alone[measure][:, 0]))]
+        for gap in found:
             known = f" ({gap.low:+.3f} to {gap.high:+.3f})" if np.isfinite(gap.low) else ""
             mark = "" if gap.verdict == "not settled" else "**"
             cells.append(f"{mark}{gap.mean:+.3f}{known}{mark}")
         rows.append(f"| {measure} | {' | '.join(cells)} |")
+    for measure in WITH_POWER:
+        if any(np.isfinite(gap.p) for gap in gaps.get(measure, ())):
+            rows.append(f"| {measure}: p, effect, needed | | {' | '.join(map(_power, gaps[measure]))} |")
     return "\n".join(rows)
+
+
+def _power(gap: Difference) -> str:
+    if not np.isfinite(gap.p):
+        return ""
+    return f"{gap.p:.2g}, {gap.effect:.2g}, {gap.needed or f'over {MOST}'}"
 
 
 def with_tables(page: str, lines: Sequence[Line]) -> str:

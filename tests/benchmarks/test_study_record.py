@@ -37,9 +37,9 @@ def test_finished_runs_are_added_once_and_the_first_result_stays(tmp_path):
         ("dominance", 0, 0.8), ("dominance", 1, 0.7), ("rounds-2", 0, 0.75),
     ]  # fmt: skip
     before, (head, _, row) = record.read_text(), page.read_text().split("\n\n")[1].splitlines()[1:]
-    assert head == "| less dominance | dominance (2) | rounds-2 (1) |"
-    assert row == "| total | 0.750 (0.115 to 1.385) | -0.050 |"
-    assert page.read_text().startswith("Before.\n\n<!-- rounds -->\n| less")
+    assert head == "| difference from dominance | dominance (1) | rounds-2 (1) |"
+    assert row == "| total | 0.800 | -0.050 |"
+    assert page.read_text().startswith("Before.\n\n<!-- rounds -->\n| difference from")
     assert page.read_text().endswith(" |\n\nAfter.\n")
     empty = "<!-- margins -->\n\nNothing yet.\n"
     assert with_tables(empty, read_record(record)) == empty
@@ -77,20 +77,23 @@ def test_arms_are_compared_over_the_repetitions_that_both_have():
     rates = [(0, 0.7, 0.6), (1, 0.8, 0.6), (2, 0.9, 0.6)]
     lines = [line("dominance", r, total=first, same=0.5) for r, first, _ in rates]
     lines += [line("ipo", r, total=second, same=0.5) for r, _, second in rates]
-    lines += [line("dominance", 3, total=0.8, same=0.5), line("mapo", 1, total=0.9, same=0.5)]
+    lines += [line("dominance", 3, total=0.8, same=0.5), line("mapo", 3, total=0.9, same=0.5)]
+    lines += [line("dominance", 4, total=0.0, same=0.5)]  # which no other arm of the group has
     np.testing.assert_array_equal(values_of(lines, ("dominance", "ipo"))["total"], [[0.7, 0.6], [0.8, 0.6], [0.9, 0.6]])
-    assert values_of(lines, ("ipo", "mapo"))["total"].shape == (1, 2)
+    assert values_of(lines, ("dominance", "mapo"))["total"].shape == (1, 2)
     assert values_of(lines, ("ipo", "hinge")) == {}
-    head, _, row = table(lines, "objectives").splitlines()
-    assert head == "| less dominance | dominance (4) | ipo (3) | mapo (1) |"
+    head, _, row, power = table(lines, "objectives").splitlines()
+    assert head == "| difference from dominance | dominance (4) | ipo (3) | mapo (1) |"
     assert row == "| total | 0.800 (0.670 to 0.930) | -0.200 (-0.448 to +0.048) | +0.100 |"
+    # t = 0.2 / (0.1 / sqrt(3)) = 3.464 with 2 degrees of freedom, d_z = -0.2 / 0.1; of one repetition nothing is known.
+    assert power == "| total: p, effect, needed | | 0.074, -2, 5 |  |"
     assert table(lines, "rounds") == ""
 
 
 def test_a_settled_difference_is_bold():
     lines = [line("dominance", r, total=0.7 + r / 100) for r in range(3)]
     lines += [line("ipo", r, total=0.6 + r / 100 + (r == 1) / 1000) for r in range(3)]
-    assert table(lines, "objectives").splitlines()[-1].endswith("| **-0.100 (-0.101 to -0.098)** |")
+    assert table(lines, "objectives").splitlines()[2].endswith("| **-0.100 (-0.101 to -0.098)** |")
 
 
 def test_the_page_has_the_tables_of_the_record():
