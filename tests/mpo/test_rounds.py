@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from mpo import MpoError
 from mpo.cli import app
 from mpo.export.convert import export_as
-from mpo.recipe import RecipeError, parse_recipe, read_recipe
+from mpo.recipe import RecipeError, load_recipe, parse_recipe, read_recipe
 from mpo.rounds import recipe_of_round, rounds_in, run_rounds
 from mpo.run import preview, run_recipe, run_stage
 from mpo.run_folder.paths import RunFolder
@@ -20,6 +20,17 @@ from mpo.run_folder.tables import read_table
 from mpo.training.checkpoint_files import result_file
 from tests.helpers.recipes import small_fields
 from tests.helpers.runs import files_of, log_of
+
+
+def test_each_round_has_seeds_of_its_own_but_for_the_examination(tmp_path):
+    recipe = load_recipe("quickstart", ["rounds=3", "seed=7", "train.seed=3", "evaluate.seed=11"])
+    of = [recipe_of_round(recipe, tmp_path, number) for number in (1, 2, 3)]
+    assert [(one.seed, one.train.seed, one.evaluate.seed, one.rounds) for one in of] == [
+        (7, 3, 11, 1),
+        (8, 4, 11, 1),
+        (9, 5, 11, 1),
+    ]
+    assert [one.start for one in of] == [None, str(tmp_path / "round-1"), str(tmp_path / "round-2")]
 
 
 @pytest.fixture(scope="module")

@@ -135,11 +135,14 @@ def test_a_recipe_with_two_judges_runs_whole(model_folder, tmp_path):
     assert set(told["dimensions"]) == {"alignment", "quality"}
     told = page["result"]["others"][0]
     assert (told["judge"], told["name"], told["verdict"]) == (OTHER, "total", opinions(summary)[0].verdict)
-    assert page["result"]["guards"][0]["ratio"] == summary["guards"]["diversity"]["ratio"]
+    guard = summary["guards"]["diversity"]
+    low, high = guard["ci95"]
+    assert low <= guard["ratio"] <= high
+    assert page["result"]["guards"] == [{"name": "diversity", **guard}]
     card = (run.lora / "README.md").read_text("utf-8")
     assert f"{OTHER}: total" in card
     assert opinions(summary)[0].verdict in card
-    assert f"{summary['guards']['diversity']['ratio']:.3f}" in card
+    assert f"Diversity, tuned / base: {guard['ratio']:.3f} ({low:.3f} to {high:.3f})." in card
 
 
 def pairs_without(dimensions: np.ndarray, run: RunFolder) -> set[tuple[int, int]]:

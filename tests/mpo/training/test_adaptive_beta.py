@@ -21,6 +21,12 @@ def test_beta_is_where_the_factor_of_the_mean_margin_is_the_target():
     assert beta == pytest.approx(math.log(4) / 0.05)
 
 
+def test_two_steps_by_hand():
+    """0.1, then 0.05 with another beta: the mean is (0.99 * 0.1 + 0.05) / 1.99 = 0.074874, and log(4) / 0.074874 = 18.515."""
+    history = [{"margin": 10.0, "beta": 100.0}, {"margin": 2.0, "beta": 40.0}]
+    assert beta_of_step(history, beta=100.0, gradient_factor=0.2) == pytest.approx(18.515, abs=1e-3)
+
+
 @pytest.mark.parametrize("margin", [0.0, -0.2, 0.001])
 def test_margins_that_are_small_or_wrong_leave_the_largest_beta(margin):
     assert beta_of_step(steps(margin, 40), beta=100.0, gradient_factor=0.2) == 100.0
