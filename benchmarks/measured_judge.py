@@ -9,7 +9,7 @@ totals rise under defects, and the time taken.
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from time import perf_counter
 
@@ -85,6 +85,21 @@ def worst_series(examined: dict[str, Judged]) -> list[tuple[float, int, str, str
     return sorted(row for row in rows if row[0] < 0.9)
 
 
+def called_sharp(sharp: Sequence[Media], defect: str, length: float) -> list[int]:
+    """How many pictures get a yes to clarity_1, _2 and _3 after a straight smear; length: share of the side."""
+    smear, judge = blind_pictures.DEFECTS[defect].apply, MeasuredJudge()
+    questions = [q for q in load_checklist("image") if q.id in ("clarity_1", "clarity_2", "clarity_3")]
+    rng = np.random.default_rng(0)  # a smear asks for none
+    smeared = [blind_pictures.to_image(smear(np.asarray(image) / 255.0, length, rng)) for image in sharp]
+    return (judge.answer(smeared, [""] * len(smeared), questions) >= 0.5).sum(axis=0).tolist()
+
+
+def print_worst(examined: dict[str, Judged]) -> None:
+    print("right less than nine times in ten")
+    for share, count, question_id, series, truth in worst_series(examined):
+        print(f"{share:6.2f} of {count:4d}  {question_id:26s} {'yes' if truth else 'no':3s}  {series}")
+
+
 def totals(series: Iterable[Series]) -> dict[str, np.ndarray]:
     """Defect -> totals without alignment (pictures, strengths 0 to 5), as shares of the total's range."""
     reward = VisionReward("measured", "image", questions="answerable").without_alignment()
@@ -122,6 +137,14 @@ def examine_blind(name: str) -> None:
         sides = [np.mean([(p >= 0.5) == truth for case, p in judged if case.truth == truth]) for truth in (True, False)]
         print(f"{question_id:26s} {num_yes:5d} {num_no:5d} {accuracy(judged):9.3f} {sides[0]:7.3f} {sides[1]:7.3f}")
     print(f"{'mean':26s} {'':11s} {np.mean([accuracy(j) for j in examined.values()]):9.3f}\n")
+
+    print_worst(examined)
+    sharp = [case.media for case, _ in examined["clarity_1"] if case.truth and case.amount == 0]
+    print(f"\nstill called sharp after a straight smear, of {len(sharp)} sharp pictures (clarity_1, _2, _3)")
+    for name in ("motion, level", "motion, slant", "motion, upright"):
+        for length in (0.03, 0.06, 0.12):
+            print(f"{name:18s} {length:5.0%}  " + " ".join(f"{n:4d}" for n in called_sharp(sharp, name, length)))
+    print()
 
     found = totals(pictures.series())
     print(
@@ -194,9 +217,8 @@ def main() -> None:
         )
     print(f"{'mean':26s} {'':11s} {np.mean([accuracy(j) for j in examined.values()]):9.3f}")
     if kind == "video":
-        print("\nright less than nine times in ten")
-        for share, count, question_id, series, truth in worst_series(examined):
-            print(f"{share:6.2f} of {count:4d}  {question_id:26s} {'yes' if truth else 'no':3s}  {series}")
+        print()
+        print_worst(examined)
 
 
 if __name__ == "__main__":
