@@ -1,7 +1,8 @@
 """A beta that follows the margins, so that pairs keep teaching: the gradient factor at the mean margin is led to a target.
 
 The gradient of Diffusion-DPO's loss carries the factor sigmoid(-margin): one half before the first step, near 0 once margins
-are wide, and then nothing is learnt any more. SimpleTuner's Flow-DPO adapts beta in this way (`auto_beta`).
+are wide, and then nothing is learnt any more. SimpleTuner's Flow-DPO adapts beta much like
+this (`auto_beta`, from absolute margins and with a lower bound as well).
 """
 
 import math
