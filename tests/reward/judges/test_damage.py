@@ -50,7 +50,7 @@ def test_motion_of_a_sixteenth_of_the_side_is_blur(degrees):
     moved = np.mean([cv2.warpAffine(pixels, np.array([[1, 0, x], [0, 1, y]]), (256, 256), borderMode=cv2.BORDER_REPLICATE)
                      for x, y in np.linspace(-length / 2, length / 2, 17)[:, None] * way], axis=0)  # fmt: skip
     assert damage.sharpness(Picture(pixels)) > 0.7
-    assert damage.sharpness(Picture(moved)) < 0.45
+    assert damage.sharpness(Picture(moved)) < 0.4  # from which on the judge says `clarity_2`
 
 
 @pytest.mark.parametrize("side", [64, 200, 512])

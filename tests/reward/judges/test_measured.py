@@ -141,7 +141,7 @@ def test_the_second_blind_examination_gives_what_the_documents_say():
     assert np.mean([accuracy(judged) for judged in found.values()]) == pytest.approx(float(mean[1]), abs=0.005)
 
 
-def test_a_total_seldom_rises_under_a_defect_and_never_on_average():
+def test_a_total_seldom_rises_under_a_defect_and_falls_in_the_mean_over_all_defects():
     found = totals(blind_pictures.series(num_drawings=1, num_photographs=1))
     assert len(found) == len(blind_pictures.DEFECTS) >= 14
     rises = np.concatenate([largest_rise(each) for each in found.values()])
