@@ -3,8 +3,8 @@
 Prints, for each question, its balanced accuracy on the held-out set (`heldout_set`, which has set thresholds
 since it examined; of clips `heldout_clips`), with the numbers of yes and no cases, and on the calibration set, and how often its
 probability of yes falls as the degradation grows; for clips also the series of cases that are judged worst. `--fit` prints the threshold of each measure that separates the calibration set best. `--blind`
-prints a blind examination instead, the second (`second_blind_pictures`) or the first (`blind_pictures`): each question, whether
-totals rise under defects, and the time taken.
+prints a blind examination instead, the second (`second_blind_pictures`) or the first (`blind_pictures`): each question, what is
+judged worst, straight smears, whether totals rise under defects, and the time taken.
 """
 
 import argparse
@@ -85,13 +85,17 @@ def worst_series(examined: dict[str, Judged]) -> list[tuple[float, int, str, str
     return sorted(row for row in rows if row[0] < 0.9)
 
 
-def called_sharp(sharp: Sequence[Media], defect: str, length: float) -> list[int]:
-    """How many pictures get a yes to clarity_1, _2 and _3 after a straight smear; length: share of the side."""
-    smear, judge = blind_pictures.DEFECTS[defect].apply, MeasuredJudge()
+def print_smeared(sharp: Sequence[Media]) -> None:
+    """How many of these pictures get a yes to clarity_1, _2 and _3 after a straight smear by a share of the side."""
+    judge, rng = MeasuredJudge(), np.random.default_rng(0)  # a smear draws nothing
     questions = [q for q in load_checklist("image") if q.id in ("clarity_1", "clarity_2", "clarity_3")]
-    rng = np.random.default_rng(0)  # a smear asks for none
-    smeared = [blind_pictures.to_image(smear(np.asarray(image) / 255.0, length, rng)) for image in sharp]
-    return (judge.answer(smeared, [""] * len(smeared), questions) >= 0.5).sum(axis=0).tolist()
+    print(f"still called sharp after a straight smear, of {len(sharp)} sharp pictures (clarity_1, _2, _3)")
+    for name in ("motion, level", "motion, slant", "motion, upright"):
+        smear = blind_pictures.DEFECTS[name].apply
+        for length in (0.03, 0.06, 0.12):
+            smeared = [blind_pictures.to_image(smear(np.asarray(image) / 255.0, length, rng)) for image in sharp]
+            num_sharp = (judge.answer(smeared, [""] * len(smeared), questions) >= 0.5).sum(axis=0)
+            print(f"{name:18s} {length:5.0%}  " + " ".join(f"{count:4d}" for count in num_sharp))
 
 
 def print_worst(examined: dict[str, Judged]) -> None:
@@ -139,11 +143,8 @@ def examine_blind(name: str) -> None:
     print(f"{'mean':26s} {'':11s} {np.mean([accuracy(j) for j in examined.values()]):9.3f}\n")
 
     print_worst(examined)
-    sharp = [case.media for case, _ in examined["clarity_1"] if case.truth and case.amount == 0]
-    print(f"\nstill called sharp after a straight smear, of {len(sharp)} sharp pictures (clarity_1, _2, _3)")
-    for name in ("motion, level", "motion, slant", "motion, upright"):
-        for length in (0.03, 0.06, 0.12):
-            print(f"{name:18s} {length:5.0%}  " + " ".join(f"{n:4d}" for n in called_sharp(sharp, name, length)))
+    print()
+    print_smeared([case.media for case, _ in examined["clarity_1"] if case.truth and case.amount == 0])
     print()
 
     found = totals(pictures.series())

@@ -35,10 +35,8 @@ NAMES = (
     ("oracle: oracle_", "oracle: "),
     ("benchmarks.people:People: ", "people's taste: "),
 )
-WITH_POWER = (
-    "total",
-    "oracle: total",
-)  # the measures of which a table says how many repetitions would find the difference
+# The measures of which a table says how many repetitions would find the difference.
+WITH_POWER = ("total", "oracle: total")
 
 
 @dataclass(frozen=True)
