@@ -1,10 +1,10 @@
-"""How far the measured judge can be trusted: `python -m benchmarks.measured_judge [--kind video] [--fit | --blind [first|second]]`.
+"""How far the measured judge can be trusted: `python -m benchmarks.measured_judge [--kind video] [--fit | --blind [first|second|third]]`.
 
 Prints, for each question, its balanced accuracy on the held-out set (`heldout_set`, which has set thresholds
 since it examined; of clips `heldout_clips`), with the numbers of yes and no cases, and on the calibration set, and how often its
 probability of yes falls as the degradation grows; for clips also the series of cases that are judged worst. `--fit` prints the threshold of each measure that separates the calibration set best. `--blind`
-prints a blind examination instead, the second (`second_blind_pictures`) or the first (`blind_pictures`): each question, what is
-judged worst, straight smears, whether totals rise under defects, and the time taken.
+prints a blind examination instead, the second (`second_blind_pictures`), the first (`blind_pictures`) or the third
+(`third_blind_pictures`, which asks about blur and roughness only): each question, what is judged worst, straight smears, whether totals rise under defects, and the time taken.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from benchmarks import (
     heldout_clips,
     heldout_set,
     second_blind_pictures,
+    third_blind_pictures,
 )
 from benchmarks.blind_pictures import Series
 from benchmarks.calibration_set import Case
@@ -34,7 +35,7 @@ from reward.media import Media
 
 CALIBRATION = {"image": calibration_set.cases, "video": calibration_clips.cases}
 EXAMINATION = {"image": heldout_set.cases, "video": heldout_clips.cases}
-BLIND = {"first": blind_pictures, "second": second_blind_pictures}
+BLIND = {"first": blind_pictures, "second": second_blind_pictures, "third": third_blind_pictures}
 Judged = list[tuple[Case, float]]  # each case with the judge's p_yes
 
 
