@@ -65,7 +65,7 @@ def defocus(pixels: Pixels, radius: float, _) -> Pixels:
     return _filtered(pixels, np.clip(reach + 0.5 - np.hypot(x, y), 0, 1))
 
 
-def _smear(degrees: float) -> Callable[[Pixels, float, np.random.Generator], Pixels]:
+def smear(degrees: float) -> Callable[[Pixels, float, np.random.Generator], Pixels]:
     def smeared(pixels: Pixels, length: float, _) -> Pixels:
         half = length * len(pixels) / 2
         n, turn = int(np.ceil(half)) + 1, np.deg2rad(degrees)
@@ -184,9 +184,9 @@ class Defect:
 
 DEFECTS: Mapping[str, Defect] = {
     "defocus": Defect(defocus, (0.012, 0.025, 0.05, 0.08, 0.16)),
-    "motion, level": Defect(_smear(0), (0.02, 0.04, 0.07, 0.12, 0.3)),
-    "motion, slant": Defect(_smear(37), (0.02, 0.04, 0.07, 0.12, 0.3)),
-    "motion, upright": Defect(_smear(90), (0.02, 0.04, 0.07, 0.12, 0.3)),
+    "motion, level": Defect(smear(0), (0.02, 0.04, 0.07, 0.12, 0.3)),
+    "motion, slant": Defect(smear(37), (0.02, 0.04, 0.07, 0.12, 0.3)),
+    "motion, upright": Defect(smear(90), (0.02, 0.04, 0.07, 0.12, 0.3)),
     "too small": Defect(too_small, (64, 40, 24, 16, 8)),
     "gamma, dark": Defect(gamma, (1.4, 2, 2.8, 4, 6)),
     "gamma, pale": Defect(gamma, (0.8, 0.65, 0.5, 0.35, 0.22), brightens=True),

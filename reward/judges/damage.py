@@ -1,55 +1,97 @@
 """Measurements of what spoils a picture: a `Picture` in, one number out; 0 is none. Each cites where the measure comes from."""
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from reward.judges.light import brightness, colourfulness, lightness_contrast
 from reward.judges.picture import Picture, once
 
 
+class Bands(NamedTuple):
+    """Energy of the gradient of L* along each of 8 directions, in bands of spatial frequency; the bands overlap."""
+
+    fine: Float[np.ndarray, " 8"]  # 0.2 to 0.4 cycles a pixel
+    middle: Float[np.ndarray, " 8"]  # 0.05 to 0.2
+    half: Float[np.ndarray, " 8"]  # 0.1 to 0.2
+    coarse: Float[np.ndarray, " 8"]  # 0.03 to 0.09
+
+
+_BANDS = Bands(*np.array([[0.2, 0.4], [0.05, 0.2], [0.1, 0.2], [0.03, 0.09]]))
+_DIRECTIONS = np.arange(8) * np.pi / 8
+# The least energies that count: with no more in the fine bands, a picture is blurred, and a blank one is not sharp.
+_LEAST_FINE, _LEAST_COARSE = 1e-5, 1e-4
+
+
 @once
 def sharpness(picture: Picture) -> float:
-    """How sharp the picture is in the direction in which it is least; about 0.5 = perfectly, under 0.1 = one blur, in nepers.
-
-    A step blurred by s has a gradient of energy 1 / s, so that the ratio of the energies at a fine and a coarse scale falls with
-    s: the ratio of gradients of Zhuo and Sim (Defocus map estimation from a single image, Pattern Recognition 2011), summed
-    over the picture. The energy along each direction is the quadratic form of the structure tensor (Förstner and Gülch 1987):
-    motion blur takes the finest energy from its own direction only. That one ratio depends on the scene, for a texture's energy
-    is fine and a shade's is coarse. What the coarser scales hold and how much fine energy there is say which scene it is; their
-    shares were fitted, with the thresholds, as a logistic regression on pictures of known blur (`benchmarks/sharpness.py`).
+    """How sharp the picture is in the direction in which it is least, in nepers of energy; about -2.5 = sharp, under -4.5 = noticeably blurred.
+    The sum of `sharpness_terms` in the shares that a logistic regression found on pictures of known blur, together with the
+    thresholds (`benchmarks/sharpness.py`).
     """
-    ratio, coarse_ratio, closer = log_energies(picture)
-    return ratio - 0.34 * coarse_ratio + 0.1 * closer
+    weakest, left, behind = sharpness_terms(picture)
+    return weakest + 0.37 * left + 0.95 * behind
 
 
 @once
-def log_energies(picture: Picture) -> tuple[float, float, float]:
-    """What sharpness is made of, each the logarithm of energies of the gradient: fine over coarse, in the direction that has least
-    of the finest; the next scales' ratio, in the direction where it is most; the finest at the medium size, where it is least.
+def sharpness_terms(picture: Picture) -> tuple[float, float, float]:
+    """What sharpness is made of, each in nepers: the lowest ratio of a finer band's energy to a coarser one's in any direction; the fine
+    energy left in the direction that has least; by how much the direction of the lowest ratio has less of it than the one
+    across it, from a factor of e on.
+
+    Blur is a factor of the spectrum: a smear takes the fine frequencies along its direction and leaves those across it, a lens
+    takes them from all. So the ratio is taken in each direction apart, as Oliveira, Figueiredo and Bioucas-Dias do to find a
+    smear's (Parametric blur estimation for blind restoration of natural images: linear motion and out-of-focus, IEEE TIP 2014);
+    of the gradient, since the spectra of scenes fall with the square of the frequency (Field, JOSA A 1987). A long smear is
+    finer again between the zeros of its own spectrum, so a ratio an octave coarser counts as well; and a ratio says little of a scene that is
+    fine all over, as grass is, for which the two other terms stand.
     """
-    fine, half, coarse, coarsest = (_energy_by_direction(picture.clean_lab[..., 0], s) for s in (0.5, 1, 2, 4))
-    closer = _energy_by_direction(picture.medium_light, 0.5)
-    weakest = int(fine.argmin())
-    return (
-        float(np.log(fine[weakest] / coarse[weakest])),
-        float(np.log((half / coarsest).max())),
-        float(np.log(closer.min())),
-    )
+    fine, middle, half, coarse = gradient_bands(picture)
+    ratios = _log_ratio(fine, middle)
+    weakest = int(ratios.argmin())
+    left = np.log(fine + _LEAST_FINE)
+    behind = left[weakest] - left[(weakest + len(left) // 2) % len(left)]
+    lowest = min(ratios.min(), _log_ratio(half, coarse).min())
+    return float(lowest), float(left.min()), float(min(behind, -1.0))
 
 
-_ANGLES = np.arange(12) * np.pi / 12
-_COS2, _COS_SIN, _SIN2 = np.cos(_ANGLES) ** 2, np.cos(_ANGLES) * np.sin(_ANGLES), np.sin(_ANGLES) ** 2
+@once
+def medium_detail(picture: Picture) -> float:
+    """How much of the medium frequencies is left in the direction that has least of them, by itself and beside the coarse ones, in nepers
+    of energy; about -3.5 = plenty, under -8 = one blur. See `sharpness`.
+    """
+    _, _, half, coarse = gradient_bands(picture)
+    return float(np.log(half.min() + _LEAST_FINE) + _log_ratio(half, coarse).min())
 
 
-def _energy_by_direction(light: Float32[np.ndarray, "h w"], scale: float) -> Float[np.ndarray, " 12"]:
-    """Mean square of the gradient along each direction, after a Gaussian of this sigma in pixels."""
-    smooth = cv2.GaussianBlur(np.ascontiguousarray(light), (0, 0), scale, borderType=cv2.BORDER_REPLICATE)
-    dx, dy = cv2.Scharr(smooth, -1, 1, 0, scale=1 / 32), cv2.Scharr(smooth, -1, 0, 1, scale=1 / 32)
-    return _COS2 * np.mean(dx * dx) + 2 * _COS_SIN * np.mean(dx * dy) + _SIN2 * np.mean(dy * dy) + 1e-4
+def _log_ratio(finer: np.ndarray, coarser: np.ndarray) -> np.ndarray:
+    return np.log((finer + _LEAST_FINE) / (coarser + _LEAST_COARSE))
+
+
+@once
+def gradient_bands(picture: Picture) -> Bands:
+    light = picture.clean_lab[..., 0]
+    window, weights = _spectral_weights(*light.shape)
+    shown = (light - np.average(light, weights=window)) * window
+    power = np.square(np.abs(np.fft.rfft2(shown))) / light.size**2
+    return Bands(*(power.ravel() @ weights).reshape(len(_BANDS), len(_DIRECTIONS)))
+
+
+@lru_cache(maxsize=64)
+def _spectral_weights(height: int, width: int) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "F D"]]:
+    """A window that fades to the borders, and what each frequency of `rfft2` counts in each band and direction."""
+    window = np.outer(*(np.sin(np.pi * (np.arange(side) + 0.5) / side) for side in (height, width)))
+    across, down = np.meshgrid(np.fft.rfftfreq(width), np.fft.fftfreq(height))
+    frequency, angle = np.hypot(across, down).ravel(), np.arctan2(down, across).ravel()
+    # `rfft2` gives one half of the plane; its first column, and its last of an even width, stand for themselves.
+    twice = np.where((across == 0) | (across == 0.5), 1, 2).ravel()
+    nearness = np.maximum(np.cos(2 * (angle[:, None] - _DIRECTIONS)), 0) ** 2
+    energy = (twice * frequency**2)[:, None] * nearness
+    inside = [((frequency > low) & (frequency < high))[:, None] for low, high in _BANDS]
+    return window, np.concatenate([energy * each for each in inside], axis=1)
 
 
 _CURVATURE = np.array([1, -2, 1], np.float32)  # along both axes its squares sum up to 36
@@ -128,8 +170,9 @@ def grid_steps(picture: Picture) -> float:
     return grid_of(picture)[0]
 
 
+@once
 def block_pitch(picture: Picture) -> float:
-    """Side of the plain blocks that the picture is made of, in pixels of 64 a side; 0 if it is made of none.
+    """Side of the plain blocks or cells that the picture is made of, in pixels of 64 a side; 0 if it is made of none.
 
     Of a picture of plain blocks all change lies on one grid, on every line of it; a grid twice as wide has half of the change.
     """
@@ -137,7 +180,42 @@ def block_pitch(picture: Picture) -> float:
     for grids in picture_grids(picture):
         share = np.where(grids.excess > 0.2, grids.share, 0)
         pitches.append(64 * float(grids.pitch[share.argmax()]) if share.max() >= 0.6 else 0.0)
-    return min(pitches)
+    return min(pitches) or _cell_pitch(picture)
+
+
+def _cell_pitch(picture: Picture) -> float:
+    """Side of a square as large as most of the plain cells of any form that the picture is made of, as `block_pitch`.
+
+    Inside a cell nothing changes, so that most change is steps with no change beside them; and borders that are neither level nor
+    upright are stairs, with a corner at every other step or so. Smooth edges have neither (under a fifth of the change, in the pictures
+    that set the thresholds), and plain drawings of level and upright borders have no stairs.
+    """
+    down, along = picture.fine_steps
+    borders = along > 1, (down > 1).T
+    lone = [_lone(each) for each in borders]
+    change = [along, down.T]
+    if sum(float(steps[at].sum()) for steps, at in zip(change, lone, strict=True)) < 0.5 * sum(map(np.sum, change)):
+        return 0.0
+    level, upright = borders[0], borders[1].T
+    corners = (level[:-1] ^ level[1:]) & (upright[:, :-1] ^ upright[:, 1:])
+    num_borders = sum(map(np.count_nonzero, borders))
+    if np.count_nonzero(corners) < 0.25 * max(num_borders, 1):
+        return 0.0
+    runs = []
+    for each in borders:
+        row, at = np.nonzero(each)
+        runs.append(np.diff(at)[np.diff(row) == 0])
+    runs = np.concatenate(runs)
+    # A line across a cell at random is shorter than its side.
+    return 1.3 * 64 * float(np.median(runs)) / min(picture.fine_light.shape) if len(runs) else 0.0
+
+
+def _lone(steps: Bool[np.ndarray, "a b"]) -> Bool[np.ndarray, "a b"]:
+    """Steps along the second axis without one beside them."""
+    beside = np.zeros_like(steps)
+    beside[:, 1:] |= steps[:, :-1]
+    beside[:, :-1] |= steps[:, 1:]
+    return steps & ~beside
 
 
 def _mean_across(differences: np.ndarray, axis: int) -> Float[np.ndarray, " S"]:
@@ -275,4 +353,4 @@ def harm_beside_blur(picture: Picture) -> float:
 @once
 def harm(picture: Picture) -> float:
     """`harm_beside_blur`, and blur."""
-    return min(harm_beside_blur(picture) + 1.8 * np.clip(0.35 - sharpness(picture), 0, 0.6), 4)
+    return min(harm_beside_blur(picture) + 0.25 * np.clip(-3.8 - sharpness(picture), 0, 4.3), 4)

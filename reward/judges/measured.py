@@ -52,10 +52,19 @@ PICTURE_RULES: Rules = {
     "richness_4": (
         Condition("content_range", "least", 7.6, 1.5),
     ),  # over three just noticeable differences of 2.3 (Mahy 1994)
-    "clarity_1": (Condition("sharpness", "least", 0.42, 0.065, harm=0.033),),
-    "clarity_2": (Condition("sharpness", "least", 0.4, 0.065, harm=0.05),),
-    "clarity_3": (Condition("sharpness", "least", 0.25, 0.065, harm=0.037),),
-    "clarity_4": (Condition("sharpness", "least", 0.1, 0.065, harm=0.047),),
+    "clarity_1": (
+        Condition("sharpness", "least", -4.5, 0.34, harm=0.18),
+        Condition("block_pitch", "most", 2.3, 0.3),
+    ),  # hard borders of blocks are no sharpness
+    "clarity_2": (
+        Condition("sharpness", "least", -4.53, 0.34, harm=0.28),
+        Condition("block_pitch", "most", 2.3, 0.3),
+    ),  # hard borders of blocks are no sharpness
+    "clarity_3": (
+        Condition("sharpness", "least", -4.56, 0.34, harm=0.2),
+        Condition("block_pitch", "most", 2.6, 0.3),
+    ),  # hard borders of blocks are no sharpness
+    "clarity_4": (Condition("medium_detail", "least", -8.0, 0.6, harm=0.43),),
     "color_brightness_1": (Condition("brightness", "least", 0.3, 0.03, harm=0.033),),
     "color_brightness_2": (Condition("brightness", "least", 0.28, 0.03, harm=0.006),),
     "color_aesthetic_1": (
@@ -85,7 +94,7 @@ PICTURE_RULES: Rules = {
     "detail_refinement_5": (
         Condition("noise_sigma", "most", 0.2, 0.02),
         Condition("block_pitch", "most", 9.6, 0.6),
-        Condition("sharpness", "least", 0.16, 0.065),
+        Condition("medium_detail", "least", -8.0, 0.6),
         Condition("content_range", "least", 6.6, 1.5),
         Condition("brightness", "least", 0.05, 0.01),
     ),
@@ -194,8 +203,9 @@ def _about(item: tuple[Media, str], questions: Sequence[Question]) -> list[float
 
 def _p_yes(rule: tuple[Condition, ...], value: Callable[[str], float]) -> float:
     """The least of the rule's conditions; what blurs edges is no harm to sharpness, of which it is the measure."""
-    harm_to = lambda each: value("harm_beside_blur" if each.measure == "sharpness" else "harm") if each.harm else 0.0  # noqa: E731
-    return min(each.p_yes(value(each.measure), harm_to(each)) for each in rule)
+    harm = {"sharpness": "harm_beside_blur", "medium_detail": "harm_beside_blur"}
+    values = ((each, value(harm.get(each.measure, "harm")) if each.harm else 0.0) for each in rule)
+    return min(each.p_yes(value(each.measure), taken) for each, taken in values)
 
 
 def _about_picture(image: Image.Image, prompt: str, questions: Sequence[Question]) -> list[float]:
