@@ -207,7 +207,8 @@ def _cell_pitch(picture: Picture) -> float:
         runs.append(np.diff(at)[np.diff(row) == 0])
     runs = np.concatenate(runs)
     # A line across a cell at random is shorter than its side.
-    return 1.3 * 64 * float(np.median(runs)) / min(picture.fine_light.shape) if len(runs) else 0.0
+    pitch = 1.3 * 64 * float(np.median(runs)) / min(picture.fine_light.shape) if len(runs) else 0.0
+    return pitch if pitch <= 16 else 0.0  # fewer than four a side are the drawing itself
 
 
 def _lone(steps: Bool[np.ndarray, "a b"]) -> Bool[np.ndarray, "a b"]:
@@ -353,4 +354,4 @@ def harm_beside_blur(picture: Picture) -> float:
 @once
 def harm(picture: Picture) -> float:
     """`harm_beside_blur`, and blur."""
-    return min(harm_beside_blur(picture) + 0.25 * np.clip(-3.8 - sharpness(picture), 0, 4.3), 4)
+    return min(harm_beside_blur(picture) + 0.3 * np.clip(-4.6 - sharpness(picture), 0, 3.6), 4)

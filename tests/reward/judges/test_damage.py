@@ -2,10 +2,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import calibration_smears
 from benchmarks.calibration_defects import spoil
 from benchmarks.calibration_set import photograph, to_image, to_pixels
 from reward.judges import damage
+from reward.judges.measured import PICTURE_RULES
 from reward.judges.picture import Picture
+
+(CONDITION,) = (each for each in PICTURE_RULES["clarity_2"] if each.measure == "sharpness")
+BLURRED = CONDITION.threshold
 
 
 def along(name: str, measure, side: int, source: str = "coffee.png") -> list[float]:
@@ -24,18 +29,19 @@ def edge(sigma: float) -> np.ndarray:
 
 def test_sharpness_falls_with_the_sigma_of_a_blurred_edge():
     values = [damage.sharpness(Picture(edge(sigma))) for sigma in (0.5, 1, 1.5, 2, 3, 5)]
-    assert np.all(np.diff(values) < -0.05)
-    assert values[0] > 0.5
-    assert values[3] < 0.3
+    assert values[0] > BLURRED + 0.5
+    assert np.all(np.diff(values[:4]) < -0.2)
+    assert max(values[2:]) < BLURRED - 2  # beyond, no fine energy is left to tell one blur from another
+    details = [damage.medium_detail(Picture(edge(sigma))) for sigma in (1, 1.5, 2, 3, 5)]
+    assert np.all(np.diff(details) < -0.2)
 
 
 @pytest.mark.parametrize("side", [64, 150, 384])
 @pytest.mark.parametrize("name", ["gaussian blur", "shake", "enlarged"])
 def test_blur_in_any_direction_and_at_any_size_is_seen(name, side):
     sharp, *_, strong, strongest = along(name, damage.sharpness, side)
-    assert sharp > 0.5
-    assert strong < 0.35
-    assert strongest < strong
+    assert sharp > BLURRED + 0.5
+    assert max(strong, strongest) < BLURRED - 0.5
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 90, 135])
@@ -49,8 +55,8 @@ def test_motion_of_a_sixteenth_of_the_side_is_blur(degrees):
     way = np.array([np.cos(turn), np.sin(turn)])
     moved = np.mean([cv2.warpAffine(pixels, np.array([[1, 0, x], [0, 1, y]]), (256, 256), borderMode=cv2.BORDER_REPLICATE)
                      for x, y in np.linspace(-length / 2, length / 2, 17)[:, None] * way], axis=0)  # fmt: skip
-    assert damage.sharpness(Picture(pixels)) > 0.7
-    assert damage.sharpness(Picture(moved)) < 0.4  # from which on the judge says `clarity_2`
+    assert damage.sharpness(Picture(pixels)) > BLURRED + 0.5
+    assert damage.sharpness(Picture(moved)) < BLURRED - 0.5
 
 
 @pytest.mark.parametrize("side", [64, 200, 512])
@@ -106,6 +112,31 @@ def test_a_mosaics_pitch_is_its_own_and_not_twice_it(count, side):
     small = photograph("astronaut.png", side).resize((count, count), Image.Resampling.BOX)
     mosaic = Picture(small.resize((side, side), Image.Resampling.NEAREST))
     assert damage.block_pitch(mosaic) == pytest.approx(64 / count)
+
+
+@pytest.mark.parametrize("side", [96, 200, 512])
+def test_a_mosaic_of_cells_of_any_form_has_a_pitch_and_a_drawing_has_none(side):
+    pixels = calibration_smears.stars(side, np.random.default_rng(3))
+    assert damage.block_pitch(Picture(to_image(pixels))) == 0
+    pitches = []
+    for across in (16, 10, 6):
+        cells = calibration_smears.cells(pixels, across, np.random.default_rng(4))
+        pitches.append(damage.block_pitch(Picture(to_image(cells))))
+    assert pitches == pytest.approx([64 / 16, 64 / 10, 64 / 6], rel=0.35)
+
+
+def test_rectangles_with_hard_borders_are_no_mosaic():
+    """A pitch of cells would be a roughness; these have no stairs, and no grid."""
+    wall = np.full((200, 200, 3), 0.3)
+    for left, top, width, height in (
+        (7, 11, 31, 60),
+        (52, 20, 17, 43),
+        (90, 71, 55, 13),
+        (150, 3, 23, 90),
+        (21, 120, 71, 37),
+    ):
+        wall[top : top + height, left : left + width] = (0.7, 0.5, left / 200)
+    assert damage.block_pitch(Picture(wall)) == 0
 
 
 def test_lost_blocks_stand_on_a_grid():
