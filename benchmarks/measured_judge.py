@@ -86,17 +86,25 @@ def worst_series(examined: dict[str, Judged]) -> list[tuple[float, int, str, str
     return sorted(row for row in rows if row[0] < 0.9)
 
 
-def print_smeared(sharp: Sequence[Media]) -> None:
-    """How many of these pictures get a yes to clarity_1, _2 and _3 after a straight smear by a share of the side."""
+def still_sharp(
+    sharp: Sequence[Media], lengths: Sequence[float] = (0.03, 0.06, 0.12)
+) -> dict[tuple[str, float], list[int]]:
+    """(direction, share of the side) -> how many of these pictures get a yes to clarity_1, _2 and _3 after such a straight smear."""
     judge, rng = MeasuredJudge(), np.random.default_rng(0)  # a smear draws nothing
     questions = [q for q in load_checklist("image") if q.id in ("clarity_1", "clarity_2", "clarity_3")]
-    print(f"still called sharp after a straight smear, of {len(sharp)} sharp pictures (clarity_1, _2, _3)")
-    for name in ("motion, level", "motion, slant", "motion, upright"):
+    found = {}
+    for name in blind_pictures.MOTION:
         smear = blind_pictures.DEFECTS[name].apply
-        for length in (0.03, 0.06, 0.12):
+        for length in lengths:
             smeared = [blind_pictures.to_image(smear(np.asarray(image) / 255.0, length, rng)) for image in sharp]
-            num_sharp = (judge.answer(smeared, [""] * len(smeared), questions) >= 0.5).sum(axis=0)
-            print(f"{name:18s} {length:5.0%}  " + " ".join(f"{count:4d}" for count in num_sharp))
+            answers = judge.answer(smeared, [""] * len(smeared), questions)
+            found[name, length] = (answers >= 0.5).sum(axis=0).tolist()
+    return found
+
+
+def sharp_pictures(examined: dict[str, Judged]) -> list[Media]:
+    """The pictures of an examination that have no defect and are perfectly sharp."""
+    return [case.media for case, _ in examined["clarity_1"] if case.truth and case.series == "none"]
 
 
 def print_worst(examined: dict[str, Judged]) -> None:
@@ -145,7 +153,10 @@ def examine_blind(name: str) -> None:
 
     print_worst(examined)
     print()
-    print_smeared([case.media for case, _ in examined["clarity_1"] if case.truth and case.amount == 0])
+    sharp = sharp_pictures(examined)
+    print(f"still called sharp after a straight smear, of {len(sharp)} sharp pictures (clarity_1, _2, _3)")
+    for (direction, length), num_sharp in still_sharp(sharp).items():
+        print(f"{direction:18s} {length:5.0%}  " + " ".join(f"{count:4d}" for count in num_sharp))
     print()
 
     found = totals(pictures.series())
