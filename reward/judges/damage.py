@@ -28,18 +28,18 @@ _LEAST_FINE, _LEAST_COARSE = 1e-5, 1e-4
 
 @once
 def sharpness(picture: Picture) -> float:
-    """How sharp the picture is in the direction in which it is least, in nepers of energy; about -2.5 = sharp, under -4.5 = noticeably blurred.
+    """How sharp the picture is in the direction in which it is least, in nepers of energy; about -3 = sharp, under -5.3 = noticeably blurred.
     The sum of `sharpness_terms` in the shares that a logistic regression found on pictures of known blur, together with the
     thresholds (`benchmarks/sharpness.py`).
     """
     weakest, left, behind = sharpness_terms(picture)
-    return weakest + 0.37 * left + 0.95 * behind
+    return weakest + 0.3 * left + 0.9 * behind
 
 
 @once
 def sharpness_terms(picture: Picture) -> tuple[float, float, float]:
     """What sharpness is made of, each in nepers: the lowest ratio of a finer band's energy to a coarser one's in any direction; the fine
-    energy left in the direction that has least; by how much the direction of the lowest ratio has less of it than the one
+    energy in the direction that has least, beside the picture's contrast; by how much the direction of the lowest ratio has less of it than the one
     across it, from a factor of e on.
 
     Blur is a factor of the spectrum: a smear takes the fine frequencies along its direction and leaves those across it, a lens
@@ -55,16 +55,17 @@ def sharpness_terms(picture: Picture) -> tuple[float, float, float]:
     left = np.log(fine + _LEAST_FINE)
     behind = left[weakest] - left[(weakest + len(left) // 2) % len(left)]
     lowest = min(ratios.min(), _log_ratio(half, coarse).min())
-    return float(lowest), float(left.min()), float(min(behind, -1.0))
+    return float(lowest), float(left.min() - _log_contrast(picture)), float(min(behind, -1.0))
 
 
 @once
 def medium_detail(picture: Picture) -> float:
-    """How much of the medium frequencies is left in the direction that has least of them, by itself and beside the coarse ones, in nepers
-    of energy; about -3.5 = plenty, under -8 = one blur. See `sharpness`.
+    """How much of the medium frequencies is left in the direction that has least of them, beside the picture's contrast, and half of
+    the last of `sharpness_terms`, in nepers of energy; about -8 = plenty, under -11 = one blur.
     """
-    _, _, half, coarse = gradient_bands(picture)
-    return float(np.log(half.min() + _LEAST_FINE) + _log_ratio(half, coarse).min())
+    _, _, behind = sharpness_terms(picture)
+    left = np.log(gradient_bands(picture).half.min() + _LEAST_FINE) - _log_contrast(picture)
+    return float(left + 0.5 * behind)
 
 
 def _log_ratio(finer: np.ndarray, coarser: np.ndarray) -> np.ndarray:
@@ -72,11 +73,23 @@ def _log_ratio(finer: np.ndarray, coarser: np.ndarray) -> np.ndarray:
 
 
 @once
-def gradient_bands(picture: Picture) -> Bands:
+def _windowed(picture: Picture) -> Float[np.ndarray, "h w"]:
+    """L* about its mean, faded to the borders."""
     light = picture.clean_lab[..., 0]
-    window, weights = _spectral_weights(*light.shape)
-    shown = (light - np.average(light, weights=window)) * window
-    power = np.square(np.abs(np.fft.rfft2(shown))) / light.size**2
+    window, _ = _spectral_weights(*light.shape)
+    return (light - np.average(light, weights=window)) * window
+
+
+def _log_contrast(picture: Picture) -> float:
+    """Logarithm of the variance of L*; a deviation of 3, hardly a contrast, more or less counts as none."""
+    return float(np.log(np.square(_windowed(picture)).mean() + 10))
+
+
+@once
+def gradient_bands(picture: Picture) -> Bands:
+    shown = _windowed(picture)
+    _, weights = _spectral_weights(*shown.shape)
+    power = np.square(np.abs(np.fft.rfft2(shown))) / shown.size**2
     return Bands(*(power.ravel() @ weights).reshape(len(_BANDS), len(_DIRECTIONS)))
 
 
@@ -354,4 +367,4 @@ def harm_beside_blur(picture: Picture) -> float:
 @once
 def harm(picture: Picture) -> float:
     """`harm_beside_blur`, and blur."""
-    return min(harm_beside_blur(picture) + 0.3 * np.clip(-4.6 - sharpness(picture), 0, 3.6), 4)
+    return min(harm_beside_blur(picture) + 0.3 * np.clip(-5.4 - sharpness(picture), 0, 3.6), 4)

@@ -53,18 +53,18 @@ PICTURE_RULES: Rules = {
         Condition("content_range", "least", 7.6, 1.5),
     ),  # over three just noticeable differences of 2.3 (Mahy 1994)
     "clarity_1": (
-        Condition("sharpness", "least", -4.5, 0.34, harm=0.18),
+        Condition("sharpness", "least", -5.26, 0.33, harm=0.18),
         Condition("block_pitch", "most", 2.3, 0.3),
     ),  # hard borders of blocks are no sharpness
     "clarity_2": (
-        Condition("sharpness", "least", -4.53, 0.34, harm=0.28),
+        Condition("sharpness", "least", -5.3, 0.33, harm=0.28),
         Condition("block_pitch", "most", 2.3, 0.3),
     ),  # hard borders of blocks are no sharpness
     "clarity_3": (
-        Condition("sharpness", "least", -4.56, 0.34, harm=0.2),
+        Condition("sharpness", "least", -5.34, 0.33, harm=0.2),
         Condition("block_pitch", "most", 2.6, 0.3),
     ),  # hard borders of blocks are no sharpness
-    "clarity_4": (Condition("medium_detail", "least", -8.0, 0.6, harm=0.43),),
+    "clarity_4": (Condition("medium_detail", "least", -11.1, 0.36, harm=0.26),),
     "color_brightness_1": (Condition("brightness", "least", 0.3, 0.03, harm=0.033),),
     "color_brightness_2": (Condition("brightness", "least", 0.28, 0.03, harm=0.006),),
     "color_aesthetic_1": (
@@ -94,7 +94,7 @@ PICTURE_RULES: Rules = {
     "detail_refinement_5": (
         Condition("noise_sigma", "most", 0.2, 0.02),
         Condition("block_pitch", "most", 9.6, 0.6),
-        Condition("medium_detail", "least", -8.0, 0.6),
+        Condition("medium_detail", "least", -11.1, 0.36),
         Condition("content_range", "least", 6.6, 1.5),
         Condition("brightness", "least", 0.05, 0.01),
     ),
