@@ -5,10 +5,51 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 
 from reward.judges.light import brightness, colourfulness, lightness_contrast
 from reward.judges.picture import Picture, once
+
+
+@once
+def sharpness(picture: Picture) -> float:
+    """How sharp the picture is in the direction in which it is least; about 0.5 = perfectly, under 0.1 = one blur, in nepers.
+
+    A step blurred by s has a gradient of energy 1 / s, so that the ratio of the energies at a fine and a coarse scale falls with
+    s: the ratio of gradients of Zhuo and Sim (Defocus map estimation from a single image, Pattern Recognition 2011), summed
+    over the picture. The energy along each direction is the quadratic form of the structure tensor (Förstner and Gülch 1987):
+    motion blur takes the finest energy from its own direction only. That one ratio depends on the scene, for a texture's energy
+    is fine and a shade's is coarse. What the coarser scales hold and how much fine energy there is say which scene it is; their
+    shares were fitted, with the thresholds, as a logistic regression on pictures of known blur (`benchmarks/sharpness.py`).
+    """
+    ratio, coarse_ratio, closer = log_energies(picture)
+    return ratio - 0.34 * coarse_ratio + 0.1 * closer
+
+
+@once
+def log_energies(picture: Picture) -> tuple[float, float, float]:
+    """What sharpness is made of, each the logarithm of energies of the gradient: fine over coarse, in the direction that has least
+    of the finest; the next scales' ratio, in the direction where it is most; the finest at the medium size, where it is least.
+    """
+    fine, half, coarse, coarsest = (_energy_by_direction(picture.clean_lab[..., 0], s) for s in (0.5, 1, 2, 4))
+    closer = _energy_by_direction(picture.medium_light, 0.5)
+    weakest = int(fine.argmin())
+    return (
+        float(np.log(fine[weakest] / coarse[weakest])),
+        float(np.log((half / coarsest).max())),
+        float(np.log(closer.min())),
+    )
+
+
+_ANGLES = np.arange(12) * np.pi / 12
+_COS2, _COS_SIN, _SIN2 = np.cos(_ANGLES) ** 2, np.cos(_ANGLES) * np.sin(_ANGLES), np.sin(_ANGLES) ** 2
+
+
+def _energy_by_direction(light: Float32[np.ndarray, "h w"], scale: float) -> Float[np.ndarray, " 12"]:
+    """Mean square of the gradient along each direction, after a Gaussian of this sigma in pixels."""
+    smooth = cv2.GaussianBlur(np.ascontiguousarray(light), (0, 0), scale, borderType=cv2.BORDER_REPLICATE)
+    dx, dy = cv2.Scharr(smooth, -1, 1, 0, scale=1 / 32), cv2.Scharr(smooth, -1, 0, 1, scale=1 / 32)
+    return _COS2 * np.mean(dx * dx) + 2 * _COS_SIN * np.mean(dx * dy) + _SIN2 * np.mean(dy * dy) + 1e-4
 
 
 class Bands(NamedTuple):
@@ -22,74 +63,33 @@ class Bands(NamedTuple):
 
 _BANDS = Bands(*np.array([[0.2, 0.4], [0.05, 0.2], [0.1, 0.2], [0.03, 0.09]]))
 _DIRECTIONS = np.arange(8) * np.pi / 8
-# The least energies that count: with no more in the fine bands, a picture is blurred, and a blank one is not sharp.
+# The least energies that count: where there is hardly any, no ratio is taken of it.
 _LEAST_FINE, _LEAST_COARSE = 1e-5, 1e-4
 
 
 @once
-def sharpness(picture: Picture) -> float:
-    """How sharp the picture is in the direction in which it is least, in nepers of energy; about -3 = sharp, under -5.3 = noticeably blurred.
-    The sum of `sharpness_terms` in the shares that a logistic regression found on pictures of known blur, together with the
-    thresholds (`benchmarks/sharpness.py`).
+def unsmeared(picture: Picture) -> float:
+    """The lowest ratio of a finer band's energy to a coarser one's in any direction, in nepers; about -0.4 = not smeared, under -1.6 = smeared.
+
+    A smear takes the fine frequencies along its direction and leaves those across it, so the ratio is taken in each direction
+    apart, as Oliveira, Figueiredo and Bioucas-Dias do to find a smear's (Parametric blur estimation for blind restoration of
+    natural images: linear motion and out-of-focus, IEEE TIP 2014); of the gradient, since the spectra of scenes fall with the square of
+    the frequency (Field, JOSA A 1987). A long smear is finer again between the zeros of its own spectrum, so a ratio an octave
+    coarser counts as well. `sharpness` sees other blur better, and scenes that are fine all over.
     """
-    weakest, left, behind = sharpness_terms(picture)
-    return weakest + 0.3 * left + 0.9 * behind
-
-
-@once
-def sharpness_terms(picture: Picture) -> tuple[float, float, float]:
-    """What sharpness is made of, each in nepers: the lowest ratio of a finer band's energy to a coarser one's in any direction; the fine
-    energy in the direction that has least, beside the picture's contrast; by how much the direction of the lowest ratio has less of it than the one
-    across it, from a factor of e on.
-
-    Blur is a factor of the spectrum: a smear takes the fine frequencies along its direction and leaves those across it, a lens
-    takes them from all. So the ratio is taken in each direction apart, as Oliveira, Figueiredo and Bioucas-Dias do to find a
-    smear's (Parametric blur estimation for blind restoration of natural images: linear motion and out-of-focus, IEEE TIP 2014);
-    of the gradient, since the spectra of scenes fall with the square of the frequency (Field, JOSA A 1987). A long smear is
-    finer again between the zeros of its own spectrum, so a ratio an octave coarser counts as well; and a ratio says little of a scene that is
-    fine all over, as grass is, for which the two other terms stand.
-    """
-    fine, middle, half, coarse = gradient_bands(picture)
-    ratios = _log_ratio(fine, middle)
-    weakest = int(ratios.argmin())
-    left = np.log(fine + _LEAST_FINE)
-    behind = left[weakest] - left[(weakest + len(left) // 2) % len(left)]
-    lowest = min(ratios.min(), _log_ratio(half, coarse).min())
-    return float(lowest), float(left.min() - _log_contrast(picture)), float(min(behind, -1.0))
-
-
-@once
-def medium_detail(picture: Picture) -> float:
-    """How much of the medium frequencies is left in the direction that has least of them, beside the picture's contrast, and half of
-    the last of `sharpness_terms`, in nepers of energy; about -8 = plenty, under -11 = one blur.
-    """
-    _, _, behind = sharpness_terms(picture)
-    left = np.log(gradient_bands(picture).half.min() + _LEAST_FINE) - _log_contrast(picture)
-    return float(left + 0.5 * behind)
+    fine, middle, half, coarse = _gradient_bands(picture)
+    return float(min(_log_ratio(fine, middle).min(), _log_ratio(half, coarse).min()))
 
 
 def _log_ratio(finer: np.ndarray, coarser: np.ndarray) -> np.ndarray:
     return np.log((finer + _LEAST_FINE) / (coarser + _LEAST_COARSE))
 
 
-@once
-def _windowed(picture: Picture) -> Float[np.ndarray, "h w"]:
-    """L* about its mean, faded to the borders."""
+def _gradient_bands(picture: Picture) -> Bands:
     light = picture.clean_lab[..., 0]
-    window, _ = _spectral_weights(*light.shape)
-    return (light - np.average(light, weights=window)) * window
-
-
-def _log_contrast(picture: Picture) -> float:
-    """Logarithm of the variance of L*; a deviation of 3, hardly a contrast, more or less counts as none."""
-    return float(np.log(np.square(_windowed(picture)).mean() + 10))
-
-
-@once
-def gradient_bands(picture: Picture) -> Bands:
-    shown = _windowed(picture)
-    _, weights = _spectral_weights(*shown.shape)
-    power = np.square(np.abs(np.fft.rfft2(shown))) / shown.size**2
+    window, weights = _spectral_weights(*light.shape)
+    shown = (light - np.average(light, weights=window)) * window
+    power = np.square(np.abs(np.fft.rfft2(shown))) / light.size**2
     return Bands(*(power.ravel() @ weights).reshape(len(_BANDS), len(_DIRECTIONS)))
 
 
@@ -367,4 +367,4 @@ def harm_beside_blur(picture: Picture) -> float:
 @once
 def harm(picture: Picture) -> float:
     """`harm_beside_blur`, and blur."""
-    return min(harm_beside_blur(picture) + 0.3 * np.clip(-5.4 - sharpness(picture), 0, 3.6), 4)
+    return min(harm_beside_blur(picture) + 1.8 * np.clip(0.35 - sharpness(picture), 0, 0.6), 4)

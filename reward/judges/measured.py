@@ -41,9 +41,11 @@ class Condition:
 
 
 # Measures and their sources: reward/judges/measures.py, light.py and damage.py. Thresholds: fitted on drawn pictures and
-# photographs degraded by known amounts (benchmarks/calibration_set.py, calibration_defects.py, heldout_set.py and blind_pictures.py), except where a
+# photographs degraded by known amounts (benchmarks/calibration_set.py, calibration_defects.py, heldout_set.py, calibration_smears.py and blind_pictures.py), except where a
 # published level is named.
 Rules = Mapping[str, tuple[Condition, ...]]
+UNSMEARED = Condition("unsmeared", "least", -1.65, 0.36)
+# A sharp picture has neither of the two kinds of blur, and the hard borders of blocks are no sharpness.
 PICTURE_RULES: Rules = {
     "symmetry_1": (Condition("mirror_asymmetry", "most", 0.75, 0.08, harm=0.25),),
     "symmetry_2": (Condition("mirror_asymmetry", "most", 1.3, 0.1, harm=0.6),),
@@ -53,18 +55,21 @@ PICTURE_RULES: Rules = {
         Condition("content_range", "least", 7.6, 1.5),
     ),  # over three just noticeable differences of 2.3 (Mahy 1994)
     "clarity_1": (
-        Condition("sharpness", "least", -5.26, 0.33, harm=0.18),
+        Condition("sharpness", "least", 0.42, 0.065, harm=0.033),
+        UNSMEARED,
         Condition("block_pitch", "most", 2.3, 0.3),
-    ),  # hard borders of blocks are no sharpness
+    ),
     "clarity_2": (
-        Condition("sharpness", "least", -5.3, 0.33, harm=0.28),
+        Condition("sharpness", "least", 0.4, 0.065, harm=0.05),
+        UNSMEARED,
         Condition("block_pitch", "most", 2.3, 0.3),
-    ),  # hard borders of blocks are no sharpness
+    ),
     "clarity_3": (
-        Condition("sharpness", "least", -5.34, 0.33, harm=0.2),
+        Condition("sharpness", "least", 0.25, 0.065, harm=0.037),
+        UNSMEARED,
         Condition("block_pitch", "most", 2.6, 0.3),
-    ),  # hard borders of blocks are no sharpness
-    "clarity_4": (Condition("medium_detail", "least", -11.1, 0.36, harm=0.26),),
+    ),
+    "clarity_4": (Condition("sharpness", "least", 0.1, 0.065, harm=0.047),),
     "color_brightness_1": (Condition("brightness", "least", 0.3, 0.03, harm=0.033),),
     "color_brightness_2": (Condition("brightness", "least", 0.28, 0.03, harm=0.006),),
     "color_aesthetic_1": (
@@ -94,7 +99,7 @@ PICTURE_RULES: Rules = {
     "detail_refinement_5": (
         Condition("noise_sigma", "most", 0.2, 0.02),
         Condition("block_pitch", "most", 9.6, 0.6),
-        Condition("medium_detail", "least", -11.1, 0.36),
+        Condition("sharpness", "least", 0.16, 0.065),
         Condition("content_range", "least", 6.6, 1.5),
         Condition("brightness", "least", 0.05, 0.01),
     ),
@@ -121,7 +126,8 @@ CLIP_RULES: Rules = {
     "camera_motion_4": (Condition("camera_travel", "least", 0.014, 0.002),),
     "movement_smoothness_1": (Condition("subject_jerk", "most", 0.0155, 0.0015),),
     "movement_smoothness_2": (Condition("subject_jerk", "most", 0.02, 0.002),),
-    **{f"clear_{level}": PICTURE_RULES[f"clarity_{level}"] for level in (1, 2, 3, 4)},
+    # By sharpness alone: what moves in a frame is smeared by right.
+    **{f"clear_{level}": PICTURE_RULES[f"clarity_{level}"][:1] for level in (1, 2, 3, 4)},
     "image_quality_stability_1": (
         Condition("brightness_flicker", "most", 0.014, 0.0015),
         Condition("sharpness_flicker", "most", 0.16, 0.015),
@@ -203,9 +209,8 @@ def _about(item: tuple[Media, str], questions: Sequence[Question]) -> list[float
 
 def _p_yes(rule: tuple[Condition, ...], value: Callable[[str], float]) -> float:
     """The least of the rule's conditions; what blurs edges is no harm to sharpness, of which it is the measure."""
-    harm = {"sharpness": "harm_beside_blur", "medium_detail": "harm_beside_blur"}
-    values = ((each, value(harm.get(each.measure, "harm")) if each.harm else 0.0) for each in rule)
-    return min(each.p_yes(value(each.measure), taken) for each, taken in values)
+    harm_to = lambda each: value("harm_beside_blur" if each.measure == "sharpness" else "harm") if each.harm else 0.0  # noqa: E731
+    return min(each.p_yes(value(each.measure), harm_to(each)) for each in rule)
 
 
 def _about_picture(image: Image.Image, prompt: str, questions: Sequence[Question]) -> list[float]:

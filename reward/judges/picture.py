@@ -15,6 +15,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 WORKING_SIDE = 64
+MEDIUM_SIDE = 128
 FINE_SIDE = 512
 Value = TypeVar("Value")
 
@@ -48,6 +49,7 @@ class Picture:
             pixels = (np.clip(pixels, 0, 1) * 255).round().astype(np.uint8)
         self.fine = _reduced(pixels, FINE_SIDE)
         self.small = _reduced(pixels, WORKING_SIDE)
+        self.medium = _reduced(pixels, MEDIUM_SIDE)
         self.taken: dict[str, object] = {}  # what `once` has taken of it
 
     @cached_property
@@ -70,6 +72,12 @@ class Picture:
     @cached_property
     def clean_lab(self) -> Float32[np.ndarray, "h w 3"]:
         return convert(self.clean, cv2.COLOR_RGB2Lab)
+
+    @cached_property
+    def medium_light(self) -> Float32[np.ndarray, "m n"]:
+        """L* at the medium size, without the finest grain."""
+        clean = cv2.medianBlur(self.medium.astype(np.float32) / 255, 3)
+        return convert(clean, cv2.COLOR_RGB2Lab)[..., 0]
 
     @cached_property
     def fine_light(self) -> UInt8[np.ndarray, "H W"]:
