@@ -4,7 +4,7 @@ The pictures of `calibration_defects` and `blind_pictures`, and drawings full of
 fine all over stays rather fine under a smear, as the third blind examination showed at its first run. `benchmarks.sharpness` fits on them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -30,25 +30,34 @@ def _canvas(side: int, rng: Random) -> tuple[np.ndarray, int, Callable[[], tuple
     return canvas, side * _FINER, ink
 
 
+def _line(
+    canvas: np.ndarray, start: tuple[float, float], end: tuple[float, float], rgb: Sequence[float], width: float
+) -> None:
+    """Painted in place; places and width in shares of the side."""
+    size = len(canvas)
+    (x0, y0), (x1, y1) = start, end
+    first, last = (int(x0 * size), int(y0 * size)), (int(x1 * size), int(y1 * size))
+    cv2.line(canvas, first, last, rgb, max(1, int(size * width)), cv2.LINE_AA)
+
+
 def twigs(side: int, rng: Random) -> Pixels:
     """Short straight lines of all directions and some widths, in bundles."""
-    canvas, size, ink = _canvas(side, rng)
+    canvas, _, ink = _canvas(side, rng)
     for _ in range(int(rng.integers(20, 90))):
         x, y, turn = *rng.random(2), rng.uniform(0, np.pi)
         away = rng.uniform(0.03, 0.12) * np.array([np.cos(turn), np.sin(turn)])
-        ends = [tuple(int(v * size) for v in (x + k * away[0], y + k * away[1])) for k in (-1, 1)]
-        cv2.line(canvas, *ends, ink(), max(1, int(size * rng.uniform(0.008, 0.022))), cv2.LINE_AA)
+        _line(canvas, (x - away[0], y - away[1]), (x + away[0], y + away[1]), ink(), rng.uniform(0.008, 0.022))
     return _reduced(canvas, side)
 
 
 def stars(side: int, rng: Random) -> Pixels:
     """Rays around several middles."""
-    canvas, size, ink = _canvas(side, rng)
+    canvas, _, ink = _canvas(side, rng)
     for _ in range(int(rng.integers(3, 8))):
         x, y, rgb, reach, count = *rng.random(2), ink(), rng.uniform(0.1, 0.3), int(rng.integers(7, 20))
         for turn in np.arange(count) * 2 * np.pi / count + rng.random():
-            near, far = ((x + k * reach * np.cos(turn), y + k * reach * np.sin(turn)) for k in (0.2, 1))
-            cv2.line(canvas, *(tuple(int(v * size) for v in each) for each in (near, far)), rgb, max(1, int(size * 0.012)), cv2.LINE_AA)  # fmt: skip
+            dx, dy = reach * np.cos(turn), reach * np.sin(turn)
+            _line(canvas, (x + 0.2 * dx, y + 0.2 * dy), (x + dx, y + dy), rgb, 0.012)
     return _reduced(canvas, side)
 
 
@@ -127,7 +136,8 @@ def cells(pixels: Pixels, across: int, rng: Random) -> Pixels:
     """Cut into cells about strewn points, on average so many a side, each of its mean colour."""
     side = len(pixels)
     ground = np.full((side, side), 255, np.uint8)
-    ground[tuple(rng.integers(0, side, (2, across**2)))] = 0
+    rows, columns = rng.integers(0, side, (2, across**2))
+    ground[rows, columns] = 0
     _, nearest = cv2.distanceTransformWithLabels(ground, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     nearest = nearest.ravel()
     sizes = np.maximum(np.bincount(nearest), 1)
@@ -135,7 +145,6 @@ def cells(pixels: Pixels, across: int, rng: Random) -> Pixels:
     return means[nearest].reshape(pixels.shape)
 
 
-# Questions whose answer is clear: yes to the first two and no to the third of (all four, only `clarity_4`; `clarity_1` to `_3`, all four).
 _ALL, _SHARP = ("clarity_1", "clarity_2", "clarity_3", "clarity_4"), ("clarity_1", "clarity_2", "clarity_3")
 
 

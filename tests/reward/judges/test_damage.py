@@ -3,14 +3,14 @@ import pytest
 from PIL import Image
 
 from benchmarks import calibration_smears
+from benchmarks.blind_pictures import smear
 from benchmarks.calibration_defects import spoil
 from benchmarks.calibration_set import photograph, to_image, to_pixels
 from reward.judges import damage
-from reward.judges.measured import PICTURE_RULES
+from reward.judges.measured import UNSMEARED
 from reward.judges.picture import Picture
 
-(CONDITION,) = (each for each in PICTURE_RULES["clarity_2"] if each.measure == "sharpness")
-BLURRED = CONDITION.threshold
+SMEARED = UNSMEARED.threshold
 
 
 def along(name: str, measure, side: int, source: str = "coffee.png") -> list[float]:
@@ -29,19 +29,18 @@ def edge(sigma: float) -> np.ndarray:
 
 def test_sharpness_falls_with_the_sigma_of_a_blurred_edge():
     values = [damage.sharpness(Picture(edge(sigma))) for sigma in (0.5, 1, 1.5, 2, 3, 5)]
-    assert values[0] > BLURRED + 0.5
-    assert np.all(np.diff(values[:4]) < -0.2)
-    assert max(values[2:]) < BLURRED - 2  # beyond, no fine energy is left to tell one blur from another
-    details = [damage.medium_detail(Picture(edge(sigma))) for sigma in (1, 1.5, 2, 3, 5)]
-    assert np.all(np.diff(details) < -0.2)
+    assert np.all(np.diff(values) < -0.05)
+    assert values[0] > 0.5
+    assert values[3] < 0.3
 
 
 @pytest.mark.parametrize("side", [64, 150, 384])
 @pytest.mark.parametrize("name", ["gaussian blur", "shake", "enlarged"])
 def test_blur_in_any_direction_and_at_any_size_is_seen(name, side):
     sharp, *_, strong, strongest = along(name, damage.sharpness, side)
-    assert sharp > BLURRED + 0.5
-    assert max(strong, strongest) < BLURRED - 0.5
+    assert sharp > 0.5
+    assert strong < 0.35
+    assert strongest < strong
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 90, 135])
@@ -55,8 +54,36 @@ def test_motion_of_a_sixteenth_of_the_side_is_blur(degrees):
     way = np.array([np.cos(turn), np.sin(turn)])
     moved = np.mean([cv2.warpAffine(pixels, np.array([[1, 0, x], [0, 1, y]]), (256, 256), borderMode=cv2.BORDER_REPLICATE)
                      for x, y in np.linspace(-length / 2, length / 2, 17)[:, None] * way], axis=0)  # fmt: skip
-    assert damage.sharpness(Picture(pixels)) > BLURRED + 0.5
-    assert damage.sharpness(Picture(moved)) < BLURRED - 0.5
+    assert damage.sharpness(Picture(pixels)) > 0.7
+    assert damage.sharpness(Picture(moved)) < 0.4  # from which on the judge says `clarity_2`
+
+
+@pytest.mark.parametrize("side", [64, 150, 384])
+@pytest.mark.parametrize("degrees", [0, 25, 50, 90, 115, 160])
+def test_a_straight_smear_in_any_direction_is_seen(degrees, side):
+    """Of 6 % of the side; `sharpness` alone takes most of these for sharp."""
+    pixels = to_pixels(photograph("astronaut.png", side))
+    moved = smear(degrees)(pixels, 0.06, np.random.default_rng(0))
+    assert damage.unsmeared(Picture(pixels)) > SMEARED + 0.4
+    assert damage.unsmeared(Picture(to_image(moved))) < SMEARED - 0.2
+
+
+def test_a_picture_and_its_quarter_turn_are_smeared_alike():
+    pixels = smear(20)(to_pixels(photograph("chelsea.png", 128)), 0.05, np.random.default_rng(0))
+    values = [damage.unsmeared(Picture(to_image(np.rot90(pixels, k)))) for k in range(4)]
+    assert np.ptp(values) < 0.15
+    wide = to_image(pixels[:90])
+    assert damage.unsmeared(Picture(wide)) == pytest.approx(
+        damage.unsmeared(Picture(wide.transpose(Image.Transpose.TRANSPOSE))), abs=0.15
+    )
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 91), (3, 64), (5, 4)])
+def test_a_plain_picture_is_not_called_sharp_and_small_ones_have_a_number(height, width):
+    assert damage.unsmeared(Picture(np.full((height, width, 3), 0.4))) == pytest.approx(np.log(0.1), abs=0.01)
+    assert np.log(0.1) < SMEARED
+    noise = np.random.default_rng(0).random((height, width, 3))
+    assert np.isfinite(damage.unsmeared(Picture(noise)))
 
 
 @pytest.mark.parametrize("side", [64, 200, 512])
