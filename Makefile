@@ -32,10 +32,11 @@ test-slow: export HF_HUB_OFFLINE = 1
 test-slow: $(VENV)/.installed-test
 	$(VENV)/bin/pytest -m slow
 
-# The measured judge's pictures: every question on the second blind examination, whether a total rises with any of 31 defects, and the
+# The measured judge's pictures: every question on the second and third blind examination, whether a total rises with any of 31 defects, and the
 # milliseconds. Minutes; make test runs a small part of it.
 examine-judge: $(VENV)/.installed-test
 	$(VENV)/bin/python -m benchmarks.measured_judge --blind second
+	$(VENV)/bin/python -m benchmarks.measured_judge --blind third
 
 # What pre-commit runs before a commit, on every file.
 hooks: $(VENV)/.installed-test

@@ -139,7 +139,7 @@ def cells(pixels: Pixels, across: int, rng: Random) -> Pixels:
     rows, columns = rng.integers(0, side, (2, across**2))
     ground[rows, columns] = 0
     _, nearest = cv2.distanceTransformWithLabels(ground, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    nearest = nearest.ravel()
+    nearest = nearest.ravel().astype(np.int64)
     sizes = np.maximum(np.bincount(nearest), 1)
     means = np.stack([np.bincount(nearest, pixels[..., k].ravel()) / sizes for k in range(3)], axis=1)
     return means[nearest].reshape(pixels.shape)
