@@ -144,7 +144,7 @@ def second():
 def compare_rows(table, found):
     """Each row of a table of a blind examination with what the judge answers now."""
     rows = re.findall(
-        r"^\| (\w+) \|.*\| (\d+) \| (\d+) \|.*\| ([\d.]+) \| ([\d.]+) / ([\d.]+) \|$", table, re.MULTILINE
+        r"^\| (\w+) \|(?:.*\|)? (\d+) \| (\d+) \|.*\| ([\d.]+) \| ([\d.]+) / ([\d.]+) \|$", table, re.MULTILINE
     )
     told = {name: (int(num_yes), int(num_no), *map(float, shares)) for name, num_yes, num_no, *shares in rows}
     assert set(told) == set(found)
