@@ -1,7 +1,8 @@
-"""Pictures sharp and smeared, and cut into plain cells, from which the judge's sharpness and its measure of cells were set.
+"""Pictures sharp and smeared, from which the judge's threshold for smears was set, and cut into plain cells, for its measure of cells.
 
 The pictures of `calibration_defects` and `blind_pictures`, and drawings full of fine lines, letters and dots by OpenCV's pen: what is
-fine all over stays rather fine under a smear, as the third blind examination showed at its first run. `benchmarks.sharpness` fits on them.
+fine all over stays rather fine under a smear, as the third blind examination showed at its first run. `benchmarks.sharpness` prints what thresholds
+of `damage.unsmeared` give on them; `python -m benchmarks.calibration_smears` prints the pitches of cells that are found, by how many there are a side.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,8 @@ import numpy as np
 from benchmarks import blind_drawings, blind_pictures, calibration_defects, heldout_set
 from benchmarks.blind_pictures import SIDES, Pixels, defocus, faded, grain, smear, to_image, too_small
 from benchmarks.calibration_set import Case, to_pixels
+from reward.judges import damage
+from reward.judges.picture import Picture
 
 Random = np.random.Generator
 _FINER = 4  # lines are drawn this much larger and averaged
@@ -179,3 +182,23 @@ def cases(num: int = 8, seed: int = 5) -> Iterator[Case]:
         for name, amount, changed, questions, truth in _changed(pixels, np.random.default_rng((seed, i, 1))):
             image = to_image(changed)
             yield from (Case(question_id, image, truth, name, amount) for question_id in questions)
+
+
+def main() -> None:
+    """Of cells so many a side, `damage.block_pitch`: the level of `detail_refinement_3` lies between 26 and 16, of `_4` below 10, of `_5` at 6."""
+    pitches: dict[int, list[float]] = {}
+    for i, pixels in enumerate(pictures()):
+        rng = np.random.default_rng((i, 2))
+        for across in (0, 40, 26, 16, 10, 6):
+            image = to_image(cells(pixels, across, rng) if across else pixels)
+            pitches.setdefault(across, []).append(damage.block_pitch(Picture(image)))
+    print("cells a side   found   a square's   5 %   half   95 % of the pitches found")
+    for across, found in pitches.items():
+        some = [pitch for pitch in found if pitch > 0] or [0.0]
+        own = f"{64 / across:11.1f}" if across else f"{'none':>11s}"
+        spread = " ".join(f"{value:6.1f}" for value in np.percentile(some, [5, 50, 95]))
+        print(f"{across:12d} {np.mean(np.array(found) > 0):7.2f} {own} {spread}")
+
+
+if __name__ == "__main__":
+    main()

@@ -44,7 +44,8 @@ def cases() -> Iterator[tuple[str, Case]]:
 
 def smears() -> None:
     """Prints, for thresholds of `unsmeared`, the share of right answers among sharp pictures and among blurred ones."""
-    sharpness, *others = PICTURE_RULES["clarity_1"]
+    rule = {each.measure: each for each in PICTURE_RULES["clarity_1"]}
+    sharpness, pitch = rule["sharpness"], rule["block_pitch"]
     rows: dict[str, list[tuple[bool, bool, float]]] = {}
     last, of_last = None, (False, 0.0)
     for name, case in (*cases(), *(("smears", case) for case in calibration_smears.cases())):
@@ -53,7 +54,6 @@ def smears() -> None:
         assert not isinstance(case.media, Clip)
         if case.media is not last:  # cases of one picture follow one another
             picture = Picture(case.media)
-            pitch = next(each for each in others if each.measure == "block_pitch")
             holds = sharpness.p_yes(damage.sharpness(picture), damage.harm_beside_blur(picture)) >= 0.5
             last, of_last = (
                 case.media,

@@ -1,4 +1,4 @@
-"""Measurements of what spoils a picture: a `Picture` in, one number out; 0 is none. Each cites where the measure comes from."""
+"""Measurements of what spoils a picture: a `Picture` in, one number out; 0 is none, except of `sharpness` and `unsmeared`. Each cites where the measure comes from."""
 
 from functools import cache, lru_cache
 from typing import NamedTuple
@@ -61,7 +61,7 @@ class Bands(NamedTuple):
     coarse: Float[np.ndarray, " 8"]  # 0.03 to 0.09
 
 
-_BANDS = Bands(*np.array([[0.2, 0.4], [0.05, 0.2], [0.1, 0.2], [0.03, 0.09]]))
+_BANDS = ((0.2, 0.4), (0.05, 0.2), (0.1, 0.2), (0.03, 0.09))  # from and to, as `Bands`
 _DIRECTIONS = np.arange(8) * np.pi / 8
 # The least energies that count: where there is hardly any, no ratio is taken of it.
 _LEAST_FINE, _LEAST_COARSE = 1e-5, 1e-4
@@ -69,31 +69,36 @@ _LEAST_FINE, _LEAST_COARSE = 1e-5, 1e-4
 
 @once
 def unsmeared(picture: Picture) -> float:
-    """The lowest ratio of a finer band's energy to a coarser one's in any direction, in nepers; about -0.4 = not smeared, under -1.6 = smeared.
+    """The lowest ratio of a finer band's energy to a coarser one's in any direction, in nepers; about -0.4 = not smeared, under -1.65 = smeared.
 
     A smear takes the fine frequencies along its direction and leaves those across it, so the ratio is taken in each direction
     apart, as Oliveira, Figueiredo and Bioucas-Dias do to find a smear's (Parametric blur estimation for blind restoration of
-    natural images: linear motion and out-of-focus, IEEE TIP 2014); of the gradient, since the spectra of scenes fall with the square of
+    natural images: linear motion and out-of-focus, IEEE TIP 2014); of the gradient, since the power spectra of scenes fall with the square of
     the frequency (Field, JOSA A 1987). A long smear is finer again between the zeros of its own spectrum, so a ratio an octave
-    coarser counts as well. `sharpness` sees other blur better, and scenes that are fine all over.
+    coarser counts as well. Other blur, and blur of scenes that are fine all over, `sharpness` sees better.
     """
     fine, middle, half, coarse = _gradient_bands(picture)
-    return float(min(_log_ratio(fine, middle).min(), _log_ratio(half, coarse).min()))
+    ratios = np.concatenate([_log_ratios(fine, middle), _log_ratios(half, coarse)])
+    return float(ratios.min()) if ratios.size else 0.0
 
 
-def _log_ratio(finer: np.ndarray, coarser: np.ndarray) -> np.ndarray:
-    return np.log((finer + _LEAST_FINE) / (coarser + _LEAST_COARSE))
+def _log_ratios(finer: np.ndarray, coarser: np.ndarray) -> np.ndarray:
+    """Of the directions in which both bands have a frequency; a picture of few pixels has not all."""
+    known = np.isfinite(finer + coarser)
+    return np.log((finer[known] + _LEAST_FINE) / (coarser[known] + _LEAST_COARSE))
 
 
 def _gradient_bands(picture: Picture) -> Bands:
+    """NaN in a direction in which a band has no frequency."""
     light = picture.clean_lab[..., 0]
     window, weights = _spectral_weights(*light.shape)
     shown = (light - np.average(light, weights=window)) * window
     power = np.square(np.abs(np.fft.rfft2(shown))) / light.size**2
-    return Bands(*(power.ravel() @ weights).reshape(len(_BANDS), len(_DIRECTIONS)))
+    energies = np.where(weights.any(axis=0), power.ravel() @ weights, np.nan)
+    return Bands(*energies.reshape(len(_BANDS), len(_DIRECTIONS)))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # sizes; of 64 x 64 half a megabyte each
 def _spectral_weights(height: int, width: int) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "F D"]]:
     """A window that fades to the borders, and what each frequency of `rfft2` counts in each band and direction."""
     window = np.outer(*(np.sin(np.pi * (np.arange(side) + 0.5) / side) for side in (height, width)))
@@ -103,8 +108,10 @@ def _spectral_weights(height: int, width: int) -> tuple[Float[np.ndarray, "h w"]
     twice = np.where((across == 0) | (across == 0.5), 1, 2).ravel()
     nearness = np.maximum(np.cos(2 * (angle[:, None] - _DIRECTIONS)), 0) ** 2
     energy = (twice * frequency**2)[:, None] * nearness
-    inside = [((frequency > low) & (frequency < high))[:, None] for low, high in _BANDS]
-    return window, np.concatenate([energy * each for each in inside], axis=1)
+    inside = [((frequency >= low) & (frequency < high))[:, None] for low, high in _BANDS]
+    # Of few pixels a band may have no frequency near some direction; then it has none in it.
+    known = [(each & (nearness >= 0.25)).any(axis=0) for each in inside]
+    return window, np.concatenate([energy * each * some for each, some in zip(inside, known, strict=True)], axis=1)
 
 
 _CURVATURE = np.array([1, -2, 1], np.float32)  # along both axes its squares sum up to 36
@@ -187,7 +194,8 @@ def grid_steps(picture: Picture) -> float:
 def block_pitch(picture: Picture) -> float:
     """Side of the plain blocks or cells that the picture is made of, in pixels of 64 a side; 0 if it is made of none.
 
-    Of a picture of plain blocks all change lies on one grid, on every line of it; a grid twice as wide has half of the change.
+    Of a picture of plain blocks all change lies on one grid, on every line of it; a grid twice as wide has half of the change. Cells
+    have no grid: see `_cell_pitch`.
     """
     pitches = []
     for grids in picture_grids(picture):
@@ -200,8 +208,8 @@ def _cell_pitch(picture: Picture) -> float:
     """Side of a square as large as most of the plain cells of any form that the picture is made of, as `block_pitch`.
 
     Inside a cell nothing changes, so that most change is steps with no change beside them; and borders that are neither level nor
-    upright are stairs, with a corner at every other step or so. Smooth edges have neither (under a fifth of the change, in the pictures
-    that set the thresholds), and plain drawings of level and upright borders have no stairs.
+    upright are stairs, with a corner at every other step or so. Where edges are smooth, such steps are under a fifth of the
+    change, and plain drawings of level and upright borders have no stairs (`python -m benchmarks.calibration_smears`).
     """
     down, along = picture.fine_steps
     borders = along > 1, (down > 1).T
@@ -209,8 +217,8 @@ def _cell_pitch(picture: Picture) -> float:
     change = [along, down.T]
     if sum(float(steps[at].sum()) for steps, at in zip(change, lone, strict=True)) < 0.5 * sum(map(np.sum, change)):
         return 0.0
-    level, upright = borders[0], borders[1].T
-    corners = (level[:-1] ^ level[1:]) & (upright[:, :-1] ^ upright[:, 1:])
+    upright, level = borders[0], borders[1].T
+    corners = (upright[:-1] ^ upright[1:]) & (level[:, :-1] ^ level[:, 1:])
     num_borders = sum(map(np.count_nonzero, borders))
     if np.count_nonzero(corners) < 0.25 * max(num_borders, 1):
         return 0.0

@@ -45,7 +45,6 @@ class Condition:
 # published level is named.
 Rules = Mapping[str, tuple[Condition, ...]]
 UNSMEARED = Condition("unsmeared", "least", -1.65, 0.36)
-# A sharp picture has neither of the two kinds of blur, and the hard borders of blocks are no sharpness.
 PICTURE_RULES: Rules = {
     "symmetry_1": (Condition("mirror_asymmetry", "most", 0.75, 0.08, harm=0.25),),
     "symmetry_2": (Condition("mirror_asymmetry", "most", 1.3, 0.1, harm=0.6),),
@@ -54,6 +53,7 @@ PICTURE_RULES: Rules = {
     "richness_4": (
         Condition("content_range", "least", 7.6, 1.5),
     ),  # over three just noticeable differences of 2.3 (Mahy 1994)
+    # A sharp picture has neither of two kinds of blur, and the hard borders of blocks are no sharpness.
     "clarity_1": (
         Condition("sharpness", "least", 0.42, 0.065, harm=0.033),
         UNSMEARED,
@@ -127,7 +127,10 @@ CLIP_RULES: Rules = {
     "movement_smoothness_1": (Condition("subject_jerk", "most", 0.0155, 0.0015),),
     "movement_smoothness_2": (Condition("subject_jerk", "most", 0.02, 0.002),),
     # By sharpness alone: what moves in a frame is smeared by right.
-    **{f"clear_{level}": PICTURE_RULES[f"clarity_{level}"][:1] for level in (1, 2, 3, 4)},
+    **{
+        f"clear_{level}": tuple(each for each in PICTURE_RULES[f"clarity_{level}"] if each.measure == "sharpness")
+        for level in (1, 2, 3, 4)
+    },
     "image_quality_stability_1": (
         Condition("brightness_flicker", "most", 0.014, 0.0015),
         Condition("sharpness_flicker", "most", 0.16, 0.015),
