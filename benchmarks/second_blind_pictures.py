@@ -424,17 +424,24 @@ YES_UP_TO: Mapping[str, Mapping[str, int]] = {
 }
 
 
-def spoilt(bases: Sequence[Base], question_ids: Sequence[str], seed: int) -> Iterator[Case]:
+def spoilt(
+    bases: Sequence[Base],
+    question_ids: Sequence[str],
+    seed: int,
+    no_from: Mapping[str, Mapping[str, int]] = NO_FROM,
+    yes_up_to: Mapping[str, Mapping[str, int]] = YES_UP_TO,
+    defects: Mapping[str, Defect] = DEFECTS,
+) -> Iterator[Case]:
     """Each picture itself, with defects that leave the answer yes, and with each that makes it no, at one strength."""
     for i, base in enumerate(bases):
         truths: dict[tuple[str, int], dict[str, bool]] = {("none", 0): dict.fromkeys(question_ids, True)}
         for question_id in question_ids:
-            for name, last in YES_UP_TO[question_id].items():
+            for name, last in yes_up_to[question_id].items():
                 truths.setdefault((name, last), {})[question_id] = True
-            for k, (name, first) in enumerate(NO_FROM[question_id].items()):
+            for k, (name, first) in enumerate(no_from[question_id].items()):
                 strength = first + (i + k) % (NUM_STRENGTHS + 1 - first)
                 truths.setdefault((name, strength), {})[question_id] = False
-        yield from asked(base, truths, DEFECTS, (seed, i))
+        yield from asked(base, truths, defects, (seed, i))
 
 
 def known(bases: Sequence[Base], answers: Mapping[str, bool], series: str) -> Iterator[Case]:

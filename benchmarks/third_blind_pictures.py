@@ -8,15 +8,15 @@ a dark one. Truths follow from how a picture was made.
     python -m benchmarks.measured_judge --blind third
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 from scipy import ndimage, signal
 from scipy.spatial import Delaunay, cKDTree
 
-from benchmarks.blind_pictures import NUM_STRENGTHS, SIDES, Base, Series, asked, series_of
+from benchmarks.blind_pictures import SIDES, Base, Series, series_of
 from benchmarks.calibration_set import Case
-from benchmarks.second_blind_pictures import Defect, photograph
+from benchmarks.second_blind_pictures import Defect, photograph, spoilt
 from benchmarks.third_blind_drawings import SCENES, Pixels
 
 Random = np.random.Generator
@@ -171,25 +171,12 @@ def pictures(num: int, seed: int, names: Collection[str]) -> list[Base]:
     return bases
 
 
-def _questioned(bases: Sequence[Base], question_ids: Sequence[str], seed: int) -> Iterator[Case]:
-    """Each picture itself, with what leaves the answer yes, and with each defect that makes it no, at one strength in rotation."""
-    for i, base in enumerate(bases):
-        truths: dict[tuple[str, int], dict[str, bool]] = {("none", 0): dict.fromkeys(question_ids, True)}
-        for question_id in question_ids:
-            for name, last in YES_UP_TO[question_id].items():
-                truths.setdefault((name, last), {})[question_id] = True
-            for k, (name, first) in enumerate(NO_FROM[question_id].items()):
-                strength = first + (i + k) % (NUM_STRENGTHS + 1 - first)
-                truths.setdefault((name, strength), {})[question_id] = False
-        yield from asked(base, truths, DEFECTS, (seed, i))
-
-
 def cases(num: int = 40, seed: int = 73, names: Collection[str] = PHOTOGRAPHS) -> Iterator[Case]:
     """All clear cases; `num` drawings, and only the named photographs."""
-    yield from _questioned(pictures(num, seed, names), CLARITY, seed)
+    yield from spoilt(pictures(num, seed, names), CLARITY, seed, NO_FROM, YES_UP_TO, DEFECTS)
     # What is rough by itself, as bricks and bushes are, is not asked about roughness.
     smooth = [name for name in names if name in ("parcel", "shelf", "bench", "horse", "print", "formula")]
-    yield from _questioned(pictures(num, seed + 1, smooth), ROUGHNESS, seed + 1)
+    yield from spoilt(pictures(num, seed + 1, smooth), ROUGHNESS, seed + 1, NO_FROM, YES_UP_TO, DEFECTS)
 
 
 def series(num_drawings: int = 32, num_photographs: int = 11, seed: int = 79) -> Iterator[Series]:
