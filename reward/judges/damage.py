@@ -94,8 +94,7 @@ def _gradient_bands(picture: Picture) -> Bands:
     window, weights = _spectral_weights(*light.shape)
     shown = (light - np.average(light, weights=window)) * window
     power = np.square(np.abs(np.fft.rfft2(shown))) / light.size**2
-    energies = np.where(weights.any(axis=0), power.ravel() @ weights, np.nan)
-    return Bands(*energies.reshape(len(_BANDS), len(_DIRECTIONS)))
+    return Bands(*(power.ravel() @ weights).reshape(len(_BANDS), len(_DIRECTIONS)))
 
 
 @lru_cache(maxsize=8)  # sizes; of 64 x 64 half a megabyte each
@@ -109,9 +108,10 @@ def _spectral_weights(height: int, width: int) -> tuple[Float[np.ndarray, "h w"]
     nearness = np.maximum(np.cos(2 * (angle[:, None] - _DIRECTIONS)), 0) ** 2
     energy = (twice * frequency**2)[:, None] * nearness
     inside = [((frequency >= low) & (frequency < high))[:, None] for low, high in _BANDS]
-    # Of few pixels a band may have no frequency near some direction; then it has none in it.
+    # Of few pixels a band may have no frequency near some direction; then nothing is known of it there.
     known = [(each & (nearness >= 0.25)).any(axis=0) for each in inside]
-    return window, np.concatenate([energy * each * some for each, some in zip(inside, known, strict=True)], axis=1)
+    bands = [np.where(some, energy * each, np.nan) for each, some in zip(inside, known, strict=True)]
+    return window, np.concatenate(bands, axis=1)
 
 
 _CURVATURE = np.array([1, -2, 1], np.float32)  # along both axes its squares sum up to 36
